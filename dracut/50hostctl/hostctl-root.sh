@@ -1,0 +1,352 @@
+#!/bin/sh
+# Replaces the physical root mounted at /sysroot by the composefs image that the kernel command line names.
+# Invariant: either every byte of the new root is checked by fs-verity against that digest, or the machine does not
+# boot; no other image is ever tried. Arguments, layout and the failure record are described in docs/boot.md.
+
+set -euf
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+work=/run/hostctl-root
+lower=$work/lower
+root=$work/root
+
+# Where the physical root is at this moment; it moves below the new root towards the end.
+physical=/sysroot
+candidates=
+state=
+digest=
+finished=
+
+say() {
+    printf 'hostctl: %s\n' "$*" >&2
+}
+
+# A directory itself, not a link to one.
+is_directory() {
+    [ -d "$1" ] && [ ! -L "$1" ]
+}
+
+# Looks up the mount at $1; sets mount_options and mount_source of the topmost one.
+find_mount() {
+    mount_options=
+    mount_source=
+    while read -r _ _ _ _ mount_point options rest; do
+        [ "$mount_point" = "$1" ] || continue
+        rest=${rest#*- }
+        rest=${rest#* }
+        mount_options=$options,${rest#* }
+        mount_source=${rest%% *}
+    done </proc/self/mountinfo
+}
+
+# Binds inherit a read-only flag and nothing later repairs /etc and /var, so this comes before any of them.
+make_physical_writable() {
+    find_mount "$physical"
+    case ,$mount_options, in
+    *,ro,*) mount -o remount,rw "$physical" ;;
+    esac
+}
+
+# Leaves code $1 and message $2 for the next boot to read. Best effort: the machine does not boot either way.
+record_failure() {
+    directory=$physical/state/hostctl
+    is_directory "$physical/state" || return 1
+    make_physical_writable 2>/dev/null || return 1
+    is_directory "$directory" || mkdir -m 0700 "$directory" || return 1
+    read -r boot </proc/sys/kernel/random/boot_id || return 1
+    read -r kernel </proc/sys/kernel/osrelease || return 1
+    set -- "$1" "$2" "$directory/boot-failure-${digest:-unknown}"
+    rm -f "$3.tmp" || return 1
+    printf 'version=1\nreason=%s\nmessage=%s\ndigest=%s\nstate=%s\nkernel=%s\nboot=%s\n' \
+        "$1" "$2" "$digest" "$state" "$kernel" "$boot" >"$3.tmp" || return 1
+    sync "$3.tmp" && mv -f "$3.tmp" "$3" && sync "$directory"
+}
+
+# Ends without a root: code $1, message $2. The unit's OnFailure= decides what follows.
+refuse() {
+    finished=yes
+    message=
+    # One line, whatever a tool printed.
+    while read -r line || [ -n "$line" ]; do
+        message=${message:+$message; }$line
+    done <<MESSAGE
+$2
+MESSAGE
+    say "Refusing to boot: $message ($1)"
+    record_failure "$1" "$message" || say "The reason could not be recorded on the root file system"
+    exit 1
+}
+
+# Reached on every exit; one that neither succeeded nor gave a reason is a failure of this script.
+at_exit() {
+    [ -n "$finished" ] || refuse internal "The root hook ended before it was done"
+}
+trap at_exit EXIT
+
+is_hex() {
+    case $1 in
+    '' | *[!0-9a-f]*) return 1 ;;
+    esac
+}
+
+# Checks the hash name and hex digits of argument $1 and adds them to the candidates as "optional:algorithm:hex".
+add_candidate() {
+    case $3:${#4} in
+    sha256:64 | sha512:128) ;;
+    *) refuse cmdline-invalid "The digest in \"$1\" has the wrong form" ;;
+    esac
+    is_hex "$4" || refuse cmdline-invalid "The digest in \"$1\" is not lower-case hexadecimal"
+    candidates="$candidates $2:$3:$4"
+    digest=${digest:-$4}
+}
+
+take_argument() {
+    value=${1#*=}
+    optional=no
+    case $1 in
+    composefs.digest=* | composefs=*)
+        case $value in
+        \?*)
+            optional=yes
+            value=${value#\?}
+            ;;
+        esac
+        ;;
+    esac
+    case $1 in
+    composefs.digest=*)
+        case $value in
+        v[0-9]-sha256-12:* | v[0-9]-sha512-12:*)
+            algorithm=${value#v[0-9]-}
+            add_candidate "$1" "$optional" "${algorithm%%-*}" "${value#*:}"
+            ;;
+        *) refuse cmdline-invalid "Cannot understand the argument \"$1\"" ;;
+        esac
+        ;;
+    composefs=*)
+        case ${#value} in
+        64) add_candidate "$1" "$optional" sha256 "$value" ;;
+        *) add_candidate "$1" "$optional" sha512 "$value" ;;
+        esac
+        ;;
+    composefs | composefs.digest) refuse cmdline-invalid "The argument \"$1\" has no digest" ;;
+    hostctl.state=*)
+        [ -z "$state" ] || refuse cmdline-invalid "The argument hostctl.state= is given twice"
+        case $value in
+        '' | *[!0-9a-f.]*) refuse cmdline-invalid "The name in \"$1\" is not a deployment's" ;;
+        esac
+        state=$value
+        ;;
+    esac
+}
+
+# Splits $1 as the kernel does: blanks separate, double quotes group, nothing escapes.
+take_command_line() {
+    rest=$1
+    word=
+    quoted=no
+    while :; do
+        case $rest in
+        *\"*)
+            part=${rest%%\"*}
+            rest=${rest#*\"}
+            last=no
+            ;;
+        *)
+            part=$rest
+            last=yes
+            ;;
+        esac
+        while [ "$quoted" = no ]; do
+            case $part in
+            *[[:space:]]*)
+                take_argument "$word${part%%[[:space:]]*}"
+                word=
+                part=${part#*[[:space:]]}
+                ;;
+            *) break ;;
+            esac
+        done
+        word=$word$part
+        if [ "$last" = yes ]; then
+            break
+        fi
+        if [ "$quoted" = yes ]; then quoted=no; else quoted=yes; fi
+    done
+    take_argument "$word"
+}
+
+# The state directory belongs to the digest: `<digest>`, or `<digest>.<number>` for a later deployment of it.
+check_state_name() {
+    for candidate in $candidates; do
+        hex=${candidate##*:}
+        case $state in
+        "$hex") return 0 ;;
+        "$hex".*)
+            case ${state#"$hex".} in
+            '' | *[!0-9]*) ;;
+            *) return 0 ;;
+            esac
+            ;;
+        esac
+    done
+    refuse cmdline-invalid "The state directory \"$state\" does not belong to a digest on the command line"
+}
+
+# Only an image listed in images/ is ever mounted, and each must be a link to the object of its own name.
+choose_image() {
+    for candidate in $candidates; do
+        hex=${candidate##*:}
+        [ -e "$physical/composefs/images/$hex" ] || [ -L "$physical/composefs/images/$hex" ] || continue
+        optional=${candidate%%:*}
+        algorithm=${candidate#*:}
+        algorithm=${algorithm%%:*}
+        digest=$hex
+        rest=${hex#??}
+        object=objects/${hex%"$rest"}/$rest
+        link=$(readlink "$physical/composefs/images/$hex") ||
+            refuse image-invalid "The image $hex is not a link to an object"
+        [ "$link" = "../$object" ] || refuse image-invalid "The image $hex links to \"$link\", not to its own object"
+        object=$physical/composefs/$object
+        if [ ! -f "$object" ] || [ -L "$object" ]; then
+            refuse image-missing "The object of image $hex does not exist"
+        fi
+        return 0
+    done
+    refuse image-missing "The image ${candidates##*:} does not exist in the repository"
+}
+
+# Compares the digest of descriptor 3 with the command line; sets verity, the overlay's option.
+check_image() {
+    if measured=$(fsverity measure /proc/self/fd/3 2>&1); then
+        measured=${measured%% *}
+        verity=require
+    elif [ "$optional" = yes ]; then
+        # Without fs-verity the content can still be compared once, though nothing guards it afterwards.
+        measured=$(fsverity digest --hash-alg="$algorithm" --compact /proc/self/fd/3 2>&1) ||
+            refuse image-unreadable "Cannot read the image: $measured"
+        measured=$algorithm:$measured
+        verity=off
+    else
+        refuse image-unverified "The image $digest has no usable fs-verity: $measured"
+    fi
+    [ "$measured" = "$algorithm:$digest" ] ||
+        refuse image-mismatch "The image $digest has the digest $measured instead"
+    [ "$verity" = require ] ||
+        say "WARNING: fs-verity is missing and optional by the command line: THE ROOT FILE SYSTEM IS NOT VERIFIED"
+}
+
+mount_image() {
+    if ! error=$(mount -c -t erofs -o ro /proc/self/fd/3 "$lower" 2>&1); then
+        # Kernels before 6.12 need a loop device; it goes away by itself with its mount.
+        if ! loop=$(losetup -f --show -r /proc/self/fd/3 2>&1); then
+            refuse mount-failed "Cannot mount the image: $error; nor by a loop device: $loop"
+        fi
+        mounted=yes
+        error=$(mount -t erofs -o ro "$loop" "$lower" 2>&1) || mounted=
+        losetup -d "$loop"
+        [ -n "$mounted" ] || refuse mount-failed "Cannot mount the image from a loop device: $error"
+    fi
+    find_mount "$lower"
+    case $mount_source in
+    /dev/loop*)
+        # A loop device was given a path, not our descriptor: it must be the file that was measured.
+        set -- "$(losetup -n -O BACK-INO "$mount_source")" "$(stat -L -c %i /proc/self/fd/3)"
+        [ "${1##* }" = "$2" ] || refuse image-mismatch "The loop device holds another file than the one measured"
+        ;;
+    esac
+}
+
+# Checks the deployment's own directories; sets etc and var.
+check_state() {
+    state=${state:-$digest}
+    deployment=$physical/state/deploy/$state
+    is_directory "$deployment" || refuse state-missing "The state directory state/deploy/$state does not exist"
+    etc=$deployment/etc
+    is_directory "$etc" || refuse state-missing "The directory state/deploy/$state/etc does not exist"
+    var=$deployment/var
+    if [ -L "$var" ]; then
+        # Followed by hand: a link out of the physical root would end in the initramfs.
+        link=$(readlink "$var")
+        stateroot=${link#../../os/}
+        stateroot=${stateroot%/var}
+        case $stateroot in
+        '' | . | .. | */*) refuse state-invalid "The link state/deploy/$state/var leads to \"$link\"" ;;
+        esac
+        [ "$link" = "../../os/$stateroot/var" ] ||
+            refuse state-invalid "The link state/deploy/$state/var leads to \"$link\""
+        var=$physical/state/os/$stateroot/var
+    fi
+    is_directory "$var" || refuse state-missing "The directory for /var does not exist"
+}
+
+# Generators of the real root find the disk by this link; without it the boot partition stays unmounted and the boot
+# is never counted as good. mountinfo's own numbers are anonymous on btrfs, so they come from the device node.
+link_volatile_root() {
+    find_mount "$physical"
+    case $mount_source in
+    /dev/*) ;;
+    *) return 0 ;;
+    esac
+    if [ -L /run/systemd/volatile-root ]; then
+        return 0
+    fi
+    set -- "$(stat -L -c %t "$mount_source")" "$(stat -L -c %T "$mount_source")"
+    mkdir -p /run/systemd
+    ln -s "/dev/block/$((0x$1)):$((0x$2))" /run/systemd/volatile-root
+}
+
+# Runs a command of mount(8) that has to succeed.
+must_mount() {
+    error=$(mount "$@" 2>&1) || refuse mount-failed "Cannot mount: mount $*: $error"
+}
+
+command_line=
+while read -r line || [ -n "$line" ]; do
+    command_line="$command_line $line"
+done </proc/cmdline
+take_command_line "$command_line"
+[ -n "$candidates" ] || refuse cmdline-invalid "The kernel command line names no composefs digest"
+[ -z "$state" ] || check_state_name
+
+# Drivers may be built in; a missing one shows itself when its file system is mounted.
+modprobe -q -a erofs overlay loop || true
+
+choose_image
+command exec 3<"$object" || refuse image-unreadable "Cannot open the object of image $digest"
+check_image
+error=$(make_physical_writable 2>&1) || refuse root-read-only "Cannot make the root file system writable: $error"
+check_state
+
+# Mounts cannot be moved away from a shared parent.
+must_mount --make-private /
+must_mount --make-private "$physical"
+mkdir -p "$work"
+must_mount -t tmpfs -o mode=0700,size=64k hostctl-root "$work"
+must_mount --make-private "$work"
+mkdir "$lower" "$root"
+
+mount_image
+must_mount -t overlay -o \
+    "ro,lowerdir=$lower::$physical/composefs/objects,metacopy=on,redirect_dir=on,verity=$verity" \
+    "composefs:$digest" "$root"
+# The overlay holds the image by itself; the name of the mount is not needed again.
+umount -l "$lower"
+
+for directory in etc var sysroot; do
+    is_directory "$root/$directory" || refuse image-unsuitable "The image has no directory /$directory"
+done
+must_mount --bind "$etc" "$root/etc"
+must_mount --bind "$var" "$root/var"
+link_volatile_root
+must_mount --move "$physical" "$root/sysroot"
+physical=$root/sysroot
+must_mount --move "$root" /sysroot
+physical=/sysroot/sysroot
+must_mount -o remount,bind,ro "$physical"
+umount "$work"
+rmdir "$work"
+
+finished=yes
+# To the journal only: the console is for what went wrong.
+printf 'Mounted composefs:%s with verity=%s, state %s\n' "$digest" "$verity" "$state"

@@ -1,0 +1,32 @@
+#!/bin/bash
+# Puts the root hook, its unit, its tools and its drivers into the initramfs. Everything the hook calls is installed
+# here; a test compares the two lists.
+
+# shellcheck disable=SC2154 # moddir, initdir and systemdsystemunitdir are dracut's
+
+# called by dracut
+check() {
+    require_binaries fsverity losetup modprobe mount umount readlink stat sync || return 1
+    return 0
+}
+
+# called by dracut
+depends() {
+    # dracut-systemd brings the emergency service that carries out rd.emergency=.
+    echo base systemd-initrd dracut-systemd shutdown
+}
+
+# called by dracut
+installkernel() {
+    # The image's initramfs is not built on the host that boots it: what is loaded here and now says nothing.
+    hostonly='' instmods erofs overlay loop
+}
+
+# called by dracut
+install() {
+    inst_multiple sh fsverity ln losetup mkdir modprobe mount mv readlink rm rmdir stat sync umount
+    inst_script "$moddir/hostctl-root.sh" /usr/lib/hostctl/hostctl-root
+    inst_simple "$moddir/hostctl-root.service" "$systemdsystemunitdir/hostctl-root.service"
+    # Required, not wanted: where the hook fails, nothing after initrd-root-fs.target may start.
+    $SYSTEMCTL -q --root "$initdir" add-requires initrd-root-fs.target hostctl-root.service
+}

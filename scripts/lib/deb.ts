@@ -1,0 +1,203 @@
+/**
+ * The Debian package: the program as one bundle with its launcher, the dracut module and the units. It is the only way
+ * hostctl gets onto a machine, test machines included. The same source gives the same bytes: files are dated by
+ * SOURCE_DATE_EPOCH, and dpkg-deb sorts them.
+ */
+
+import { build, type Metafile } from 'esbuild';
+import { existsSync } from 'node:fs';
+import { chmod, cp, lutimes, mkdir, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { projectPath, projectVersion } from './project.ts';
+import { run } from './run.ts';
+
+/** Programs that the hook, the units or hostctl itself start on every host. */
+const DEPENDS = [
+  'nodejs (>= 20.19)',
+  'coreutils',
+  'dracut',
+  'e2fsprogs',
+  'fsverity',
+  'kmod',
+  'mount',
+  'systemd',
+  'util-linux',
+  'zstd',
+];
+
+/** `install` partitions, formats and puts the boot loader in place; a host that is only updated needs none of it. */
+const RECOMMENDS = ['dosfstools', 'fdisk', 'systemd-boot-efi'];
+const SUGGESTS = ['skopeo'];
+
+interface PackageJson {
+  readonly name: string;
+  readonly version: string;
+  readonly license: string;
+}
+
+/** Without a date of its own a build would differ every time it is made. */
+const DEFAULT_EPOCH = 1767225600;
+
+/**
+ * Builds the package from the working tree.
+ * @param entry the program's entry point
+ * @returns its path
+ */
+export async function buildPackage(entry = projectPath('src/main.ts')): Promise<string> {
+  const version = projectVersion();
+  const epoch = Number(process.env.SOURCE_DATE_EPOCH ?? DEFAULT_EPOCH);
+  const stage = projectPath('build/deb');
+  await rm(stage, { recursive: true, force: true });
+  await mkdir(join(stage, 'DEBIAN'), { recursive: true });
+
+  const metafile = await bundleProgram(entry, join(stage, 'usr/lib/hostctl'));
+  await copyNativeInterface(join(stage, 'usr/lib/hostctl/node_modules'));
+  await mkdir(join(stage, 'usr/bin'), { recursive: true });
+  await symlink('../lib/hostctl/main.js', join(stage, 'usr/bin/hostctl'));
+  await cp(projectPath('dracut/50hostctl'), join(stage, 'usr/lib/dracut/modules.d/50hostctl'), { recursive: true });
+  await cp(projectPath('dracut/50-hostctl.conf'), join(stage, 'usr/lib/dracut/dracut.conf.d/50-hostctl.conf'));
+  await copyUnits(stage);
+  await copyManualPages(join(stage, 'usr/share/man'));
+  await writeCopyright(join(stage, 'usr/share/doc/hostctl/copyright'), metafile);
+
+  await setModesAndDates(stage, epoch);
+  await writeFile(join(stage, 'DEBIAN/control'), control(version, await installedKiB(join(stage, 'usr'))));
+  await utimes(join(stage, 'DEBIAN/control'), epoch, epoch);
+  const deb = projectPath('build', `hostctl_${version}_amd64.deb`);
+  await run('dpkg-deb', ['--root-owner-group', '-Zxz', '-z1', '--build', stage, deb], {
+    env: { SOURCE_DATE_EPOCH: String(epoch) },
+  });
+  return deb;
+}
+
+async function bundleProgram(entry: string, folder: string): Promise<Metafile> {
+  const { metafile } = await build({
+    entryPoints: { main: entry },
+    outdir: folder,
+    bundle: true,
+    // Commands are loaded when they are called: the start of the program is felt at every call.
+    splitting: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'esm',
+    external: ['koffi'],
+    chunkNames: 'chunk-[hash]',
+    metafile: true,
+    logLevel: 'warning',
+    absWorkingDir: projectPath(),
+    banner: {
+      // CommonJS dependencies inside an ES module bundle still call require().
+      js: "import { createRequire as createRequireForBundle } from 'node:module'; const require = createRequireForBundle(import.meta.url);",
+    },
+  });
+  const main = join(folder, 'main.js');
+  const text = await readFile(main, 'utf8');
+  await writeFile(main, `#!/usr/bin/node\n${text.replace(/^#!.*\n/, '')}`);
+  const { name, version, license } = JSON.parse(await readFile(projectPath('package.json'), 'utf8')) as PackageJson;
+  await writeFile(join(folder, 'package.json'), `${JSON.stringify({ name, version, license, type: 'module' })}\n`);
+  return metafile;
+}
+
+/** koffi has native code and stays a package of its own; of its many files these are the ones Node loads. */
+async function copyNativeInterface(folder: string): Promise<void> {
+  const files = [
+    'koffi/package.json',
+    'koffi/index.js',
+    'koffi/index.cjs',
+    'koffi/src/koffi/index.js',
+    'koffi/src/koffi/index.cjs',
+    'koffi/LICENSE.txt',
+    '@koromix/koffi-linux-x64/package.json',
+    '@koromix/koffi-linux-x64/index.js',
+    '@koromix/koffi-linux-x64/linux_x64/koffi.node',
+  ];
+  for (const file of files) await cp(projectPath('node_modules', file), join(folder, file));
+}
+
+/** The names in a folder of the project, sorted; none if it does not exist. */
+async function filesOf(folder: string): Promise<string[]> {
+  return existsSync(projectPath(folder)) ? (await readdir(projectPath(folder))).sort() : [];
+}
+
+async function copyUnits(stage: string): Promise<void> {
+  for (const name of await filesOf('systemd')) {
+    const folder = name.endsWith('.preset') ? 'usr/lib/systemd/system-preset' : 'usr/lib/systemd/system';
+    await cp(projectPath('systemd', name), join(stage, folder, name), { recursive: true });
+  }
+}
+
+async function copyManualPages(folder: string): Promise<void> {
+  for (const name of await filesOf('man')) {
+    const section = /\.([1-8])$/.exec(name)?.[1];
+    if (section === undefined) continue;
+    const target = join(folder, `man${section}`, `${name}.gz`);
+    await mkdir(dirname(target), { recursive: true });
+    await writeFile(target, gzipSync(await readFile(projectPath('man', name)), { level: 9 }));
+  }
+}
+
+/** Names the licence of every package whose code is in the bundle, with its text. */
+async function writeCopyright(target: string, metafile: Metafile): Promise<void> {
+  const bundled = Object.keys(metafile.inputs)
+    .map((input) => /^(node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1])
+    .filter((folder) => folder !== undefined);
+  const parts = [
+    'hostctl is licensed under the Apache License, Version 2.0; see /usr/share/common-licenses/Apache-2.0.\n',
+    'It contains the following packages, each under its own licence.\n',
+  ];
+  for (const folder of [...new Set([...bundled, 'node_modules/koffi'])].sort()) {
+    const { name, version, license } = JSON.parse(
+      await readFile(projectPath(folder, 'package.json'), 'utf8'),
+    ) as PackageJson;
+    const file = (await readdir(projectPath(folder))).find((entry) => /^licen[cs]e/i.test(entry));
+    const text = file === undefined ? '' : `\n${await readFile(projectPath(folder, file), 'utf8')}`;
+    parts.push(`${'-'.repeat(70)}\n${name} ${version} (${license})\n${text}`);
+  }
+  await mkdir(dirname(target), { recursive: true });
+  await writeFile(target, parts.join('\n'));
+}
+
+const EXECUTABLE = new Set(['main.js', 'hostctl-root.sh', 'module-setup.sh']);
+
+/** The modes of a checkout depend on whoever made it; dates decide the package's bytes. */
+async function setModesAndDates(folder: string, epoch: number): Promise<void> {
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) {
+      await setModesAndDates(path, epoch);
+    } else {
+      if (entry.isFile()) await chmod(path, EXECUTABLE.has(entry.name) ? 0o755 : 0o644);
+      await lutimes(path, epoch, epoch);
+    }
+  }
+  await chmod(folder, 0o755);
+  await utimes(folder, epoch, epoch);
+}
+
+async function installedKiB(folder: string): Promise<number> {
+  let total = 0;
+  for (const entry of await readdir(folder, { withFileTypes: true, recursive: true })) {
+    if (entry.isFile()) total += Math.ceil((await stat(join(entry.parentPath, entry.name))).size / 1024);
+  }
+  return total;
+}
+
+function control(version: string, sizeKiB: number): string {
+  return [
+    'Package: hostctl',
+    `Version: ${version}`,
+    'Architecture: amd64',
+    'Section: admin',
+    'Priority: optional',
+    'Maintainer: hostctl developers <hostctl@localhost>',
+    `Installed-Size: ${sizeKiB}`,
+    `Depends: ${DEPENDS.join(', ')}`,
+    `Recommends: ${RECOMMENDS.join(', ')}`,
+    `Suggests: ${SUGGESTS.join(', ')}`,
+    'Description: deploy bootable OCI images as one verified composefs root',
+    ' Flattens a bootable container image into one composefs image, pins its fs-verity',
+    ' digest in a boot entry and mounts the verified root from the initramfs.',
+    '',
+  ].join('\n');
+}

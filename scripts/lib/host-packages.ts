@@ -1,0 +1,68 @@
+/**
+ * The Debian packages that packaging, demo and machine tests call. On Debian as root they are installed by apt, which
+ * is announced; elsewhere the missing ones are named.
+ */
+
+import { existsSync } from 'node:fs';
+import { run } from './run.ts';
+
+export interface HostNeed {
+  /** A program looked for on the path, or an absolute file name. */
+  readonly probe: string;
+  readonly package: string;
+}
+
+export const PACKAGE_NEEDS: readonly HostNeed[] = [{ probe: 'dpkg-deb', package: 'dpkg' }];
+
+/** Building the Debian tree, the OCI image and disks. */
+export const IMAGE_NEEDS: readonly HostNeed[] = [
+  ...PACKAGE_NEEDS,
+  { probe: 'mmdebstrap', package: 'mmdebstrap' },
+  { probe: '/usr/share/keyrings/debian-archive-keyring.gpg', package: 'debian-archive-keyring' },
+  { probe: 'zstd', package: 'zstd' },
+  { probe: 'unshare', package: 'util-linux' },
+];
+
+/** Running machines and looking at their disks. */
+export const VM_NEEDS: readonly HostNeed[] = [
+  ...IMAGE_NEEDS,
+  { probe: 'qemu-system-x86_64', package: 'qemu-system-x86' },
+  { probe: '/usr/share/OVMF/OVMF_CODE_4M.fd', package: 'ovmf' },
+  { probe: 'mcopy', package: 'mtools' },
+  { probe: 'mkfs.vfat', package: 'dosfstools' },
+  { probe: 'sfdisk', package: 'fdisk' },
+  { probe: 'debugfs', package: 'e2fsprogs' },
+  { probe: 'fsverity', package: 'fsverity' },
+];
+
+function isPresent(probe: string): boolean {
+  if (probe.startsWith('/')) return existsSync(probe);
+  const folders = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`.split(':');
+  return folders.some((folder) => folder !== '' && existsSync(`${folder}/${probe}`));
+}
+
+/** The packages of `needs` that this machine lacks. */
+export function missingPackages(needs: readonly HostNeed[]): string[] {
+  return [...new Set(needs.filter(({ probe }) => !isPresent(probe)).map((need) => need.package))];
+}
+
+/**
+ * Makes sure that everything in `needs` is there.
+ * @throws Error naming what is missing, where it cannot be installed
+ */
+export async function ensureHostPackages(needs: readonly HostNeed[], say: (line: string) => void): Promise<void> {
+  const missing = missingPackages(needs);
+  if (missing.length === 0) return;
+  if (process.getuid?.() !== 0 || !isPresent('apt-get')) {
+    throw new Error(`Missing on this machine: ${missing.join(' ')} (Debian package names)`);
+  }
+  say(`Installing Debian packages: ${missing.join(' ')}`);
+  // Another apt may be at work; without the timeout this one would fail at once.
+  const options = ['-o', 'DPkg::Lock::Timeout=300', '-qq'];
+  await run('apt-get', [...options, 'update']);
+  await run('apt-get', [...options, 'install', '--yes', '--no-install-recommends', ...missing], {
+    env: { DEBIAN_FRONTEND: 'noninteractive' },
+  });
+  const still = missingPackages(needs);
+  if (still.length > 0) throw new Error(`Still missing after apt-get install: ${still.join(' ')}`);
+}

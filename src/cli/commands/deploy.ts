@@ -1,0 +1,72 @@
+/** `hostctl deploy IMAGE` */
+
+import type { Argv, CommandModule } from 'yargs';
+import { HostctlError } from '../../errors.ts';
+import type { VerityAlgorithm } from '../../tree/node.ts';
+import { openContext, type GlobalOptions } from '../context.ts';
+import type { Run } from '../program.ts';
+
+export interface DeployArguments extends GlobalOptions {
+  readonly image: string;
+  readonly karg: readonly string[];
+  readonly hash?: VerityAlgorithm | undefined;
+  readonly tries: number;
+  readonly 'allow-missing-verity': boolean;
+}
+
+const MAX_TRIES = 9;
+
+export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArguments> {
+  return {
+    command: 'deploy <image>',
+    describe: 'Deploy an image: the next boot uses it',
+    builder: (argv) =>
+      imageOptions(argv)
+        .positional('image', { type: 'string', demandOption: true, describe: 'Image reference, such as oci:DIR' })
+        .option('tries', { type: 'number', default: 3, requiresArg: true, describe: 'Boots to try before it is given up' })
+        .check(({ tries }) => {
+          if (Number.isInteger(tries) && tries >= 1 && tries <= MAX_TRIES) return true;
+          throw new HostctlError('usage', `--tries takes a whole number from 1 to ${MAX_TRIES}`);
+        }),
+    handler: async (options) => {
+      const { deploy } = await import('../../ops/deploy.ts');
+      const { ensureWritable } = await import('../../ops/writable.ts');
+      const context = openContext(options, run.signal);
+      if (await ensureWritable(context.host, context.paths, run)) return;
+      const result = await deploy(context.host, {
+        ...context.paths,
+        image: options.image,
+        kargs: options.karg,
+        algorithm: options.hash,
+        tries: options.tries,
+        allowMissingVerity: options['allow-missing-verity'],
+      });
+      context.print(result, () =>
+        result.changed
+          ? `Deployment ${result.id} boots next ("${result.entryFile}")\nImage ${result.digest}\n`
+          : `Nothing to do: deployment ${result.id} is this image and boots next\n`,
+      );
+    },
+  };
+}
+
+/** Options that `deploy` and `install` share. */
+export function imageOptions<T>(argv: Argv<T>) {
+  return argv
+    .option('karg', {
+      type: 'string',
+      array: true,
+      default: [] as string[],
+      requiresArg: true,
+      describe: 'Kernel argument to add; may be given several times',
+    })
+    .option('hash', {
+      choices: ['sha256', 'sha512'] as const,
+      describe: 'Hash of a new repository (default sha512)',
+    })
+    .option('allow-missing-verity', {
+      type: 'boolean',
+      default: false,
+      describe: 'Deploy where the file system has no fs-verity: nothing is verified at boot',
+    });
+}

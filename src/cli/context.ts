@@ -1,0 +1,87 @@
+/** What the global options mean: a host to work on, and where results, messages and progress go. */
+
+import { writeSync } from 'node:fs';
+import { stringify } from 'yaml';
+import { HostctlError } from '../errors.ts';
+import type { SysrootOptions } from '../deploy/sysroot.ts';
+import type { Host, Log, ProgressEvent } from '../sys/host.ts';
+import { openRealHost } from '../sys/real-host.ts';
+
+/** The options every command has, as yargs gives them. */
+export interface GlobalOptions {
+  readonly sysroot?: string | undefined;
+  readonly boot?: string | undefined;
+  readonly repo?: string | undefined;
+  readonly format: 'human' | 'json' | 'yaml';
+  readonly quiet: boolean;
+  readonly debug: boolean;
+  readonly color: 'auto' | 'always' | 'never';
+  readonly 'progress-fd'?: number | undefined;
+  readonly wait: string;
+}
+
+export interface Context {
+  readonly host: Host;
+  readonly paths: SysrootOptions;
+  readonly options: GlobalOptions;
+  /** Prints a result on stdout: `data` for machines, `human` otherwise. */
+  print(data: unknown, human: () => string): void;
+}
+
+export function openContext(options: GlobalOptions, signal: AbortSignal): Context {
+  const log: Log = {
+    debug: (message) => {
+      if (options.debug) process.stderr.write(`hostctl: ${message}\n`);
+    },
+    info: (message) => {
+      if (!options.quiet) process.stderr.write(`hostctl: ${message}\n`);
+    },
+    warn: (message) => process.stderr.write(`hostctl: warning: ${message}\n`),
+  };
+  return {
+    host: openRealHost({ log, signal, lockWaitMs: parseWait(options.wait), progress: progressSink(options) }),
+    paths: { sysroot: options.sysroot, boot: options.boot, repo: options.repo },
+    options,
+    print(data, human) {
+      process.stdout.write(render(data, human, options.format));
+    },
+  };
+}
+
+function render(data: unknown, human: () => string, format: GlobalOptions['format']): string {
+  switch (format) {
+    case 'human':
+      return human();
+    case 'json':
+      return `${JSON.stringify(data, undefined, 2)}\n`;
+    case 'yaml':
+      return stringify(data);
+  }
+}
+
+function parseWait(text: string): number {
+  if (text === 'forever') return Infinity;
+  const seconds = Number(text);
+  if (text.trim() !== '' && Number.isFinite(seconds) && seconds >= 0) return seconds * 1000;
+  throw new HostctlError('usage', `--wait takes seconds or "forever", not "${text}"`);
+}
+
+/** JSON Lines on `--progress-fd`, one line rewritten on a terminal, nothing otherwise. */
+function progressSink(options: GlobalOptions): (event: ProgressEvent) => void {
+  const fd = options['progress-fd'];
+  if (fd !== undefined) {
+    return (event) => {
+      try {
+        writeSync(fd, `${JSON.stringify(event)}\n`);
+      } catch {
+        // Whoever watched has gone; the work goes on.
+      }
+    };
+  }
+  if (options.quiet || process.stderr.isTTY !== true) return () => undefined;
+  return ({ step, done, total, unit }) => {
+    const show = (value: number): string => (unit === 'bytes' ? `${(value / 2 ** 20).toFixed(0)} MiB` : String(value));
+    const end = total !== undefined && done >= total ? '\n' : '';
+    process.stderr.write(`\r\x1b[K${step}: ${show(done)}${total === undefined ? '' : ` of ${show(total)}`}${end}`);
+  };
+}

@@ -1,0 +1,86 @@
+/** The command line: global options, verbs, and what an error becomes. Verbs load what they need when they run. */
+
+import yargs, { type Argv } from 'yargs';
+import { HostctlError } from '../errors.ts';
+import { deployCommand } from './commands/deploy.ts';
+import { imageCommand } from './commands/image.ts';
+import { installCommand } from './commands/install.ts';
+import { markGoodCommand } from './commands/mark-good.ts';
+import { rollbackCommand } from './commands/rollback.ts';
+import { statusCommand } from './commands/status.ts';
+import type { Restart } from '../ops/writable.ts';
+import { restartInPrivateMounts } from '../sys/restart.ts';
+import type { GlobalOptions } from './context.ts';
+import { reportError } from './report-error.ts';
+import { version } from './version.ts';
+
+/** Runs one command and returns its exit status. */
+export async function runCli(args: readonly string[], signal: AbortSignal): Promise<number> {
+  let exitCode = 0;
+  const setExitCode = (code: number): void => {
+    exitCode = code;
+  };
+  const run: Run = { signal, setExitCode, ...restartInPrivateMounts(args, signal) };
+  // What the options said, for the form of an error that comes before they are parsed.
+  const json = args.includes('--json') || args.some((arg, at) => arg === '--format=json' || args[at - 1] === '--format' && arg === 'json');
+  try {
+    await program(run).parseAsync([...args]);
+  } catch (error) {
+    const report = reportError(error, { json, debug: args.includes('--debug') });
+    process.stderr.write(report.text);
+    return report.exitCode;
+  }
+  return exitCode;
+}
+
+/** What a command gets beside its options. */
+export interface Run extends Restart {
+  readonly signal: AbortSignal;
+}
+
+/** The options every verb has. */
+export type GlobalArgv = Argv<GlobalOptions>;
+
+/** Options that may be given several times. */
+const REPEATABLE = new Set(['karg']);
+
+function program(run: Run): Argv<GlobalOptions> {
+  return yargs()
+    .scriptName('hostctl')
+    .usage('$0 VERB\n\nDeploys bootable container images as one verified root.')
+    .option('sysroot', { type: 'string', describe: 'Physical root to work on', requiresArg: true })
+    .option('boot', { type: 'string', describe: 'Where boot entries and kernels go', requiresArg: true })
+    .option('repo', { type: 'string', describe: 'Object repository (SYSROOT/composefs)', requiresArg: true })
+    .option('json', { type: 'boolean', default: false, describe: 'Same as --format json' })
+    .option('format', { choices: ['human', 'json', 'yaml'] as const, default: 'human' as const, describe: 'Form of the result' })
+    .option('format-version', { choices: [1] as const, default: 1 as const, describe: 'Version of that form' })
+    .option('quiet', { type: 'boolean', default: false, describe: 'Only warnings and errors on stderr' })
+    .option('debug', { type: 'boolean', default: false, describe: 'Log what is done; stack traces' })
+    .option('color', { choices: ['auto', 'always', 'never'] as const, default: 'auto' as const, describe: 'Colours' })
+    .option('progress-fd', { type: 'number', describe: 'Write progress as JSON Lines to this descriptor', requiresArg: true })
+    .option('wait', { type: 'string', default: '10', describe: 'Seconds to wait for a lock, or "forever"', requiresArg: true })
+    .middleware((argv) => {
+      if (argv.json) argv.format = 'json';
+      for (const [name, value] of Object.entries(argv)) {
+        if (Array.isArray(value) && name !== '_' && !REPEATABLE.has(name)) {
+          throw new HostctlError('usage', `--${name} is given more than once`);
+        }
+      }
+    })
+    .command(deployCommand(run))
+    .command(statusCommand(run))
+    .command(rollbackCommand(run))
+    .command(installCommand(run))
+    .command(imageCommand(run))
+    .command(markGoodCommand(run))
+    .demandCommand(1, 'Name a verb')
+    .strict()
+    .recommendCommands()
+    .version(version)
+    .help()
+    .parserConfiguration({ 'duplicate-arguments-array': true, 'parse-positional-numbers': false, 'greedy-arrays': false })
+    .exitProcess(false)
+    .fail((message: string | undefined, error: Error | undefined) => {
+      throw error ?? new HostctlError('usage', message ?? 'Wrong usage', { hint: 'See "hostctl --help"' });
+    }) as unknown as Argv<GlobalOptions>;
+}

@@ -1,0 +1,87 @@
+/** The `HostStatus` document, version 1: the fields scripts rely on, and nothing only a person would want. Pure. */
+
+import type { Deployment } from '../../deploy/deployments.ts';
+import type { StatusResult } from '../../ops/status.ts';
+
+export interface StatusDocument {
+  readonly apiVersion: 'hostctl/v1';
+  readonly kind: 'HostStatus';
+  readonly booted: number | null;
+  readonly next: number | null;
+  readonly staged: number | null;
+  readonly rollback: number | null;
+  readonly deployments: readonly DeploymentDocument[];
+  readonly warnings: readonly { readonly code: string; readonly message: string; readonly hint?: string }[];
+}
+
+export interface DeploymentDocument {
+  readonly id: number | null;
+  readonly state: Deployment['state'];
+  readonly triesLeft: number | null;
+  readonly pinned: boolean;
+  readonly image: {
+    readonly reference: string | null;
+    readonly manifestDigest: string | null;
+    readonly version: string | null;
+    readonly created: string | null;
+    readonly signature: string;
+  };
+  readonly composefs: {
+    readonly digest: string | null;
+    readonly hash: string | null;
+    readonly version: number | null;
+    readonly verity: 'required' | 'optional' | 'unavailable' | null;
+  };
+  readonly entry: {
+    readonly file: string;
+    readonly linux: string | null;
+    readonly initrd: readonly string[];
+    readonly kargs: readonly string[];
+  } | null;
+  readonly problems: readonly { readonly code: string; readonly message: string }[];
+}
+
+export function statusDocument({ deployments, warnings }: StatusResult, bootedOnly: boolean): StatusDocument {
+  const { booted, next, rollback, list } = deployments;
+  const shown = bootedOnly ? list.filter((deployment) => deployment === booted) : list;
+  return {
+    apiVersion: 'hostctl/v1',
+    kind: 'HostStatus',
+    booted: booted?.id ?? null,
+    next: next?.id ?? null,
+    staged: null,
+    rollback: rollback?.id ?? null,
+    deployments: shown.map(deploymentDocument),
+    warnings,
+  };
+}
+
+function deploymentDocument({ id, state, triesLeft, origin, entries, problems, name }: Deployment): DeploymentDocument {
+  const [entry] = entries;
+  const pinned = entry?.pinned;
+  const parameters = origin?.parameters ?? pinned?.parameters;
+  return {
+    id: id ?? null,
+    state,
+    triesLeft: triesLeft ?? null,
+    pinned: false,
+    image: {
+      reference: origin?.reference ?? null,
+      manifestDigest: origin?.manifestDigest ?? null,
+      version: origin?.version ?? null,
+      created: origin?.created ?? null,
+      signature: 'unsigned',
+    },
+    composefs: {
+      digest: origin?.digest ?? pinned?.digest ?? (/^[0-9a-f]{64,128}/.exec(name)?.[0] ?? null),
+      hash: parameters?.algorithm ?? null,
+      version: parameters?.formatVersion ?? null,
+      verity: pinned === undefined ? null : pinned.verityRequired ? 'required' : 'optional',
+    },
+    entry:
+      entry === undefined
+        ? null
+        : { file: entry.file, linux: entry.linux ?? null, initrd: entry.initrd, kargs: entry.kargs },
+    problems,
+  };
+}

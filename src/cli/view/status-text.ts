@@ -1,0 +1,57 @@
+/** `status` for people. Pure. */
+
+import type { DeploymentDocument, StatusDocument } from './status-json.ts';
+
+const DIGEST_SHOWN = 16;
+
+export function statusText(document: StatusDocument, verbose: boolean): string {
+  const blocks = document.deployments.map((deployment) => deploymentText(deployment, document, verbose));
+  if (blocks.length === 0) blocks.push('No deployments\n');
+  for (const { message, hint } of document.warnings) {
+    blocks.push(`Warning: ${message}\n${hint === undefined ? '' : `  ${hint}\n`}`);
+  }
+  return blocks.join('\n');
+}
+
+function deploymentText(deployment: DeploymentDocument, document: StatusDocument, verbose: boolean): string {
+  const { id, state, triesLeft, image, composefs, entry, problems } = deployment;
+  const roles = (['booted', 'next', 'staged', 'rollback'] as const).filter(
+    (role) => id !== null && document[role] === id,
+  );
+  const tries = state === 'trying' && triesLeft !== null ? `, ${triesLeft} tries left` : '';
+  const rows: [string, string | null][] = [
+    ['image', image.reference],
+    ['version', image.version],
+    ['composefs', shorten(composefs.digest, verbose)],
+    ['verity', composefs.verity === 'required' ? null : verityText(composefs.verity)],
+    ['entry', entry?.file ?? null],
+  ];
+  if (verbose) {
+    rows.push(
+      ['manifest', image.manifestDigest],
+      ['created', image.created],
+      ['hash', composefs.hash],
+      ['signature', image.signature],
+      ['linux', entry?.linux ?? null],
+      ['initrd', entry?.initrd.join(' ') ?? null],
+      ['options', entry?.kargs.join(' ') ?? null],
+    );
+  }
+  const lines = rows.flatMap(([name, value]) => (value === null ? [] : `  ${name.padEnd(10)} ${printable(value)}`));
+  for (const { message } of problems) lines.push(`  problem    ${printable(message)}`);
+  const heading = [`Deployment ${id ?? '(no number)'}`, `(${state}${tries})`, ...roles.map((role) => role.toUpperCase())];
+  return `${[heading.join(' '), ...lines].join('\n')}\n`;
+}
+
+function verityText(verity: DeploymentDocument['composefs']['verity']): string | null {
+  return verity === null ? null : `${verity}: this deployment is NOT verified at boot`;
+}
+
+function shorten(digest: string | null, verbose: boolean): string | null {
+  return digest === null || verbose ? digest : `${digest.slice(0, DIGEST_SHOWN)}…`;
+}
+
+/** Labels and references come from outside: no terminal control from them. */
+function printable(text: string): string {
+  return text.replace(/[\x00-\x1f\x7f-\x9f]/g, '�');
+}

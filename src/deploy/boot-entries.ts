@@ -1,0 +1,207 @@
+/**
+ * Boot entries on the boot partition. Publishing one is the only switch hostctl ever makes: an inert file, whole and
+ * durable, is renamed to a fresh name whose number puts it first. No entry is edited, replaced or renumbered, and what
+ * hostctl did not make is never touched.
+ */
+
+import * as fs from 'node:fs';
+import { HostctlError, isHostctlError } from '../errors.ts';
+import { entryOptions, entryValue, entryValues, formatEntry, parseEntry, type BlsEntry } from '../format/bls/entry.ts';
+import {
+  formatHostctlEntryName,
+  MAX_SEQUENCE,
+  parseEntryName,
+  parseHostctlEntryName,
+  type BootCounter,
+  type EntryName,
+} from '../format/bls/name.ts';
+import { sortMenu, type MenuEntry } from '../format/bls/order.ts';
+import { findDigestArguments, findKargs, splitCmdline, type DigestArgument } from '../format/cmdline.ts';
+import { createFile, exists, fsyncPath, listNames, makeDirectories, readSmallFile } from '../sys/files.ts';
+import type { Host } from '../sys/host.ts';
+import { bootBarrier, type BootPartition } from './boot-partition.ts';
+
+/** An entry as found, ours or foreign. */
+export interface FoundEntry extends MenuEntry {
+  readonly file: string;
+  readonly name: EntryName;
+  /** Sequence number; undefined for a foreign entry. */
+  readonly sequence: number | undefined;
+  readonly content: BlsEntry;
+  readonly linux: string | undefined;
+  readonly initrd: readonly string[];
+  readonly kargs: readonly string[];
+  /** What it pins, first digest argument of the command line; undefined when it pins nothing. */
+  readonly pinned: DigestArgument | undefined;
+  /** Directory below `state/deploy`; the digest when the command line does not say. */
+  readonly stateName: string | undefined;
+}
+
+export interface EntryProblem {
+  readonly file: string;
+  readonly message: string;
+}
+
+export interface EntryListing {
+  /** In the order of the boot menu, best first. */
+  readonly entries: readonly FoundEntry[];
+  readonly problems: readonly EntryProblem[];
+}
+
+export const ENTRIES = 'loader/entries';
+
+/** Reads every entry; one that cannot be read is a problem, not a failure. */
+export function listEntries(boot: BootPartition): EntryListing {
+  const directory = `${boot.path}/${ENTRIES}`;
+  const entries: FoundEntry[] = [];
+  const problems: EntryProblem[] = [];
+  for (const file of listNames(directory)) {
+    const name = parseEntryName(file);
+    if (name === undefined || name.suffix !== '.conf') continue;
+    try {
+      const bytes = readSmallFile(`${directory}/${file}`);
+      if (bytes !== undefined) entries.push(describeEntry(file, name, parseEntry(bytes)));
+    } catch (error) {
+      problems.push({ file, message: error instanceof Error ? error.message : String(error) });
+    }
+  }
+  return { entries: sortMenu(entries), problems };
+}
+
+function describeEntry(file: string, name: EntryName, content: BlsEntry): FoundEntry {
+  const kargs = splitCmdline(entryOptions(content));
+  const pinned = pinnedBy(kargs);
+  return {
+    file,
+    name,
+    sequence: parseHostctlEntryName(file)?.sequence,
+    sortKey: entryValue(content, 'sort-key'),
+    machineId: entryValue(content, 'machine-id'),
+    version: entryValue(content, 'version'),
+    content,
+    linux: entryValue(content, 'linux'),
+    initrd: entryValues(content, 'initrd'),
+    kargs,
+    pinned,
+    stateName: pinned === undefined ? undefined : (findKargs(kargs, 'hostctl.state').at(-1) ?? pinned.digest),
+  };
+}
+
+/** A foreign entry may say `composefs=` and mean something else: then it pins nothing that we know. */
+function pinnedBy(kargs: readonly string[]): DigestArgument | undefined {
+  try {
+    return findDigestArguments(kargs)[0];
+  } catch (error) {
+    if (isHostctlError(error)) return undefined;
+    throw error;
+  }
+}
+
+/** The highest sequence number any entry file has, also one that cannot be parsed; 0 for none. */
+export function highestSequence(boot: BootPartition): number {
+  return listNames(`${boot.path}/${ENTRIES}`).reduce(
+    (highest, file) => Math.max(highest, parseHostctlEntryName(file)?.sequence ?? 0),
+    0,
+  );
+}
+
+export interface NewEntry {
+  readonly sequence: number;
+  readonly counter: BootCounter | undefined;
+  readonly title: string;
+  readonly sortKey: string;
+  readonly linuxPath: string;
+  readonly initrdPath: string;
+  readonly options: string;
+}
+
+/** An entry that is whole and durable on the boot partition, under a name that no loader reads. */
+export interface InertEntry {
+  readonly temporaryPath: string;
+  readonly finalPath: string;
+  readonly file: string;
+  /** Whether it has its name. */
+  committed: boolean;
+}
+
+/** Writes an entry that does nothing yet. Throws 'state-invalid' when its number is used already. */
+export async function writeInertEntry(host: Host, boot: BootPartition, entry: NewEntry): Promise<InertEntry> {
+  if (entry.sequence > MAX_SEQUENCE) {
+    throw new HostctlError('state-invalid', `Sequence number ${entry.sequence} is above ${MAX_SEQUENCE}`);
+  }
+  const directory = makeDirectories(boot.path, ENTRIES);
+  const file = formatHostctlEntryName(
+    entry.counter === undefined ? { sequence: entry.sequence } : { sequence: entry.sequence, counter: entry.counter },
+  );
+  const text = formatEntry({
+    fields: [
+      { key: 'title', value: entry.title },
+      { key: 'version', value: String(entry.sequence) },
+      { key: 'sort-key', value: entry.sortKey },
+      { key: 'linux', value: entry.linuxPath },
+      { key: 'initrd', value: entry.initrdPath },
+      { key: 'options', value: entry.options },
+    ],
+  });
+  const temporaryPath = `${directory}/${file}.tmp`;
+  dropInertEntries(directory);
+  createFile(temporaryPath, text, 0o644);
+  fsyncPath(directory);
+  await bootBarrier(host, boot);
+  return { temporaryPath, finalPath: `${directory}/${file}`, file, committed: false };
+}
+
+/** What a crash left: under the lock, an entry of ours that was never committed belongs to nobody. */
+function dropInertEntries(directory: string): void {
+  for (const file of listNames(directory)) {
+    if (file.endsWith('.tmp') && parseHostctlEntryName(file.slice(0, -'.tmp'.length)) !== undefined) {
+      fs.unlinkSync(`${directory}/${file}`);
+    }
+  }
+}
+
+/**
+ * COMMIT: gives the entry its name. Before this the host boots what it booted before; after it, the new deployment.
+ * Returns false where the change could not be written back in place (see `bootBarrier`).
+ */
+export async function commitEntry(host: Host, boot: BootPartition, inert: InertEntry): Promise<boolean> {
+  if (exists(inert.finalPath)) {
+    throw new HostctlError('state-invalid', `The boot entry "${inert.file}" exists already`);
+  }
+  fs.renameSync(inert.temporaryPath, inert.finalPath);
+  inert.committed = true;
+  // On FAT the directory record is part of the file: sync it through its new name as well.
+  fsyncPath(inert.finalPath);
+  fsyncPath(`${boot.path}/${ENTRIES}`);
+  return bootBarrier(host, boot);
+}
+
+/**
+ * Takes an entry back when the command fails, also one whose commit could not be made durable: renamed to a name that
+ * no loader reads, then removed. Throws when that fails too: then what the entry names must stay.
+ */
+export function withdrawEntry(boot: BootPartition, inert: InertEntry): void {
+  if (inert.committed) {
+    fs.renameSync(inert.finalPath, inert.temporaryPath);
+    inert.committed = false;
+    fsyncPath(inert.temporaryPath);
+    fsyncPath(`${boot.path}/${ENTRIES}`);
+  }
+  fs.rmSync(inert.temporaryPath, { force: true });
+  fsyncPath(`${boot.path}/${ENTRIES}`);
+}
+
+/** Renames a counted entry to its name without counter, durably: the boot was good. Idempotent. */
+export function blessEntry(boot: BootPartition, entry: FoundEntry): string {
+  const directory = `${boot.path}/${ENTRIES}`;
+  const blessed = `${entry.name.id}.conf`;
+  if (entry.file !== blessed) {
+    if (exists(`${directory}/${blessed}`)) {
+      throw new HostctlError('state-invalid', `Both "${entry.file}" and "${blessed}" exist`);
+    }
+    fs.renameSync(`${directory}/${entry.file}`, `${directory}/${blessed}`);
+  }
+  fsyncPath(`${directory}/${blessed}`);
+  fsyncPath(directory);
+  return blessed;
+}

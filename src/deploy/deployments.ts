@@ -1,0 +1,166 @@
+/**
+ * What is deployed, read from three places that a crash or a person may have changed one by one: state directories,
+ * boot entries, images. Every record is read for itself; what is broken or missing is a problem of that deployment and
+ * never stops the others from being seen.
+ */
+
+import { HostctlError } from '../errors.ts';
+import { findDigestArguments, findKargs, splitCmdline } from '../format/cmdline.ts';
+import { hasImage, openRepository, type Repository } from '../store/repository.ts';
+import { isDirectory, listNames, readSmallText, TEMPORARY_NAME } from '../sys/files.ts';
+import type { Host } from '../sys/host.ts';
+import { isRegularFile } from '../sys/files.ts';
+import { listEntries, type FoundEntry } from './boot-entries.ts';
+import type { BootPartition } from './boot-partition.ts';
+import { parseOrigin, type Origin } from './origin.ts';
+import type { Sysroot } from './sysroot.ts';
+
+export type DeploymentState = 'good' | 'trying' | 'failed' | 'staged' | 'unknown';
+
+export interface Problem {
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface Deployment {
+  /** Directory below `state/deploy`; for an entry without one, what it names. */
+  readonly name: string;
+  /** Undefined when its origin is lost and no entry tells it. */
+  readonly id: number | undefined;
+  readonly origin: Origin | undefined;
+  /** Entries that boot it, highest sequence number first. */
+  readonly entries: readonly FoundEntry[];
+  readonly state: DeploymentState;
+  readonly triesLeft: number | undefined;
+  readonly problems: readonly Problem[];
+}
+
+export interface Deployments {
+  /** Highest id first; those without one last. */
+  readonly list: readonly Deployment[];
+  /** The deployment this machine runs, of a running sysroot. */
+  readonly booted: Deployment | undefined;
+  /** What the boot loader would start now; undefined when that is nothing of ours. */
+  readonly next: Deployment | undefined;
+  /** What `rollback` without an id goes to. */
+  readonly rollback: Deployment | undefined;
+  readonly defaultEntry: FoundEntry | undefined;
+  readonly warnings: readonly Problem[];
+}
+
+/** Reads everything. Never throws for a broken record. */
+export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
+  const warnings: Problem[] = [];
+  const repository = tolerant(() => openRepository(host, sysroot.repo), 'repository-unreadable', warnings);
+  const listing = tolerant(() => listEntries(sysroot.boot), 'boot-unreadable', warnings);
+  const entries = listing?.entries ?? [];
+  for (const { file, message } of listing?.problems ?? []) {
+    warnings.push({ code: 'entry-unreadable', message: `The boot entry "${file}" cannot be read: ${message}` });
+  }
+  const names = new Set(stateNames(sysroot, warnings));
+  for (const { stateName } of entries) if (stateName !== undefined) names.add(stateName);
+  const list = [...names]
+    .map((name) => readDeployment(sysroot, repository, entries, name, listing !== undefined))
+    .sort((a, b) => (b.id ?? 0) - (a.id ?? 0) || (a.name < b.name ? -1 : 1));
+  const [defaultEntry] = entries;
+  const byName = (name: string | undefined): Deployment | undefined => list.find((item) => item.name === name);
+  const booted = sysroot.isRunning ? byName(bootedName(host)) : undefined;
+  const next = byName(defaultEntry?.stateName);
+  return { list, booted, next, rollback: rollbackTarget(list, next), defaultEntry, warnings };
+}
+
+/** The state directory the running kernel was told to use; undefined when hostctl did not boot it. */
+function bootedName(host: Host): string | undefined {
+  const args = splitCmdline(host.kernelCmdline());
+  try {
+    const [pinned] = findDigestArguments(args);
+    return pinned === undefined ? undefined : (findKargs(args, 'hostctl.state').at(-1) ?? pinned.digest);
+  } catch (error) {
+    // Another system's argument of the same name: then we did not boot this.
+    if (error instanceof HostctlError) return undefined;
+    throw error;
+  }
+}
+
+function stateNames(sysroot: Sysroot, warnings: Problem[]): string[] {
+  const names = tolerant(() => listNames(sysroot.deployments), 'state-unreadable', warnings) ?? [];
+  return names.filter((name) => !TEMPORARY_NAME.test(name));
+}
+
+function readDeployment(
+  sysroot: Sysroot,
+  repository: Repository | undefined,
+  allEntries: readonly FoundEntry[],
+  name: string,
+  bootReadable: boolean,
+): Deployment {
+  const problems: Problem[] = [];
+  const directory = `${sysroot.deployments}/${name}`;
+  const origin = tolerant(() => findOrigin(directory), 'origin-unreadable', problems);
+  const entries = allEntries
+    .filter(({ stateName }) => stateName === name)
+    .sort((a, b) => (b.sequence ?? 0) - (a.sequence ?? 0));
+  const digest = origin?.digest ?? entries[0]?.pinned?.digest;
+  if (!isDirectory(directory)) problems.push({ code: 'state-missing', message: `"${directory}" is missing` });
+  else if (!isDirectory(`${directory}/etc`)) {
+    problems.push({ code: 'etc-missing', message: `"${directory}/etc" is missing` });
+  }
+  if (digest !== undefined && (repository === undefined || !hasImage(repository, digest))) {
+    problems.push({ code: 'image-missing', message: `The image ${digest} is not in "${sysroot.repo}"` });
+  }
+  if (bootReadable && entries.length === 0) {
+    problems.push({ code: 'entry-missing', message: 'No boot entry starts it' });
+  }
+  for (const entry of entries) problems.push(...missingKernelFiles(sysroot.boot, entry));
+  const sequences = entries.flatMap(({ sequence }) => sequence ?? []);
+  return {
+    name,
+    id: origin?.id ?? (sequences.length > 0 ? Math.min(...sequences) : undefined),
+    origin,
+    entries,
+    ...assess(entries),
+    problems,
+  };
+}
+
+function findOrigin(directory: string): Origin | undefined {
+  for (const file of listNames(directory)) {
+    if (!file.endsWith('.origin')) continue;
+    const text = readSmallText(`${directory}/${file}`);
+    if (text !== undefined) return parseOrigin(text);
+  }
+  return undefined;
+}
+
+function missingKernelFiles(boot: BootPartition, entry: FoundEntry): Problem[] {
+  return [entry.linux, ...entry.initrd]
+    .filter((path) => path !== undefined)
+    .filter((path) => path.startsWith(`${boot.prefix}/`) && !isRegularFile(boot.path + path.slice(boot.prefix.length)))
+    .map((path) => ({ code: 'kernel-missing', message: `"${path}" of the entry "${entry.file}" is missing` }));
+}
+
+/** One entry without counter has been good; a deployment that was good once stays so. */
+function assess(entries: readonly FoundEntry[]): { state: DeploymentState; triesLeft: number | undefined } {
+  if (entries.length === 0) return { state: 'unknown', triesLeft: undefined };
+  if (entries.some(({ name }) => name.counter === undefined)) return { state: 'good', triesLeft: undefined };
+  const left = Math.max(...entries.map(({ name }) => name.counter?.left ?? 0));
+  return { state: left > 0 ? 'trying' : 'failed', triesLeft: left };
+}
+
+/** The newest good deployment besides the one that would boot now. */
+function rollbackTarget(list: readonly Deployment[], next: Deployment | undefined): Deployment | undefined {
+  const rank = (item: Deployment): number => item.entries[0]?.sequence ?? 0;
+  return list
+    .filter((item) => item !== next && item.state === 'good' && item.origin !== undefined)
+    .filter(({ problems }) => problems.length === 0)
+    .sort((a, b) => rank(b) - rank(a))[0];
+}
+
+function tolerant<T>(read: () => T, code: string, problems: Problem[]): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    problems.push({ code, message: error instanceof Error ? error.message : String(error) });
+    return undefined;
+  }
+}

@@ -1,0 +1,201 @@
+/**
+ * Composefs dump format (composefs-dump(5)) to tree. Strict where the format leaves room: nothing is guessed, wrapped or
+ * cut, and every error names line and field. The tree that comes out is valid, so it can be made an image.
+ */
+
+import type { RawName } from '../../tree/name.ts';
+import { displayRaw } from '../../tree/name.ts';
+import type {
+  DirectoryNode,
+  FileContent,
+  HardlinkEntry,
+  LeafNode,
+  TreeNode,
+  VerityAlgorithm,
+} from '../../tree/node.ts';
+import {
+  contentProblems,
+  MAX_SYMLINK_TARGET,
+  problemOfName,
+  textProblems,
+  xattrProblems,
+} from '../../tree/validate.ts';
+import { digestAlgorithm } from '../fsverity/digest.ts';
+import { detach, failAt, parseDumpLine, type DumpLine, type Fail, type FieldName } from './line.ts';
+
+export interface ParseDumpOptions {
+  /** Digests must be of this algorithm; without it the first one decides. */
+  readonly algorithm?: VerityAlgorithm;
+}
+
+/** The tree a dump describes. Throws `format-invalid` naming line and field. */
+export function parseDump(bytes: Uint8Array, options: ParseDumpOptions = {}): DirectoryNode {
+  return new DumpReader(options.algorithm).read(bytes);
+}
+
+/** A line that names another entry; the target may come later and may be a link itself. */
+interface PendingLink {
+  readonly line: number;
+  readonly parent: DirectoryNode;
+  readonly name: RawName;
+  readonly targetPath: string;
+}
+
+class DumpReader {
+  #algorithm: VerityAlgorithm | undefined;
+  #root: DirectoryNode | undefined;
+  /** By path without trailing slash: the root is "". */
+  readonly #directories = new Map<string, DirectoryNode>();
+  /** By the entry that holds the place of the link. */
+  readonly #pending = new Map<HardlinkEntry, PendingLink>();
+
+  constructor(algorithm: VerityAlgorithm | undefined) {
+    this.#algorithm = algorithm;
+  }
+
+  read(bytes: Uint8Array): DirectoryNode {
+    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    let line = 1;
+    for (let start = 0; start < buffer.length; line++) {
+      const newline = buffer.indexOf(0x0a, start);
+      const end = newline < 0 ? buffer.length : newline;
+      this.#readLine(buffer.toString('latin1', start, end), line);
+      start = end + 1;
+    }
+    if (this.#root === undefined) return failAt(line)('PATH', 'is missing: the dump has no "/"');
+    for (const link of this.#pending.values()) this.#resolve(link);
+    return this.#root;
+  }
+
+  #readLine(text: string, number: number): void {
+    const fail: Fail = failAt(number);
+    const line = parseDumpLine(text, this.#algorithm, fail);
+    if (line.digest !== undefined) this.#algorithm ??= digestAlgorithm(line.digest);
+    if (line.path === '/') return this.#addRoot(line, fail);
+    const path = normalizePath(line.path, 'PATH', fail);
+    const slash = path.lastIndexOf('/');
+    const name = detach(path.slice(slash + 1)) as RawName;
+    const parent = this.#directories.get(path.slice(0, slash));
+    if (parent === undefined) return fail('PATH', `"${shown(path)}" has no parent directory in the lines before`);
+    const problem = problemOfName(name);
+    if (problem !== undefined) fail('PATH', `"${shown(path)}" ${problem}`);
+    if (parent.entries.has(name)) fail('PATH', `"${shown(path)}" appears twice`);
+    if (line.isHardlink) {
+      if (line.kind === 'directory') fail('MODE', 'asks for a hard link to a directory');
+      if (line.payload === undefined) return fail('PAYLOAD', 'has no target for the hard link');
+      const targetPath = normalizePath(line.payload, 'PAYLOAD', fail);
+      const entry: HardlinkEntry = { kind: 'hardlink', target: UNRESOLVED };
+      parent.entries.set(name, entry);
+      this.#pending.set(entry, { line: number, parent, name, targetPath });
+      return;
+    }
+    const node = nodeOfLine(line, fail);
+    parent.entries.set(name, node);
+    if (node.kind === 'directory') this.#directories.set(detach(path), node);
+  }
+
+  #addRoot(line: DumpLine, fail: Fail): void {
+    if (this.#root !== undefined) fail('PATH', 'is a second "/"');
+    const node = line.isHardlink ? undefined : nodeOfLine(line, fail);
+    if (node?.kind !== 'directory') return fail('MODE', 'of "/" is no directory');
+    this.#root = node;
+    this.#directories.set('', node);
+  }
+
+  /** Follows a chain of links to its end and settles every link on the way. */
+  #resolve(start: PendingLink): void {
+    const chain = new Set<PendingLink>();
+    let link = start;
+    for (;;) {
+      const fail: Fail = failAt(link.line);
+      if (chain.has(link)) return fail('PAYLOAD', `"${shown(link.targetPath)}" leads back to the link itself`);
+      chain.add(link);
+      const slash = link.targetPath.lastIndexOf('/');
+      const target = this.#directories
+        .get(link.targetPath.slice(0, slash))
+        ?.entries.get(link.targetPath.slice(slash + 1) as RawName);
+      if (target === undefined) return fail('PAYLOAD', `"${shown(link.targetPath)}" is not in the dump`);
+      if (target.kind === 'directory') return fail('PAYLOAD', `"${shown(link.targetPath)}" is a directory`);
+      const next = target.kind === 'hardlink' ? this.#pending.get(target) : undefined;
+      if (next === undefined) return settle(chain, target.kind === 'hardlink' ? target.target : target);
+      link = next;
+    }
+  }
+}
+
+function settle(links: Iterable<PendingLink>, target: LeafNode): void {
+  for (const { parent, name } of links) parent.entries.set(name, { kind: 'hardlink', target });
+}
+
+/** Stands in a link entry until the whole dump is read. */
+const UNRESOLVED: LeafNode = {
+  kind: 'fifo',
+  mode: 0,
+  uid: 0,
+  gid: 0,
+  mtime: { sec: 0n, nsec: 0 },
+  xattrs: new Map(),
+  nlink: 0,
+};
+
+function normalizePath(path: RawName, field: FieldName, fail: Fail): string {
+  if (path === '') fail(field, 'is an empty path');
+  if (!path.startsWith('/')) fail(field, `"${shown(path)}" is not an absolute path`);
+  if (path.endsWith('/')) fail(field, `"${shown(path)}" ends in a slash`);
+  return path.includes('//') ? path.replace(/\/+/g, '/') : path;
+}
+
+function shown(path: string): string {
+  return displayRaw(path as RawName);
+}
+
+function nodeOfLine(line: DumpLine, fail: Fail): TreeNode {
+  const { kind, mode, uid, gid, mtime, xattrs, nlink, rdev } = line;
+  refuse(xattrProblems(xattrs), 'XATTR', fail);
+  if (line.content !== undefined && line.content.length !== Number(line.size)) {
+    fail('CONTENT', `has ${line.content.length} bytes, but SIZE says ${line.size}`);
+  }
+  if (line.content !== undefined && kind !== 'file' && line.content !== '') {
+    fail('CONTENT', 'is given for something that is no regular file');
+  }
+  const metadata = { mode, uid, gid, mtime, xattrs };
+  const stated = line.size > 0n ? { statedSize: line.size } : {};
+  switch (kind) {
+    case 'directory':
+      return { kind, ...metadata, entries: new Map() };
+    case 'file':
+      return { kind, ...metadata, nlink, content: contentOfLine(line, fail) };
+    case 'symlink': {
+      if (line.payload === undefined) return fail('PAYLOAD', 'has no target for the symlink');
+      refuse(textProblems('symlink target', line.payload, MAX_SYMLINK_TARGET), 'PAYLOAD', fail);
+      return { kind, ...metadata, nlink, target: line.payload };
+    }
+    case 'char':
+    case 'block':
+      return { kind, ...metadata, nlink, rdev, ...stated };
+    case 'fifo':
+    case 'socket':
+      return { kind, ...metadata, nlink, ...stated };
+  }
+}
+
+function contentOfLine({ size, content, payload, digest }: DumpLine, fail: Fail): FileContent {
+  if (content !== undefined || size === 0n) {
+    const inline = { kind: 'inline', bytes: Buffer.from(content ?? '', 'latin1') } as const;
+    refuse(contentProblems(inline), 'CONTENT', fail);
+    return inline;
+  }
+  const path = payload === undefined || payload === '' ? {} : { path: payload };
+  const external = {
+    kind: 'external',
+    size: Number(size),
+    ...path,
+    ...(digest === undefined ? {} : { digest }),
+  } as const;
+  refuse(contentProblems(external), 'PAYLOAD', fail);
+  return external;
+}
+
+function refuse(problems: Iterable<string>, field: FieldName, fail: Fail): void {
+  for (const problem of problems) fail(field, problem);
+}

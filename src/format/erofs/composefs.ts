@@ -1,0 +1,257 @@
+/**
+ * What composefs adds to a file-system tree before it becomes an EROFS image: overlayfs attributes that send readers of
+ * large files to their objects, whiteouts in a form that survives overlayfs, and the stubs that hide the object store's
+ * own directories. The result lists every inode in image order (breadth first); the tree itself is not touched.
+ */
+
+import { rawFromBytes, type RawName } from '../../tree/name.ts';
+import type { DirectoryNode, LeafNode, Timestamp, TreeNode, VerityDigest } from '../../tree/node.ts';
+import { VERITY_PARAMETERS } from '../fsverity/algorithm.ts';
+import { digestAlgorithm, digestToBytes } from '../fsverity/digest.ts';
+import { FILE_TYPES, type NodeKind } from './file-type.ts';
+import { escapeXattrName } from './xattr-name.ts';
+import { XattrPool, type Xattr } from './xattrs.ts';
+
+export type ComposefsVersion = 0 | 1;
+
+export interface PreparedInode {
+  /** Index in image order. */
+  readonly ino: number;
+  /** Kind in the image; a whiteout has become a file. */
+  readonly kind: NodeKind;
+  /** The node of the tree; undefined for a stub. */
+  readonly node: TreeNode | undefined;
+  /** Type and permission bits. */
+  readonly mode: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtime: Timestamp;
+  /** Sorted by full name. */
+  readonly xattrs: readonly Xattr[];
+  /** Directories only: all names in byte order, "." and ".." among them, and the inode of each. */
+  readonly names: readonly string[];
+  readonly targets: readonly PreparedInode[];
+}
+
+export interface PreparedTree {
+  readonly version: ComposefsVersion;
+  /** In image order; the root is the first. */
+  readonly inodes: readonly PreparedInode[];
+  readonly hasAcl: boolean;
+  /** The least mtime; compact inodes have it implied. */
+  readonly minMtime: Timestamp;
+  /** The shared xattr table, in order. */
+  readonly sharedXattrs: readonly Xattr[];
+  /** Bytes. */
+  readonly sharedXattrsSize: number;
+}
+
+/** Whether the node asks for a file of the lower layers to be hidden: a char device 0/0. */
+export function isWhiteout(node: TreeNode): boolean {
+  return node.kind === 'char' && node.rdev === 0;
+}
+
+/** Whether any name that carries an inode is a whiteout. */
+export function hasWhiteout(root: DirectoryNode): boolean {
+  const queue: DirectoryNode[] = [root];
+  for (const directory of queue) {
+    for (const entry of directory.entries.values()) {
+      if (entry.kind === 'directory') queue.push(entry);
+      else if (entry.kind !== 'hardlink' && isWhiteout(entry)) return true;
+    }
+  }
+  return false;
+}
+
+/** Rewrites a valid tree for format `version`. */
+export function prepareTree(root: DirectoryNode, version: ComposefsVersion): PreparedTree {
+  return new Preparation(root, version).run();
+}
+
+/** An inode under construction: names and targets come when its turn in the queue comes. */
+interface DraftInode extends PreparedInode {
+  names: string[];
+  targets: PreparedInode[];
+  readonly parent: PreparedInode | undefined;
+}
+
+type Given = Omit<PreparedInode, 'ino' | 'names' | 'targets'>;
+
+class Preparation {
+  readonly #root: DirectoryNode;
+  readonly #version: ComposefsVersion;
+  readonly #pool = new XattrPool();
+  readonly #inodes: DraftInode[] = [];
+  /** Link targets: the only nodes that must be found again by identity. */
+  readonly #linked = new Map<LeafNode, PreparedInode | undefined>();
+  readonly #links: { readonly targets: PreparedInode[]; readonly index: number; readonly node: LeafNode }[] = [];
+
+  constructor(root: DirectoryNode, version: ComposefsVersion) {
+    this.#root = root;
+    this.#version = version;
+  }
+
+  run(): PreparedTree {
+    this.#collectLinked();
+    const root = this.#addNode(this.#root, undefined);
+    // The list of inodes is the queue: what a directory appends comes after everything of its own depth.
+    for (let i = 0; i < this.#inodes.length; i++) {
+      const inode = this.#inodes[i]!;
+      if (inode.node?.kind === 'directory') this.#expand(inode, inode.node);
+    }
+    for (const { targets, index, node } of this.#links) targets[index] = this.#linked.get(node)!;
+    const shared = this.#pool.share();
+    return {
+      version: this.#version,
+      inodes: this.#inodes,
+      hasAcl: this.#pool.has('system.posix_acl_access') || this.#pool.has('system.posix_acl_default'),
+      minMtime: this.#inodes.reduce((least, { mtime }) => (isBefore(mtime, least) ? mtime : least), root.mtime),
+      sharedXattrs: shared.entries,
+      sharedXattrsSize: shared.sizeBytes,
+    };
+  }
+
+  #collectLinked(): void {
+    const queue = [this.#root];
+    for (const directory of queue) {
+      for (const entry of directory.entries.values()) {
+        if (entry.kind === 'directory') queue.push(entry);
+        else if (entry.kind === 'hardlink') this.#linked.set(entry.target, undefined);
+      }
+    }
+  }
+
+  /** Lists the entries of a directory and appends its children. */
+  #expand(inode: DraftInode, directory: DirectoryNode): void {
+    const names: string[] = [...directory.entries.keys(), '.', '..'];
+    if (inode.parent === undefined) names.push(...missingObjectDirectories(directory));
+    names.sort();
+    const targets: PreparedInode[] = [];
+    for (const [index, name] of names.entries()) {
+      if (name === '.') targets.push(inode);
+      else if (name === '..') targets.push(inode.parent ?? inode);
+      else {
+        const entry = directory.entries.get(name as RawName);
+        if (entry === undefined) targets.push(this.#addStub());
+        else if (entry.kind !== 'hardlink') targets.push(this.#addNode(entry, inode));
+        else {
+          this.#links.push({ targets, index, node: entry.target });
+          targets.push(inode); // replaced when every inode exists
+        }
+      }
+    }
+    inode.names = names;
+    inode.targets = targets;
+  }
+
+  #addNode(node: TreeNode, parent: PreparedInode | undefined): DraftInode {
+    const kind = isWhiteout(node) ? 'file' : node.kind;
+    const inode = this.#add(
+      {
+        kind,
+        node,
+        mode: FILE_TYPES[kind].modeType | node.mode,
+        nlink: node.kind === 'directory' ? 2 + countDirectories(node) : node.nlink,
+        uid: node.uid,
+        gid: node.gid,
+        mtime: node.mtime,
+        xattrs: this.#poolXattrs(finalXattrs(node, this.#version, parent === undefined)),
+      },
+      parent,
+    );
+    if (node.kind !== 'directory' && this.#linked.has(node)) this.#linked.set(node, inode);
+    return inode;
+  }
+
+  /** A whiteout for an object directory, looking like the root it stands in. */
+  #addStub(): DraftInode {
+    const { uid, gid, mtime, xattrs } = this.#root;
+    const label = xattrs.get('security.selinux' as RawName);
+    return this.#add(
+      {
+        kind: 'char',
+        node: undefined,
+        mode: FILE_TYPES.char.modeType | 0o644,
+        nlink: 1,
+        uid,
+        gid,
+        mtime,
+        xattrs: label === undefined ? NO_XATTRS : [this.#pool.use('security.selinux', rawFromBytes(label))],
+      },
+      undefined,
+    );
+  }
+
+  #add(given: Given, parent: PreparedInode | undefined): DraftInode {
+    const inode = { ...given, ino: this.#inodes.length, names: NO_NAMES, targets: NO_TARGETS, parent };
+    this.#inodes.push(inode);
+    return inode;
+  }
+
+  #poolXattrs(xattrs: Map<string, string>): readonly Xattr[] {
+    if (xattrs.size === 0) return NO_XATTRS;
+    const names = [...xattrs.keys()].sort();
+    return names.map((name) => this.#pool.use(name, xattrs.get(name)!));
+  }
+}
+
+// Shared by all inodes without any: a million empty arrays would cost more than the inodes.
+const NO_NAMES: string[] = [];
+const NO_TARGETS: PreparedInode[] = [];
+const NO_XATTRS: readonly Xattr[] = [];
+
+/** The xattrs an inode has in the image, by full name. The order of the steps decides what replaces what. */
+function finalXattrs(node: TreeNode, version: ComposefsVersion, isRoot: boolean): Map<string, string> {
+  const xattrs = new Map<string, string>();
+  for (const [name, value] of node.xattrs) xattrs.set(escapeXattrName(name), rawFromBytes(value));
+  if (node.kind === 'file' && node.content.kind === 'external') {
+    const { digest, path } = node.content;
+    xattrs.set('trusted.overlay.metacopy', digest === undefined ? '' : metacopyValue(digest));
+    if (path !== undefined) xattrs.set('trusted.overlay.redirect', `/${path}`);
+  }
+  if (isWhiteout(node)) {
+    xattrs.set('trusted.overlay.overlay.whiteout', '');
+    xattrs.set('user.overlay.whiteout', '');
+  }
+  if (node.kind === 'directory' && holdsWhiteout(node)) {
+    xattrs.set('trusted.overlay.overlay.whiteouts', '');
+    xattrs.set('user.overlay.whiteouts', '');
+    if (version >= 1) {
+      xattrs.set('trusted.overlay.overlay.opaque', 'x');
+      xattrs.set('user.overlay.opaque', 'x');
+    }
+  }
+  if (isRoot) xattrs.set('trusted.overlay.opaque', 'y');
+  return xattrs;
+}
+
+/** Value of `trusted.overlay.metacopy`: version 0, total size, flags 0, fs-verity algorithm, digest. */
+function metacopyValue(digest: VerityDigest): string {
+  const { id, digestSize } = VERITY_PARAMETERS[digestAlgorithm(digest)];
+  return String.fromCharCode(0, 4 + digestSize, 0, id) + rawFromBytes(digestToBytes(digest));
+}
+
+/** A hard link to a whiteout does not count: only the name that carries the inode does. */
+function holdsWhiteout(directory: DirectoryNode): boolean {
+  for (const entry of directory.entries.values()) {
+    if (entry.kind === 'char' && isWhiteout(entry)) return true;
+  }
+  return false;
+}
+
+function countDirectories(directory: DirectoryNode): number {
+  let count = 0;
+  for (const entry of directory.entries.values()) if (entry.kind === 'directory') count++;
+  return count;
+}
+
+/** Which of `00`…`ff` the root does not have. */
+function missingObjectDirectories(root: DirectoryNode): string[] {
+  const names = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+  return names.filter((name) => !root.entries.has(name as RawName));
+}
+
+function isBefore(a: Timestamp, b: Timestamp): boolean {
+  return a.sec < b.sec || (a.sec === b.sec && a.nsec < b.nsec);
+}

@@ -1,0 +1,186 @@
+/**
+ * Turns the tar entries of one layer into a list of what the layer does, while the tar streams past: small files are
+ * kept, larger ones go straight into the object sink. Nothing is extracted, and no name from the image is ever a path
+ * on the host.
+ */
+
+import { HostctlError } from '../errors.ts';
+import { objectPath, VerityHasher } from '../format/fsverity/digest.ts';
+import type { TarEntry } from '../format/tar/entry.ts';
+import type { TarHandler } from '../format/tar/reader.ts';
+import type { RawName } from '../tree/name.ts';
+import { encodeDevice, type FileContent, type Metadata, type TreeNode, type VerityAlgorithm } from '../tree/node.ts';
+import type { ObjectSink, ObjectWriter } from '../tree/objects.ts';
+import { INLINE_LIMIT, MAX_XATTRS_SIZE } from '../tree/validate.ts';
+import type { ImageTotals, LayerEntry } from './layer-entry.ts';
+import { normalisePath, parseLayerPath } from './layer-path.ts';
+import { isKeptXattr, type XattrMode } from './xattr-filter.ts';
+
+const MAX_ENTRIES = 4_000_000;
+/** What names, xattrs and inline contents of an image may take in memory; real images need some ten megabytes. */
+const MAX_METADATA_BYTES = 512 << 20;
+const MAX_TARGET_BYTES = 4095;
+const EMPTY = new Uint8Array(0);
+
+/** A sink that keeps nothing: digests are all that is wanted. */
+export function measuringSink(algorithm: VerityAlgorithm): ObjectSink {
+  return {
+    algorithm,
+    create() {
+      const hasher = new VerityHasher(algorithm);
+      return {
+        write: (chunk) => hasher.update(chunk),
+        finish: () => hasher.digest(),
+        abort: () => undefined,
+      };
+    },
+  };
+}
+
+/** A file whose data is passing. */
+interface OpenFile {
+  readonly entry: TarEntry;
+  readonly path: RawName;
+  readonly writer: ObjectWriter | undefined;
+  readonly inline: Uint8Array;
+  inlineBytes: number;
+}
+
+export class LayerIngest implements TarHandler {
+  readonly entries: LayerEntry[] = [];
+  readonly #sink: ObjectSink;
+  readonly #xattrMode: XattrMode;
+  #entryCount: number;
+  #metadataBytes: number;
+  #file: OpenFile | undefined;
+
+  /** @param before - what the layers below used of the image's limits */
+  constructor(sink: ObjectSink, xattrMode: XattrMode, before: ImageTotals) {
+    this.#sink = sink;
+    this.#xattrMode = xattrMode;
+    this.#entryCount = before.entries;
+    this.#metadataBytes = before.metadataBytes;
+  }
+
+  /** What the image has used up to here. */
+  get used(): Pick<ImageTotals, 'entries' | 'metadataBytes'> {
+    return { entries: this.#entryCount, metadataBytes: this.#metadataBytes };
+  }
+
+  entry(entry: TarEntry): void {
+    this.#entryCount++;
+    if (this.#entryCount > MAX_ENTRIES) {
+      throw new HostctlError('image-unsupported', `Image has more than ${MAX_ENTRIES} entries`);
+    }
+    const layerPath = parseLayerPath(entry.name);
+    if (layerPath.kind === 'ignored') return;
+    const { path } = layerPath;
+    const { number } = entry;
+    this.#charge(path.length);
+    if (layerPath.kind !== 'plain') {
+      this.entries.push({ kind: layerPath.kind, number, path });
+    } else if (path === '' && entry.type !== 'directory') {
+      throw new HostctlError('image-invalid', `Root is a ${entry.type} instead of a directory`);
+    } else if (entry.type === 'file') {
+      this.#startFile(entry, path);
+    } else if (entry.type === 'hardlink') {
+      const target = normalisePath(entry.linkname, 'Hard link target');
+      this.#charge(target.length);
+      this.entries.push({ kind: 'hardlink', number, path, target });
+    } else {
+      this.entries.push({ kind: 'node', number, path, node: this.#node(entry, entry.type) });
+    }
+  }
+
+  data(chunk: Uint8Array): void {
+    const file = this.#file;
+    // Without a file, this is the content of a whiteout marker: only its name counts.
+    if (file === undefined) return;
+    if (file.writer !== undefined) {
+      file.writer.write(chunk);
+    } else {
+      file.inline.set(chunk, file.inlineBytes);
+      file.inlineBytes += chunk.length;
+    }
+  }
+
+  entryEnd(): void {
+    const file = this.#file;
+    if (file === undefined) return;
+    let content: FileContent = { kind: 'inline', bytes: file.inline };
+    if (file.writer !== undefined) {
+      const digest = file.writer.finish();
+      content = { kind: 'external', size: file.entry.size, digest, path: objectPath(digest) };
+    }
+    this.#file = undefined;
+    const node: TreeNode = { kind: 'file', ...this.#metadata(file.entry), content, nlink: 0 };
+    this.entries.push({ kind: 'node', number: file.entry.number, path: file.path, node });
+  }
+
+  /** Gives up on a file that is half read. Harmless otherwise. */
+  abort(): void {
+    this.#file?.writer?.abort();
+    this.#file = undefined;
+  }
+
+  #startFile(entry: TarEntry, path: RawName): void {
+    const isInline = entry.size <= INLINE_LIMIT;
+    if (isInline) this.#charge(entry.size);
+    this.#file = {
+      entry,
+      path,
+      writer: isInline ? undefined : this.#sink.create(entry.size),
+      inline: isInline && entry.size > 0 ? new Uint8Array(entry.size) : EMPTY,
+      inlineBytes: 0,
+    };
+  }
+
+  #node(entry: TarEntry, type: Exclude<TarEntry['type'], 'file' | 'hardlink'>): TreeNode {
+    const metadata = this.#metadata(entry);
+    switch (type) {
+      case 'directory':
+        return { kind: 'directory', ...metadata, entries: new Map() };
+      case 'symlink':
+        return { kind: 'symlink', ...metadata, target: this.#symlinkTarget(entry.linkname), nlink: 0 };
+      case 'char':
+      case 'block':
+        return { kind: type, ...metadata, rdev: encodeDevice(entry.devMajor, entry.devMinor), nlink: 0 };
+      case 'fifo':
+        return { kind: 'fifo', ...metadata, nlink: 0 };
+    }
+  }
+
+  #symlinkTarget(target: RawName): RawName {
+    if (target.length < 1 || target.length > MAX_TARGET_BYTES) {
+      throw new HostctlError('image-invalid', `Symlink target has ${target.length} bytes, allowed are 1 to ${MAX_TARGET_BYTES}`);
+    }
+    this.#charge(target.length);
+    return target;
+  }
+
+  #metadata({ mode, uid, gid, mtime, xattrs }: TarEntry): Metadata {
+    return { mode, uid, gid, mtime, xattrs: this.#keptXattrs(xattrs) };
+  }
+
+  #keptXattrs(xattrs: ReadonlyMap<RawName, Uint8Array>): Map<RawName, Uint8Array> {
+    const kept = new Map<RawName, Uint8Array>();
+    let bytes = 12;
+    for (const [name, value] of xattrs) {
+      if (!isKeptXattr(name, this.#xattrMode)) continue;
+      kept.set(name, value);
+      bytes += 7 + name.length + value.length;
+    }
+    if (bytes > MAX_XATTRS_SIZE) {
+      throw new HostctlError('image-unsupported', `Xattrs take ${bytes} bytes, at most ${MAX_XATTRS_SIZE} fit`);
+    }
+    if (kept.size > 0) this.#charge(bytes);
+    return kept;
+  }
+
+  #charge(bytes: number): void {
+    this.#metadataBytes += bytes;
+    if (this.#metadataBytes > MAX_METADATA_BYTES) {
+      throw new HostctlError('image-unsupported', `Names, xattrs and small files take more than ${MAX_METADATA_BYTES} bytes`);
+    }
+  }
+}

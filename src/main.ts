@@ -1,0 +1,25 @@
+#!/usr/bin/env node
+/** Process entry: signals, the exit status, nothing else. */
+
+import os from 'node:os';
+import { runCli } from './cli/program.ts';
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+const controller = new AbortController();
+let received: (typeof SIGNALS)[number] | undefined;
+for (const signal of SIGNALS) {
+  process.on(signal, () => {
+    // A second one changes nothing: the first is already unwinding the command.
+    received ??= signal;
+    controller.abort();
+  });
+}
+for (const stream of [process.stdout, process.stderr]) {
+  // A reader that went away never changes the result.
+  stream.on('error', () => undefined);
+}
+
+const exitCode = await runCli(process.argv.slice(2), controller.signal);
+// Set, not called: pending output is still written.
+process.exitCode = received !== undefined && exitCode !== 0 ? 128 + os.constants.signals[received] : exitCode;

@@ -1,0 +1,262 @@
+/**
+ * `install to-disk`: an empty disk, or a file that stands for one, becomes a machine that boots the image: GPT with an
+ * ESP and a root partition, ext4 with fs-verity, systemd-boot out of the image, the first deployment. Whatever can be
+ * known to fail is found before the first byte is written. Everything is mounted in a mount namespace of its own.
+ */
+
+import { randomUUID } from 'node:crypto';
+import * as fs from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openSysroot, withSysrootLock } from '../deploy/sysroot.ts';
+import { HostctlError } from '../errors.ts';
+import { repositoryContent } from '../deploy/materialize.ts';
+import type { Repository } from '../store/repository.ts';
+import { createFile, exists, fsyncPath, makeDirectories } from '../sys/files.ts';
+import type { Host } from '../sys/host.ts';
+import { lookup } from '../tree/lookup.ts';
+import type { DirectoryNode, VerityAlgorithm } from '../tree/node.ts';
+import { openImage } from './build.ts';
+import { deployLocked, type DeployResult } from './deploy.ts';
+import { requireRoot } from './publish.ts';
+import type { Restart } from './writable.ts';
+
+export interface InstallOptions {
+  /** A block device or a regular file, empty. */
+  readonly target: string;
+  readonly image: string;
+  readonly kargs: readonly string[];
+  readonly algorithm: VerityAlgorithm | undefined;
+  readonly allowMissingVerity: boolean;
+  /** Path of a file of public keys. */
+  readonly authorizedKeys: string | undefined;
+}
+
+/** GPT types and EFI program names by Go's architecture name. */
+const ARCHITECTURES: ReadonlyMap<string, { readonly rootType: string; readonly efi: string }> = new Map([
+  ['amd64', { rootType: '4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709', efi: 'x64' }],
+  ['arm64', { rootType: 'B921B045-1DF0-41C3-AF44-4C6F280D3FAE', efi: 'aa64' }],
+  ['riscv64', { rootType: '72EC70A6-CF74-40E6-BD49-4BDA08E8F224', efi: 'riscv64' }],
+]);
+const ESP_TYPE = 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B';
+const MIB = 2 ** 20;
+/** Root that holds any real system with room for a second version. */
+const MIN_DISK_BYTES = 1024 * MIB;
+const TOOLS = ['sfdisk', 'mkfs.vfat', 'mkfs.ext4', 'losetup', 'wipefs', 'mount', 'umount', 'blockdev'] as const;
+const NODE_WAIT_MS = 10_000;
+
+/** Returns undefined when a second process, in mounts of its own, has done the work. */
+export async function installToDisk(
+  host: Host,
+  run: Restart,
+  options: InstallOptions,
+): Promise<DeployResult | undefined> {
+  requireRoot(host, 'install');
+  const architecture = ARCHITECTURES.get(host.architecture);
+  if (architecture === undefined) {
+    throw new HostctlError('host-unsupported', `Cannot install on ${host.architecture}: no boot loader is known for it`);
+  }
+  const keys = options.authorizedKeys === undefined ? undefined : readKeys(options.authorizedKeys);
+  await checkHost(host);
+  const isFile = checkTarget(host, options.target);
+  await checkEmpty(host, options.target);
+  const source = await openImage(host, options.image);
+  if (!run.isRestarted) {
+    run.setExitCode(await run.restart());
+    return undefined;
+  }
+  const rootUuid = randomUUID();
+  await partition(host, options.target, architecture.rootType);
+  return withDisk(host, options.target, isFile, async (device) => {
+    const [esp, root] = await partitionNodes(device);
+    await host.exec.run('mkfs.vfat', ['-F', '32', '-n', 'ESP', esp]);
+    await host.exec.run('mkfs.ext4', ['-q', '-O', 'verity', '-L', 'root', '-U', rootUuid, root]);
+    return withMounts(host, esp, root, async (mountPoint) => {
+      const sysroot = openSysroot(host, { sysroot: mountPoint, boot: `${mountPoint}/boot` });
+      const result = await withSysrootLock(host, sysroot, () =>
+        deployLocked(
+          host,
+          sysroot,
+          source,
+          {
+            kargs: [`root=UUID=${rootUuid}`, 'rw', ...options.kargs],
+            algorithm: options.algorithm,
+            // Nothing to fall back to: without a counter a failed boot stops with its reason on the console.
+            tries: 0,
+            allowMissingVerity: options.allowMissingVerity,
+          },
+          (tree, repository, etc) => {
+            installLoader(sysroot.boot.path, tree, repository, architecture.efi);
+            if (keys !== undefined) installKeys(etc, keys);
+          },
+        ),
+      );
+      return result;
+    });
+  });
+}
+
+function readKeys(path: string): string {
+  const text = fs.readFileSync(path, 'utf8');
+  const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('#'));
+  if (lines.length > 0 && lines.every((line) => /\b(ssh-|ecdsa-|sk-)/.test(line))) return `${lines.join('\n')}\n`;
+  throw new HostctlError('usage', `"${path}" is not a file of SSH public keys`);
+}
+
+/** The running kernel must know what will be written; nothing has been touched when this fails. */
+async function checkHost(host: Host): Promise<void> {
+  for (const tool of TOOLS) {
+    const found = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'].some((directory) => exists(`${directory}/${tool}`));
+    if (!found) {
+      throw new HostctlError('tool-missing', `Cannot install without "${tool}"`, {
+        hint: 'Install fdisk, dosfstools, e2fsprogs, mount and util-linux',
+      });
+    }
+  }
+  await host.exec.run('modprobe', ['-q', 'vfat'], { allowed: [0, 1] });
+  await host.exec.run('modprobe', ['-q', 'ext4'], { allowed: [0, 1] });
+  if (!/\bvfat$/m.test(fs.readFileSync('/proc/filesystems', 'utf8'))) {
+    throw new HostctlError('host-unsupported', 'The running kernel has no vfat, which the ESP needs; nothing was written', {
+      hint: 'Install from a machine whose kernel has it',
+    });
+  }
+  if (!exists('/sys/fs/ext4/features/verity')) {
+    throw new HostctlError('verity-unsupported', 'The running kernel has no fs-verity; nothing was written', {
+      hint: 'Install from a machine whose kernel has CONFIG_FS_VERITY',
+    });
+  }
+}
+
+/** Whether the target is a file; refuses what is in use or too small. */
+function checkTarget(host: Host, target: string): boolean {
+  const stat = fs.statSync(target, { throwIfNoEntry: false });
+  if (stat === undefined) {
+    throw new HostctlError('usage', `"${target}" does not exist`, {
+      hint: `For a disk image, make the file first: truncate -s 8G ${target}`,
+    });
+  }
+  if (!stat.isFile() && !stat.isBlockDevice()) {
+    throw new HostctlError('usage', `"${target}" is neither a block device nor a file`);
+  }
+  if (stat.isFile() && stat.size < MIN_DISK_BYTES) {
+    throw new HostctlError('no-space', `"${target}" has ${stat.size} bytes; an installation needs ${MIN_DISK_BYTES}`);
+  }
+  const real = fs.realpathSync(target);
+  const inUse = host.mounts.table().find(({ source }) => source === real || source.startsWith(real));
+  if (inUse !== undefined && stat.isBlockDevice()) {
+    throw new HostctlError('host-unsupported', `"${target}" is in use: mounted at "${inUse.mountPoint}"`);
+  }
+  return stat.isFile();
+}
+
+/** Data is never overwritten: only a disk without any signature is taken. */
+async function checkEmpty(host: Host, target: string): Promise<void> {
+  const { stdout } = await host.exec.run('wipefs', ['--no-act', '--parsable', target]);
+  const found = stdout.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  if (found.length === 0) return;
+  const kinds = [...new Set(found.map((line) => line.split(',').at(-1)))].join(', ');
+  throw new HostctlError('host-unsupported', `"${target}" is not empty: it has ${kinds}; nothing was written`, {
+    hint: `If nothing on it is needed: wipefs --all ${target}`,
+  });
+}
+
+async function partition(host: Host, target: string, rootType: string): Promise<void> {
+  const stat = fs.statSync(target);
+  const bytes = stat.isFile()
+    ? stat.size
+    : Number((await host.exec.run('blockdev', ['--getsize64', target])).stdout.trim());
+  if (bytes < MIN_DISK_BYTES) {
+    throw new HostctlError('no-space', `"${target}" has ${bytes} bytes; an installation needs ${MIN_DISK_BYTES}`);
+  }
+  // Room for the kernels of several deployments, without eating a small disk.
+  const espMib = bytes >= 8192 * MIB ? 1024 : bytes >= 3072 * MIB ? 512 : 256;
+  const script = [
+    'label: gpt',
+    `size=${espMib}MiB, type=${ESP_TYPE}, name="ESP"`,
+    `type=${rootType}, name="root"`,
+    '',
+  ].join('\n');
+  await host.exec.run('sfdisk', ['--quiet', '--wipe=never', target], { input: script });
+}
+
+/** The disk as a block device with partitions; a file through a loop device. */
+async function withDisk<T>(
+  host: Host,
+  target: string,
+  isFile: boolean,
+  body: (device: string) => Promise<T>,
+): Promise<T> {
+  if (!isFile) return body(target);
+  const { stdout } = await host.exec.run('losetup', ['--find', '--show', '--partscan', target]);
+  const device = stdout.trim();
+  try {
+    return await body(device);
+  } finally {
+    await host.exec.run('losetup', ['--detach', device]);
+  }
+}
+
+/** Waits for the kernel to make the nodes of the two new partitions. */
+async function partitionNodes(device: string): Promise<[esp: string, root: string]> {
+  const separator = /\d$/.test(device) ? 'p' : '';
+  const nodes: [string, string] = [`${device}${separator}1`, `${device}${separator}2`];
+  const deadline = performance.now() + NODE_WAIT_MS;
+  while (!nodes.every(exists)) {
+    if (performance.now() > deadline) {
+      throw new HostctlError('io', `The partitions of "${device}" do not appear`);
+    }
+    await sleep(50);
+  }
+  return nodes;
+}
+
+async function withMounts<T>(
+  host: Host,
+  esp: string,
+  root: string,
+  body: (mountPoint: string) => Promise<T>,
+): Promise<T> {
+  const mountPoint = makeDirectories('/run', 'hostctl/install', 0o700);
+  await host.mounts.mount(root, mountPoint, 'ext4', []);
+  try {
+    makeDirectories(mountPoint, 'boot');
+    await host.mounts.mount(esp, `${mountPoint}/boot`, 'vfat', ['umask=0077']);
+    try {
+      return await body(mountPoint);
+    } finally {
+      await host.mounts.umount(`${mountPoint}/boot`);
+    }
+  } finally {
+    await host.mounts.umount(mountPoint);
+  }
+}
+
+/** systemd-boot as the image ships it, at its own place and at the one firmware looks at without being told. */
+function installLoader(boot: string, tree: DirectoryNode, repository: Repository, efi: string): void {
+  const file = lookup(tree, `/usr/lib/systemd/boot/efi/systemd-boot${efi}.efi`);
+  if (file?.kind !== 'file') {
+    throw new HostctlError('image-not-bootable', 'The image has no systemd-boot', {
+      hint: 'Install systemd-boot-efi in the image (systemd-boot on Fedora)',
+    });
+  }
+  const contentOf = repositoryContent(repository);
+  for (const [directory, name] of [
+    ['EFI/systemd', `systemd-boot${efi}.efi`],
+    ['EFI/BOOT', `BOOT${efi.toUpperCase()}.EFI`],
+  ] as const) {
+    createFile(`${makeDirectories(boot, directory)}/${name}`, contentOf(file), 0o644);
+    fsyncPath(`${boot}/${directory}`);
+  }
+  const loader = makeDirectories(boot, 'loader');
+  createFile(`${loader}/loader.conf`, 'timeout 3\n', 0o644);
+  createFile(`${loader}/entries.srel`, 'type1\n', 0o644);
+  fsyncPath(loader);
+}
+
+/** Keys in /etc, since the image's /root is read-only; sshd is told to look there too. */
+function installKeys(etc: string, keys: string): void {
+  const keysDirectory = makeDirectories(etc, 'ssh/authorized_keys.d');
+  createFile(`${keysDirectory}/root`, keys, 0o600);
+  const configDirectory = makeDirectories(etc, 'ssh/sshd_config.d');
+  const text = 'AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized_keys.d/%u\n';
+  createFile(`${configDirectory}/50-hostctl.conf`, text, 0o644);
+}

@@ -1,0 +1,35 @@
+/**
+ * `mark-good`: the boot that runs is a good one. Its entry loses the boot counter, durably; systemd-bless-boot may
+ * have renamed it already, but does not sync the file, which is too little on FAT. Idempotent.
+ */
+
+import { blessEntry } from '../deploy/boot-entries.ts';
+import { bootBarrier } from '../deploy/boot-partition.ts';
+import { readDeployments } from '../deploy/deployments.ts';
+import { openSysroot, withSysrootLock, type SysrootOptions } from '../deploy/sysroot.ts';
+import { HostctlError } from '../errors.ts';
+import type { Host } from '../sys/host.ts';
+import { requireRoot } from './publish.ts';
+
+export interface MarkGoodResult {
+  readonly id: number | undefined;
+  readonly entryFile: string;
+}
+
+export function markGood(host: Host, options: SysrootOptions): Promise<MarkGoodResult> {
+  requireRoot(host, 'mark a boot as good');
+  const sysroot = openSysroot(host, options);
+  return withSysrootLock(host, sysroot, async () => {
+    const { booted } = readDeployments(host, sysroot);
+    // The newest entry of the booted deployment is the one the loader took.
+    const entry = booted?.entries[0];
+    if (booted === undefined || entry === undefined) {
+      throw new HostctlError('host-unsupported', 'This machine does not run a deployment of hostctl', {
+        hint: 'mark-good is for the running host; its unit calls it after a complete boot',
+      });
+    }
+    const entryFile = blessEntry(sysroot.boot, entry);
+    await bootBarrier(host, sysroot.boot);
+    return { id: booted.id, entryFile };
+  });
+}

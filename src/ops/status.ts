@@ -1,0 +1,38 @@
+/** `status`: what is deployed, what runs, what would boot, and what is wrong. Read only; never fails for one record. */
+
+import { readDeployments, type Deployments } from '../deploy/deployments.ts';
+import { openSysroot, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
+import type { Host } from '../sys/host.ts';
+
+export interface StatusResult {
+  readonly sysroot: Sysroot;
+  readonly deployments: Deployments;
+  readonly warnings: readonly { readonly code: string; readonly message: string; readonly hint?: string }[];
+}
+
+export function status(host: Host, options: SysrootOptions): StatusResult {
+  const sysroot = openSysroot(host, options);
+  const deployments = readDeployments(host, sysroot);
+  return { sysroot, deployments, warnings: [...deployments.warnings, ...bootWarnings(deployments)] };
+}
+
+function bootWarnings({ defaultEntry, next, list }: Deployments): StatusResult['warnings'] {
+  if (list.length === 0) return [];
+  if (defaultEntry === undefined) {
+    return [
+      {
+        code: 'no-entry',
+        message: 'There is no boot entry at all',
+        hint: 'Deploy again; if the boot partition is not mounted, mount it or name it with --boot DIR',
+      },
+    ];
+  }
+  if (next !== undefined) return [];
+  return [
+    {
+      code: 'foreign-default',
+      message: `The boot loader would start "${defaultEntry.file}", which is not a deployment of hostctl`,
+      hint: 'hostctl does not touch foreign entries: remove it, or give it a later place',
+    },
+  ];
+}

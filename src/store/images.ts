@@ -1,0 +1,150 @@
+/**
+ * Images in the repository. An image is an object like any other; what makes it an image is its link in `images/`,
+ * which appears only after the image and every object it names are durable. Names under `images/refs/` keep images
+ * alive, also for other tools' garbage collection.
+ */
+
+import * as fs from 'node:fs';
+import { errnoOf, HostctlError } from '../errors.ts';
+import { formatImageParameters, type ImageParameters } from '../format/cmdline.ts';
+import { fsverityDigest } from '../format/fsverity/digest.ts';
+import { formatKeyfile } from '../format/keyfile.ts';
+import { createFile, exists, fsyncPath, listNames, makeDirectories, temporaryName } from '../sys/files.ts';
+import type { VerityDigest } from '../tree/node.ts';
+import type { ObjectStore } from './objects.ts';
+import { objectFile, type Repository } from './repository.ts';
+
+/** How an image was made: two digests of one OCI image differ as soon as one of these does. */
+export interface ImageRecord {
+  readonly parameters: ImageParameters;
+  /** Which xattrs of the layers went in. */
+  readonly xattrs: 'allowlist-only';
+  /** Whether `/boot` and `/sysroot` were emptied and labels computed, as for a host. */
+  readonly bootable: boolean;
+}
+
+const RECORDS = 'hostctl';
+const IMAGE_MAX_BYTES = 2 ** 31;
+
+/**
+ * Stores an image and makes it one that may be mounted. Everything it names must already be in `store`. Idempotent.
+ * Returns its digest.
+ */
+export function commitImage(
+  repository: Repository,
+  store: ObjectStore,
+  bytes: Uint8Array,
+  record: ImageRecord,
+): VerityDigest {
+  const digest = store.put(bytes);
+  store.barrier();
+  writeRecord(repository, digest, record);
+  const link = `${repository.path}/images/${digest}`;
+  const target = `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
+  if (linkTarget(link) !== target) {
+    placeLink(target, link);
+    fsyncPath(`${repository.path}/images`);
+  }
+  return digest;
+}
+
+/** The bytes of an image, checked against its digest. Throws 'image-not-found' or 'corrupt'. */
+export function readImage(repository: Repository, digest: VerityDigest): Uint8Array {
+  if (linkTarget(`${repository.path}/images/${digest}`) === undefined) throw notFound(repository, digest);
+  let bytes: Uint8Array;
+  try {
+    const path = objectFile(repository, digest);
+    if (fs.statSync(path).size > IMAGE_MAX_BYTES) throw damaged(digest, 'it is too large');
+    bytes = fs.readFileSync(path);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') throw damaged(digest, 'its object is missing');
+    throw error;
+  }
+  if (fsverityDigest(repository.algorithm, bytes) !== digest) throw damaged(digest, 'its content is another');
+  return bytes;
+}
+
+/** Digests of all images that may be mounted, sorted. */
+export function listImages(repository: Repository): VerityDigest[] {
+  return listNames(`${repository.path}/images`).filter((name) => /^[0-9a-f]{64,128}$/.test(name)) as VerityDigest[];
+}
+
+/** Makes `images/refs/<name>` point at an image, durably. An existing ref of that name moves. */
+export function setRef(repository: Repository, name: string, digest: VerityDigest): void {
+  const parts = name.split('/');
+  const directory = makeDirectories(`${repository.path}/images/refs`, parts.slice(0, -1).join('/'));
+  const target = `${'../'.repeat(parts.length)}${digest}`;
+  const path = `${repository.path}/images/refs/${name}`;
+  if (linkTarget(path) === target) return;
+  placeLink(target, path);
+  fsyncPath(directory);
+}
+
+/** Removes a ref durably. Absent is fine. */
+export function removeRef(repository: Repository, name: string): void {
+  const path = `${repository.path}/images/refs/${name}`;
+  if (!exists(path)) return;
+  fs.unlinkSync(path);
+  fsyncPath(path.slice(0, path.lastIndexOf('/')));
+}
+
+/** A name as one path component, as composefs-rs does: `%` and `/` escaped. */
+export function refComponent(name: string): string {
+  return name.replaceAll('%', '%25').replaceAll('/', '%2F');
+}
+
+/** The target of a symlink; undefined where there is none. */
+export function linkTarget(path: string): string | undefined {
+  try {
+    return fs.readlinkSync(path);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'EINVAL') return undefined;
+    throw error;
+  }
+}
+
+/** Puts a symlink at `path` in one step, whatever was there. */
+function placeLink(target: string, path: string): void {
+  const slash = path.lastIndexOf('/');
+  const temporary = `${path.slice(0, slash)}/${temporaryName('link')}`;
+  fs.symlinkSync(target, temporary);
+  try {
+    fs.renameSync(temporary, path);
+  } catch (error) {
+    fs.unlinkSync(temporary);
+    throw error;
+  }
+}
+
+/** Written before the image's link: whoever finds the link finds the record. */
+function writeRecord(repository: Repository, digest: VerityDigest, record: ImageRecord): void {
+  const directory = makeDirectories(repository.path, RECORDS);
+  const path = `${directory}/${digest}`;
+  if (exists(path)) return;
+  const text = formatKeyfile(
+    new Map([
+      [
+        'image',
+        new Map([
+          ['parameters', formatImageParameters(record.parameters)],
+          ['xattrs', record.xattrs],
+          ['bootable', String(record.bootable)],
+        ]),
+      ],
+    ]),
+  );
+  const temporary = `${directory}/${temporaryName('record')}`;
+  createFile(temporary, text, 0o644);
+  fs.renameSync(temporary, path);
+  fsyncPath(directory);
+}
+
+function notFound(repository: Repository, digest: VerityDigest): HostctlError {
+  return new HostctlError('image-not-found', `There is no image ${digest} in "${repository.path}"`);
+}
+
+function damaged(digest: VerityDigest, how: string): HostctlError {
+  return new HostctlError('corrupt', `The image ${digest} is damaged: ${how}`, {
+    hint: 'Deploy or pull it again; a damaged object is then replaced',
+  });
+}

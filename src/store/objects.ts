@@ -1,0 +1,326 @@
+/**
+ * Objects: files named by the fs-verity digest of their content, written once and never changed.
+ *
+ * An object is published at once under its name, before it is durable, and one barrier at the end makes all of them
+ * durable; a dirty marker stands from before the first one until after the barrier, so that nothing published by a
+ * command that died is trusted for its name alone. With fs-verity on, the kernel's measurement is enough.
+ */
+
+import * as fs from 'node:fs';
+import { errnoOf, HostctlError } from '../errors.ts';
+import { fsverityDigest, VerityHasher } from '../format/fsverity/digest.ts';
+import { fsyncPath, openDirectory, removeQuietly, split, temporaryName, writeAll } from '../sys/files.ts';
+import type { Host } from '../sys/host.ts';
+import type { ObjectSink, ObjectWriter } from '../tree/objects.ts';
+import type { VerityDigest } from '../tree/node.ts';
+import { createDirtyMarker, deadMarkers, type DirtyMarker } from './markers.ts';
+import { objectFile, type Repository } from './repository.ts';
+
+/** Content up to this size is held in memory until its digest is known, so that a known object is not written. */
+const BUFFERED_BYTES = 256 * 1024;
+const READ_BYTES = 1 << 20;
+const { O_RDONLY, O_RDWR, O_NOFOLLOW } = fs.constants;
+/** Not in Node's constants: __O_TMPFILE | O_DIRECTORY, the same on every architecture Node runs on. */
+const O_TMPFILE = 0o20000000 | fs.constants.O_DIRECTORY;
+const OBJECT_MODE = 0o644;
+const ETXTBSY_TRIES = 200;
+
+export interface ObjectCounts {
+  writtenObjects: number;
+  writtenBytes: number;
+  reusedObjects: number;
+}
+
+/** An `ObjectSink` that stores. Open it, write through it, then `barrier()`; `close()` in any case. */
+export class ObjectStore implements ObjectSink {
+  readonly algorithm: Repository['algorithm'];
+  readonly counts: ObjectCounts = { writtenObjects: 0, writtenBytes: 0, reusedObjects: 0 };
+  /** Every object this run published, for taking them back when it fails. */
+  readonly published = new Set<VerityDigest>();
+  readonly #host: Host;
+  readonly #repository: Repository;
+  readonly #madeDirectories = new Set<string>();
+  readonly #buffer = Buffer.allocUnsafe(BUFFERED_BYTES);
+  /** A dead command left doubt: names alone prove nothing. */
+  readonly #suspicious: boolean;
+  #marker: DirtyMarker | undefined;
+
+  /** The caller holds the shared repository lock until its image is committed. */
+  constructor(host: Host, repository: Repository) {
+    this.#host = host;
+    this.#repository = repository;
+    this.algorithm = repository.algorithm;
+    this.#suspicious = deadMarkers(host.syscalls, repository.path).length > 0;
+  }
+
+  create(sizeBytes: number): ObjectWriter {
+    return sizeBytes <= BUFFERED_BYTES ? this.#bufferedWriter(sizeBytes) : this.#streamingWriter(sizeBytes);
+  }
+
+  /** Stores bytes that are in memory. */
+  put(bytes: Uint8Array): VerityDigest {
+    const digest = fsverityDigest(this.algorithm, bytes);
+    if (!this.#isPresent(digest, bytes.length)) this.#publish(digest, bytes.length, (fd) => writeAll(fd, bytes));
+    else this.counts.reusedObjects += 1;
+    return digest;
+  }
+
+  /** Makes everything published so far durable, then takes the dirty marker away. */
+  barrier(): void {
+    if (this.#marker === undefined) return;
+    const fd = openDirectory(`${this.#repository.path}/objects`);
+    try {
+      this.#host.syscalls.syncfs(fd, this.#repository.path);
+    } finally {
+      fs.closeSync(fd);
+    }
+    this.#marker.release();
+    this.#marker = undefined;
+  }
+
+  /** Ends the use of the store. Without a `barrier()` before, the marker stays and says that there is doubt. */
+  close(): void {
+    this.#marker?.abandon();
+    this.#marker = undefined;
+  }
+
+  #bufferedWriter(sizeBytes: number): ObjectWriter {
+    // One small object is open at a time: entries of a layer follow each other.
+    const buffer = this.#buffer;
+    let length = 0;
+    return {
+      write: (chunk) => {
+        if (length + chunk.length > sizeBytes) throw overlong(sizeBytes);
+        buffer.set(chunk, length);
+        length += chunk.length;
+      },
+      finish: () => {
+        if (length !== sizeBytes) throw tooShort(length, sizeBytes);
+        return this.put(buffer.subarray(0, length));
+      },
+      abort: () => undefined,
+    };
+  }
+
+  #streamingWriter(sizeBytes: number): ObjectWriter {
+    const hasher = new VerityHasher(this.algorithm);
+    const file = this.#openUnnamed(this.#objectDirectory('00'));
+    let length = 0;
+    return {
+      write: (chunk) => {
+        length += chunk.length;
+        if (length > sizeBytes) throw overlong(sizeBytes);
+        hasher.update(chunk);
+        writeAll(file.fd, chunk);
+      },
+      finish: () => {
+        try {
+          if (length !== sizeBytes) throw tooShort(length, sizeBytes);
+          const digest = hasher.digest();
+          if (this.#isPresent(digest, sizeBytes)) {
+            this.counts.reusedObjects += 1;
+            file.discard();
+          } else {
+            this.#nameObject(file, digest, sizeBytes);
+          }
+          return digest;
+        } catch (error) {
+          file.discard();
+          throw error;
+        }
+      },
+      abort: () => file.discard(),
+    };
+  }
+
+  #publish(digest: VerityDigest, sizeBytes: number, fill: (fd: number) => void): void {
+    const file = this.#openUnnamed(this.#objectDirectory(digest.slice(0, 2)));
+    try {
+      fill(file.fd);
+      this.#nameObject(file, digest, sizeBytes);
+    } catch (error) {
+      file.discard();
+      throw error;
+    }
+  }
+
+  /** Whether the object is there and may be trusted. A damaged one is as good as absent, and is replaced. */
+  #isPresent(digest: VerityDigest, sizeBytes: number): boolean {
+    if (this.published.has(digest)) return true;
+    const path = objectFile(this.#repository, digest);
+    let fd: number;
+    try {
+      fd = fs.openSync(path, O_RDONLY | O_NOFOLLOW);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw error;
+    }
+    try {
+      const stat = fs.fstatSync(fd);
+      if (!stat.isFile() || stat.size !== sizeBytes) return false;
+      if (!this.#repository.hasVerity) return !this.#suspicious || digestOfFile(fd, this.algorithm) === digest;
+      const measured = this.#host.syscalls.measureVerity(fd);
+      // Without fs-verity where the file system has it, a command died between the two steps, or someone copied it in.
+      return measured.kind === 'enabled' && measured.digestHex === digest;
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** Gives a filled file its verity and its name. Somebody else's equal object is as good. */
+  #nameObject(file: UnnamedFile, digest: VerityDigest, sizeBytes: number): void {
+    this.#objectDirectory(digest.slice(0, 2));
+    const target = objectFile(this.#repository, digest);
+    file.seal(this.#repository.hasVerity ? this.algorithm : undefined);
+    if (file.link(target)) {
+      this.published.add(digest);
+      this.counts.writtenObjects += 1;
+      this.counts.writtenBytes += sizeBytes;
+      return;
+    }
+    if (this.#isPresent(digest, sizeBytes)) {
+      this.counts.reusedObjects += 1;
+      return;
+    }
+    // A damaged object stands under the name: the whole one takes its place by rename, readers keep the old inode.
+    file.replace(target);
+    this.published.add(digest);
+    this.counts.writtenObjects += 1;
+    this.counts.writtenBytes += sizeBytes;
+  }
+
+  /** `objects/xx`, made when missing. The dirty marker is durable before anything is created. */
+  #objectDirectory(prefix: string): string {
+    this.#marker ??= createDirtyMarker(this.#host.syscalls, this.#repository.path);
+    const path = `${this.#repository.path}/objects/${prefix}`;
+    if (this.#madeDirectories.has(prefix)) return path;
+    try {
+      fs.mkdirSync(path, 0o755);
+      fs.chmodSync(path, 0o755);
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+    }
+    this.#madeDirectories.add(prefix);
+    return path;
+  }
+
+  #openUnnamed(directory: string): UnnamedFile {
+    return openUnnamed(this.#host, directory);
+  }
+}
+
+/** A file without a final name: unnamed where the system calls allow, else under a temporary name. */
+interface UnnamedFile {
+  readonly fd: number;
+  /** Closes it for writing; with an algorithm, turns fs-verity on. */
+  seal(algorithm: Repository['algorithm'] | undefined): void;
+  /** Gives it its name; false when the name is taken. */
+  link(target: string): boolean;
+  /** Takes the name from whoever has it. */
+  replace(target: string): void;
+  /** Closes and forgets it. Harmless after `link` or `replace`. */
+  discard(): void;
+}
+
+function openUnnamed(host: Host, directory: string): UnnamedFile {
+  const { syscalls } = host;
+  const temporary = syscalls.canLinkUnnamed ? undefined : `${directory}/${temporaryName('object')}`;
+  let fd =
+    temporary === undefined
+      ? fs.openSync(directory, O_TMPFILE | O_RDWR, OBJECT_MODE)
+      : fs.openSync(temporary, 'wx+', OBJECT_MODE);
+  let open = true;
+  let named = false;
+  fs.fchmodSync(fd, OBJECT_MODE);
+
+  function finish(): void {
+    named = true;
+    open = false;
+    fs.closeSync(fd);
+  }
+
+  return {
+    get fd() {
+      return fd;
+    },
+    seal(algorithm) {
+      // fs-verity needs a descriptor for reading and none for writing.
+      const readable = fs.openSync(temporary ?? `/proc/self/fd/${fd}`, O_RDONLY);
+      fs.closeSync(fd);
+      fd = readable;
+      if (algorithm !== undefined) enableVerity(host, fd, algorithm);
+    },
+    link(target) {
+      try {
+        if (temporary === undefined) syscalls.linkFd(fd, target);
+        else fs.linkSync(temporary, target);
+      } catch (error) {
+        if (errnoOf(error) === 'EEXIST') return false;
+        throw error;
+      }
+      if (temporary !== undefined) fs.unlinkSync(temporary);
+      finish();
+      return true;
+    },
+    replace(target) {
+      if (temporary !== undefined) {
+        fs.renameSync(temporary, target);
+      } else {
+        const { directory: parent, name } = split(target);
+        const between = `${parent}/${temporaryName(name)}`;
+        syscalls.linkFd(fd, between);
+        fs.renameSync(between, target);
+      }
+      finish();
+    },
+    discard() {
+      if (!open) return;
+      open = false;
+      fs.closeSync(fd);
+      if (temporary !== undefined && !named) removeQuietly(temporary);
+    },
+  };
+}
+
+/**
+ * Turns fs-verity on. A child that is just being started holds copies of our descriptors until it has become its
+ * program, which makes the file busy for a moment.
+ */
+function enableVerity(host: Host, fd: number, algorithm: Repository['algorithm']): void {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      host.syscalls.enableVerity(fd, algorithm);
+      return;
+    } catch (error) {
+      if (errnoOf(error) !== 'ETXTBSY' || attempt >= ETXTBSY_TRIES) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+  }
+}
+
+/** fs-verity digest of an open file's content, read in pieces. */
+export function digestOfFile(fd: number, algorithm: Repository['algorithm']): VerityDigest {
+  const hasher = new VerityHasher(algorithm);
+  const buffer = Buffer.allocUnsafe(READ_BYTES);
+  for (let offset = 0; ; ) {
+    const count = fs.readSync(fd, buffer, 0, buffer.length, offset);
+    if (count === 0) return hasher.digest();
+    hasher.update(buffer.subarray(0, count));
+    offset += count;
+  }
+}
+
+/** Makes one object, already published, durable by itself: its data, then its name. */
+export function syncObject(repository: Repository, digest: VerityDigest): void {
+  const path = objectFile(repository, digest);
+  fsyncPath(path);
+  fsyncPath(split(path).directory);
+}
+
+function overlong(sizeBytes: number): HostctlError {
+  return new HostctlError('size-mismatch', `An object of ${sizeBytes} bytes was given more`);
+}
+
+function tooShort(length: number, sizeBytes: number): HostctlError {
+  return new HostctlError('size-mismatch', `An object of ${sizeBytes} bytes was given only ${length}`);
+}

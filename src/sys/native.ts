@@ -1,0 +1,149 @@
+/**
+ * The only foreign-function interface: a few Linux system calls that Node does not offer, through koffi, which is an
+ * optional dependency. Every call takes fixed-size arguments; lengths from outside never reach C. What can be done
+ * without koffi is in `syscalls.ts`, which callers use.
+ */
+
+import { createRequire } from 'node:module';
+import os from 'node:os';
+
+/** A failed system call, shaped like Node's own errors. */
+export class SyscallError extends Error {
+  readonly code: string;
+  readonly errno: number;
+  readonly syscall: string;
+
+  constructor(syscall: string, errno: number, subject: string) {
+    const code = ERRNO_NAMES.get(errno) ?? `E${errno}`;
+    super(`${code}: ${syscall} '${subject}'`);
+    this.name = 'SyscallError';
+    this.code = code;
+    this.errno = errno;
+    this.syscall = syscall;
+  }
+}
+
+const ERRNO_NAMES = new Map<number, string>(Object.entries(os.constants.errno).map(([name, value]) => [value, name]));
+
+/** The system calls themselves; each throws `SyscallError`. Descriptors are open file descriptors of this process. */
+export interface NativeCalls {
+  /** `flock(2)`; false when the lock is held elsewhere and `wait` is false. */
+  flock(fd: number, mode: 'shared' | 'exclusive' | 'unlock'): boolean;
+  /** `syncfs(2)` on the file system of `fd`. */
+  syncfs(fd: number): void;
+  /** Gives the unnamed file behind `fd` the name `path` (`linkat` of `/proc/self/fd`). EEXIST when it is taken. */
+  linkFd(fd: number, path: string): void;
+  /** `ioctl(2)` with a buffer; `argument` is changed in place. */
+  ioctl(fd: number, request: number, argument: Uint8Array): void;
+  /** All xattr names of `path`, not following a symlink; NUL-separated bytes. */
+  llistxattr(path: Buffer): Uint8Array;
+  lgetxattr(path: Buffer, name: Buffer): Uint8Array;
+  lsetxattr(path: Buffer, name: Buffer, value: Uint8Array): void;
+  lremovexattr(path: Buffer, name: Buffer): void;
+  mknod(path: Buffer, mode: number, device: number): void;
+  /** `utimensat(2)`: the modification time, to the nanosecond, not following a symlink. */
+  setMtime(path: Buffer, sec: bigint, nsec: number): void;
+}
+
+const LOCK_FLAGS = { shared: 1 | 4, exclusive: 2 | 4, unlock: 8 } as const;
+const AT_FDCWD = -100;
+const AT_SYMLINK_FOLLOW = 0x400;
+const AT_SYMLINK_NOFOLLOW = 0x100;
+/** As nanoseconds of a time: leave this one as it is. */
+const UTIME_OMIT = 0x3ffffffen;
+/** Largest xattr list and value the kernel hands out. */
+const XATTR_SIZE_MAX = 65536;
+
+type CFunction = (...args: readonly unknown[]) => number;
+
+interface Koffi {
+  load(library: string): { func(prototype: string): CFunction };
+  errno(): number;
+}
+
+/** Loads koffi; undefined where it is not installed or has no build for this machine. */
+export function loadNative(): NativeCalls | undefined {
+  let koffi: Koffi;
+  let libc: ReturnType<Koffi['load']>;
+  try {
+    koffi = createRequire(import.meta.url)('koffi') as Koffi;
+    libc = koffi.load('libc.so.6');
+  } catch {
+    // Not installed (it is optional), or no glibc: the slower ways in `syscalls.ts` take over.
+    return undefined;
+  }
+  const flock = libc.func('int flock(int fd, int operation)');
+  const syncfs = libc.func('int syncfs(int fd)');
+  const linkat = libc.func('int linkat(int olddirfd, const char *oldpath, int newdirfd, const char *newpath, int flags)');
+  const ioctl = libc.func('int ioctl(int fd, unsigned long request, void *argument)');
+  const llistxattr = libc.func('long llistxattr(void *path, void *list, size_t size)');
+  const lgetxattr = libc.func('long lgetxattr(void *path, void *name, void *value, size_t size)');
+  const lsetxattr = libc.func('int lsetxattr(void *path, void *name, void *value, size_t size, int flags)');
+  const lremovexattr = libc.func('int lremovexattr(void *path, void *name)');
+  const mknod = libc.func('int mknod(void *path, unsigned int mode, unsigned long dev)');
+
+  const utimensat = libc.func('int utimensat(int dirfd, void *path, void *times, int flags)');
+
+  const EAGAIN = os.constants.errno.EAGAIN;
+  const EINTR = os.constants.errno.EINTR;
+
+  function check(syscall: string, subject: string, call: () => number): number {
+    for (;;) {
+      const result = call();
+      if (result >= 0) return result;
+      const errno = koffi.errno();
+      if (errno !== EINTR) throw new SyscallError(syscall, errno, subject);
+    }
+  }
+
+  return {
+    flock(fd, mode) {
+      try {
+        check('flock', `fd ${fd}`, () => flock(fd, LOCK_FLAGS[mode]));
+        return true;
+      } catch (error) {
+        if (error instanceof SyscallError && error.errno === EAGAIN) return false;
+        throw error;
+      }
+    },
+    syncfs(fd) {
+      check('syncfs', `fd ${fd}`, () => syncfs(fd));
+    },
+    linkFd(fd, path) {
+      check('linkat', path, () => linkat(AT_FDCWD, `/proc/self/fd/${fd}`, AT_FDCWD, path, AT_SYMLINK_FOLLOW));
+    },
+    ioctl(fd, request, argument) {
+      check('ioctl', `fd ${fd}`, () => ioctl(fd, request, argument));
+    },
+    llistxattr(path) {
+      const buffer = Buffer.alloc(XATTR_SIZE_MAX);
+      const length = check('llistxattr', path.toString(), () => llistxattr(cString(path), buffer, buffer.length));
+      return buffer.subarray(0, length);
+    },
+    lgetxattr(path, name) {
+      const buffer = Buffer.alloc(XATTR_SIZE_MAX);
+      const length = check('lgetxattr', path.toString(), () =>
+        lgetxattr(cString(path), cString(name), buffer, buffer.length),
+      );
+      return buffer.subarray(0, length);
+    },
+    lsetxattr(path, name, value) {
+      check('lsetxattr', path.toString(), () => lsetxattr(cString(path), cString(name), value, value.length, 0));
+    },
+    lremovexattr(path, name) {
+      check('lremovexattr', path.toString(), () => lremovexattr(cString(path), cString(name)));
+    },
+    mknod(path, mode, device) {
+      check('mknod', path.toString(), () => mknod(cString(path), mode, device));
+    },
+    setMtime(path, sec, nsec) {
+      // Two struct timespec: access and modification.
+      const times = new BigInt64Array([0n, UTIME_OMIT, sec, BigInt(nsec)]);
+      check('utimensat', path.toString(), () => utimensat(AT_FDCWD, cString(path), times, AT_SYMLINK_NOFOLLOW));
+    },
+  };
+}
+
+function cString(bytes: Buffer): Buffer {
+  return Buffer.concat([bytes, Buffer.of(0)]);
+}

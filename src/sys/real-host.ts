@@ -1,0 +1,37 @@
+/** The real adapters behind `Host`. */
+
+import { readFileSync } from 'node:fs';
+import os from 'node:os';
+import { openExec } from './exec.ts';
+import type { Host, Log, ProgressEvent } from './host.ts';
+import { openMounts } from './mounts.ts';
+import { openSyscalls } from './syscalls.ts';
+
+export interface RealHostOptions {
+  readonly log: Log;
+  readonly progress: (event: ProgressEvent) => void;
+  readonly signal: AbortSignal;
+  readonly lockWaitMs: number;
+}
+
+/** Node's architecture names that differ from Go's. */
+const GO_ARCHITECTURES = new Map([
+  ['x64', 'amd64'],
+  ['ia32', '386'],
+  ['loong64', 'loong64'],
+]);
+
+export function openRealHost(options: RealHostOptions): Host {
+  const exec = openExec((line) => options.log.debug(`run: ${line}`), options.signal);
+  const { arch } = process;
+  return {
+    ...options,
+    exec,
+    mounts: openMounts(exec),
+    syscalls: openSyscalls(exec),
+    kernelCmdline: () => readFileSync('/proc/cmdline', 'utf8').trim(),
+    machine: os.machine(),
+    isRoot: process.getuid?.() === 0,
+    architecture: arch === 'ppc64' && os.endianness() === 'LE' ? 'ppc64le' : (GO_ARCHITECTURES.get(arch) ?? arch),
+  };
+}

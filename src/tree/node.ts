@@ -1,0 +1,104 @@
+/**
+ * The file-system model that everything meets in: layers are flattened into it, the EROFS writer lays it out, the
+ * EROFS reader and the dump parser produce it. Pure data.
+ *
+ * Hard links: a finished tree holds each inode at exactly one name; every further name is a `hardlink` entry that
+ * refers to that node object. The name that carries the inode decides where the writer places it
+ * (`format/erofs/plan.ts`); trees of our own making choose the first name in depth-first byte order.
+ */
+
+import type { RawName } from './name.ts';
+
+export type VerityAlgorithm = 'sha256' | 'sha512';
+
+/** fs-verity digest, lower-case hex: 64 digits for sha256, 128 for sha512. Made by `verityDigest()` only. */
+export type VerityDigest = string & { readonly __brand: 'VerityDigest' };
+
+export interface Timestamp {
+  /** Seconds since the epoch, signed 64 bit. */
+  readonly sec: bigint;
+  /** 0…999,999,999. */
+  readonly nsec: number;
+}
+
+/** What every inode has. */
+export interface Metadata {
+  /** Permission bits only (07777); the type is the node's `kind`. */
+  mode: number;
+  uid: number;
+  gid: number;
+  mtime: Timestamp;
+  /** Full xattr name to value. Insertion order carries no meaning. */
+  xattrs: Map<RawName, Uint8Array>;
+}
+
+export interface DirectoryNode extends Metadata {
+  readonly kind: 'directory';
+  /** Insertion order carries no meaning; consumers sort by bytes. Never holds "." or "..". */
+  readonly entries: Map<RawName, TreeEntry>;
+}
+
+/** Content of a regular file: in the image, or in an object. */
+export type FileContent =
+  | { readonly kind: 'inline'; readonly bytes: Uint8Array }
+  | {
+      readonly kind: 'external';
+      /** Bytes, > 0. */
+      readonly size: number;
+      /** Absent: the file mounts without verification (a dump can say so; a flattened image never does). */
+      readonly digest?: VerityDigest;
+      /** Path in the object store, normally `xx/rest`. Absent: metacopy without redirect. */
+      readonly path?: RawName;
+    };
+
+export interface FileNode extends Metadata {
+  readonly kind: 'file';
+  /** Empty files are inline with zero bytes. */
+  content: FileContent;
+  nlink: number;
+}
+
+export interface SymlinkNode extends Metadata {
+  readonly kind: 'symlink';
+  /** 1…4095 bytes. */
+  readonly target: RawName;
+  nlink: number;
+}
+
+export interface DeviceNode extends Metadata {
+  readonly kind: 'block' | 'char';
+  /** The kernel's 32-bit encoding (`new_encode_dev`). */
+  readonly rdev: number;
+  nlink: number;
+  /** Size a dump line stated; it is never stored, but can force the extended inode form. */
+  readonly statedSize?: bigint;
+}
+
+export interface SpecialNode extends Metadata {
+  readonly kind: 'fifo' | 'socket';
+  nlink: number;
+  /** As in `DeviceNode`. */
+  readonly statedSize?: bigint;
+}
+
+/** An inode that may have several names. */
+export type LeafNode = FileNode | SymlinkNode | DeviceNode | SpecialNode;
+export type TreeNode = DirectoryNode | LeafNode;
+
+/** A further name of an inode that has its place elsewhere in the tree. */
+export interface HardlinkEntry {
+  readonly kind: 'hardlink';
+  readonly target: LeafNode;
+}
+
+export type TreeEntry = TreeNode | HardlinkEntry;
+
+/** The inode an entry names. */
+export function inodeOf(entry: TreeEntry): TreeNode {
+  return entry.kind === 'hardlink' ? entry.target : entry;
+}
+
+/** `(major, minor)` in the kernel's 32-bit `dev_t` encoding. */
+export function encodeDevice(major: number, minor: number): number {
+  return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}

@@ -1,0 +1,12 @@
+/** Directories that are gone when the test is over. */
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import { onTestFinished } from 'vitest';
+
+/** A fresh directory for the running test. */
+export function scratchDir(): string {
+  const path = mkdtempSync(`${os.tmpdir()}/hostctl-test-`);
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}

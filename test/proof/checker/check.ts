@@ -1,0 +1,210 @@
+/**
+ * The checker: looks at a stopped host's file systems and says what would boot, and whether it would come up whole.
+ * It knows hostctl's layout from the documentation alone and shares no code with `src/`: what it calls whole is what a
+ * boot loader, a kernel and the boot hook need.
+ */
+
+import { createHash } from 'node:crypto';
+import { defaultEntry, type LoaderEntry, readEntries, triesLeft } from './entries.ts';
+import { type ImageEntry, readImage } from './erofs.ts';
+import { Damage, type Files, join } from './files.ts';
+import { verityHex } from './verity.ts';
+
+/** A stopped host, in one view of its disks. */
+export interface Host {
+  /** The file system that holds the boot directory, as the loader reads it. */
+  readonly boot: Files;
+  /** The boot directory in it: empty when it has its own partition. */
+  readonly bootDir: string;
+  /** The file system that holds `composefs/` and `state/`, as the kernel mounts it. */
+  readonly root: Files;
+}
+
+export type Answer = 'OLD' | 'NEW' | 'BAD';
+
+export interface Report {
+  readonly answer: Answer;
+  /** Why BAD. */
+  readonly reason?: string;
+  /** File names of the entries that would boot whole and have tries left. */
+  readonly good: readonly string[];
+  /** Entries of ours that would not, with the reason. */
+  readonly broken: ReadonlyMap<string, string>;
+  /** Command line of the default entry. */
+  readonly options?: string;
+}
+
+/** What the default may be: the command line of one deployment, or undefined for a host with none. */
+export interface Expectation {
+  readonly old: string | undefined;
+  readonly new: string | undefined;
+}
+
+export function checkHost(host: Host, expected: Expectation): Report {
+  const good: string[] = [];
+  const broken = new Map<string, string>();
+  const bad = (reason: string, options?: string): Report => ({
+    answer: 'BAD',
+    reason,
+    good,
+    broken,
+    ...(options === undefined ? {} : { options }),
+  });
+  try {
+    const entries = readEntries(host.boot, host.bootDir);
+    for (const entry of entries) {
+      if (digestArguments(optionsOf(entry)).length === 0) continue;
+      const problem = entryProblem(host, entry);
+      if (problem !== undefined) broken.set(entry.fileName, problem);
+      else if (triesLeft(entry.fileName) !== 0) good.push(entry.fileName);
+    }
+    const first = defaultEntry(entries);
+    const options = first && optionsOf(first);
+    const problem = first && broken.get(first.fileName);
+    if (problem !== undefined) return bad(`default ${first?.fileName ?? ''}: ${problem}`, options);
+    const answer = options === expected.new ? 'NEW' : options === expected.old ? 'OLD' : undefined;
+    if (!answer) return bad(`default ${first?.fileName ?? 'none'} is neither old nor new: ${options ?? ''}`, options);
+    return { answer, good, broken, ...(options === undefined ? {} : { options }) };
+  } catch (error) {
+    if (error instanceof Error) return bad(error.message);
+    throw error;
+  }
+}
+
+export function optionsOf(entry: LoaderEntry): string {
+  return (entry.keys.get('options') ?? []).join(' ');
+}
+
+interface Pinned {
+  readonly algorithm: string;
+  readonly digest: string;
+}
+
+function digestArguments(options: string): Pinned[] {
+  return [...options.matchAll(/(?:^| )composefs\.digest=\??v1-(sha256|sha512)-12:([0-9a-f]+)(?= |$)/g)].map(
+    ([, algorithm = '', digest = '']) => ({ algorithm, digest }),
+  );
+}
+
+/** Why this entry would not come up whole; undefined when it would. */
+function entryProblem(host: Host, entry: LoaderEntry): string | undefined {
+  try {
+    const problem = kernelProblem(host, entry);
+    if (problem !== undefined) return problem;
+    const [pinned] = digestArguments(optionsOf(entry));
+    if (!pinned) return 'no digest on the command line';
+    const image = imageEntries(host.root, pinned);
+    if (typeof image === 'string') return image;
+    const name = /(?:^| )hostctl\.state=(\S+)/.exec(optionsOf(entry))?.[1] ?? pinned.digest;
+    return stateProblem(host.root, name, pinned.digest, image);
+  } catch (error) {
+    if (error instanceof Damage) return error.message;
+    throw error;
+  }
+}
+
+/** Kernel and initrd are there and are what the name of their directory says. */
+function kernelProblem({ boot }: Host, entry: LoaderEntry): string | undefined {
+  const hashes: Buffer[] = [];
+  const paths = [entry.keys.get('linux')?.at(-1) ?? '', ...(entry.keys.get('initrd') ?? [])];
+  for (const path of paths) {
+    const content = boot.read(path);
+    if (content === undefined) return `${path} is missing`;
+    hashes.push(createHash('sha256').update(content).digest());
+  }
+  const recorded = /\/([0-9a-f]{64})(-\d+)?\/[^/]+$/.exec(paths[0] ?? '')?.[1];
+  if (recorded === undefined) return `${paths[0] ?? ''} is not below a content hash`;
+  const actual = createHash('sha256').update(Buffer.concat(hashes)).digest('hex');
+  return actual === recorded ? undefined : `kernel and initrd hash to ${actual}, not ${recorded}`;
+}
+
+/** The image under its pinned digest, every object of it checked; or what is wrong. */
+function imageEntries(root: Files, { algorithm, digest }: Pinned): ImageEntry[] | string {
+  const link = root.readlink(`composefs/images/${digest}`);
+  if (link === undefined) return `image link ${digest} is missing`;
+  if (link !== `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`) return `image link ${digest} leads to ${link}`;
+  const image = readObject(root, algorithm, `${digest.slice(0, 2)}/${digest.slice(2)}`, digest);
+  if (typeof image === 'string') return image;
+  const entries = readImage(image);
+  const checked = new Set<string>();
+  for (const { path, size, object } of entries) {
+    if (!object || checked.has(object.path)) continue;
+    checked.add(object.path);
+    const content = readObject(root, algorithm, object.path, object.digest);
+    if (typeof content === 'string') return `/${path}: ${content}`;
+    if (content.length !== size) return `/${path}: object of ${content.length} bytes for ${size}`;
+  }
+  return entries;
+}
+
+function readObject(root: Files, algorithm: string, path: string, digest: string): Buffer | string {
+  const content = root.read(`composefs/objects/${path}`);
+  if (content === undefined) return `object ${path} is missing`;
+  const actual = verityHex(algorithm, content);
+  return actual === digest ? content : `object ${path} has digest ${actual}`;
+}
+
+/** `/etc` has what the image's has, `/var` is there, the origin is readable. */
+function stateProblem(root: Files, name: string, digest: string, image: readonly ImageEntry[]): string | undefined {
+  const state = `state/deploy/${name}`;
+  for (const { path, type } of image) {
+    if (path !== 'etc' && !path.startsWith('etc/')) continue;
+    const found = root.kind(join(state, path));
+    if (found !== type) return `${state}/${path} is ${found ?? 'missing'}, not ${type}`;
+  }
+  const content = etcContentProblem(root, state, image);
+  if (content !== undefined) return content;
+  if (root.readlink(`${state}/var`) !== '../../os/default/var') return `${state}/var is not a link to the shared one`;
+  if (root.kind('state/os/default/var') !== 'directory') return 'state/os/default/var is missing';
+  const origin = root.read(`${state}/${digest}.origin`)?.toString('utf8');
+  if (!origin?.includes('[origin]\n'))
+    return `${state}/${digest}.origin is ${origin === undefined ? 'missing' : 'garbled'}`;
+  return undefined;
+}
+
+/** Files of the base copy of /etc; only their sizes and bytes, owners are for the tests of the copy. */
+function etcContentProblem(root: Files, state: string, image: readonly ImageEntry[]): string | undefined {
+  for (const entry of image) {
+    if (!entry.path.startsWith('etc/') || entry.type === 'directory' || entry.type === 'other') continue;
+    const actual =
+      entry.type === 'symlink'
+        ? Buffer.from(root.readlink(join(state, entry.path)) ?? '', 'latin1')
+        : root.read(join(state, entry.path));
+    const wanted = entry.object
+      ? root.read(`composefs/objects/${entry.object.path}`)
+      : (entry.content ?? Buffer.alloc(0));
+    if (actual && wanted?.equals(actual)) continue;
+    return `${state}/${entry.path} differs from the image's`;
+  }
+  return undefined;
+}
+
+/** For `image pull`: images the repository offers, each with what is wrong with it, if anything. */
+export function repositoryImages(
+  root: Files,
+  algorithm: string,
+  repository = 'composefs',
+): Map<string, string | undefined> {
+  const images = new Map<string, string | undefined>();
+  const top = repository === 'composefs' ? root : shifted(root, repository);
+  for (const digest of top.list('composefs/images') ?? []) {
+    if (!/^[0-9a-f]{64}([0-9a-f]{64})?$/.test(digest)) continue;
+    try {
+      const entries = imageEntries(top, { algorithm, digest });
+      images.set(digest, typeof entries === 'string' ? entries : undefined);
+    } catch (error) {
+      images.set(digest, error instanceof Error ? error.message : String(error));
+    }
+  }
+  return images;
+}
+
+function shifted(files: Files, repository: string): Files {
+  const at = (path: string): string => path.replace(/^composefs/, repository);
+  return {
+    kind: (path) => files.kind(at(path)),
+    read: (path) => files.read(at(path)),
+    list: (path) => files.list(at(path)),
+    readlink: (path) => files.readlink(at(path)),
+  };
+}

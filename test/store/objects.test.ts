@@ -1,0 +1,134 @@
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { fsverityDigest } from '../../src/format/fsverity/digest.ts';
+import { ObjectStore } from '../../src/store/objects.ts';
+import { objectFile, openOrCreateRepository, type Repository } from '../../src/store/repository.ts';
+import { openSyscalls } from '../../src/sys/syscalls.ts';
+import type { Host } from '../../src/sys/host.ts';
+import { scratchDir } from '../helpers/scratch-dir.ts';
+import { testHost } from '../helpers/test-host.ts';
+
+const SMALL = Buffer.from('a small object, buffered before it is written');
+const LARGE = Buffer.alloc(300_000, 'large');
+
+function openStore(host: Host = testHost()): { repository: Repository; store: ObjectStore } {
+  const repository = openOrCreateRepository(host, `${scratchDir()}/composefs`);
+  return { repository, store: new ObjectStore(host, repository) };
+}
+
+function write(store: ObjectStore, bytes: Uint8Array, piece = 100_000): string {
+  const writer = store.create(bytes.length);
+  for (let at = 0; at < bytes.length; at += piece) writer.write(bytes.subarray(at, at + piece));
+  return writer.finish();
+}
+
+function dirtyMarkers(repository: Repository): string[] {
+  return readdirSync(repository.path).filter((name) => name.startsWith('.dirty.'));
+}
+
+describe.each([
+  ['through koffi', () => testHost()],
+  // The way for machines without koffi: other programs do what Node cannot.
+  ['through programs', () => withoutKoffi()],
+])('an object written %s', (_, makeHost) => {
+  test.each([
+    ['small', SMALL],
+    ['large', LARGE],
+  ])('%s, stands under its digest with its bytes and mode', (_size, bytes) => {
+    const { repository, store } = openStore(makeHost());
+    const digest = write(store, bytes);
+    store.barrier();
+    expect(digest).toBe(fsverityDigest('sha512', bytes));
+    expect(readFileSync(objectFile(repository, digest)).equals(bytes)).toBe(true);
+    expect(statSync(objectFile(repository, digest)).mode & 0o7777).toBe(0o644);
+    expect(store.counts).toEqual({ writtenObjects: 1, writtenBytes: bytes.length, reusedObjects: 0 });
+  });
+
+  test('is not written again when it is there', () => {
+    const host = makeHost();
+    const { repository, store } = openStore(host);
+    for (const bytes of [SMALL, LARGE]) write(store, bytes);
+    store.barrier();
+    const before = statSync(objectFile(repository, fsverityDigest('sha512', SMALL))).ino;
+    const second = new ObjectStore(host, repository);
+    for (const bytes of [SMALL, LARGE]) write(second, bytes);
+    second.barrier();
+    expect(second.counts).toEqual({ writtenObjects: 0, writtenBytes: 0, reusedObjects: 2 });
+    expect(statSync(objectFile(repository, fsverityDigest('sha512', SMALL))).ino).toBe(before);
+  });
+
+  test('that is aborted leaves nothing behind', () => {
+    const { repository, store } = openStore(makeHost());
+    const writer = store.create(LARGE.length);
+    writer.write(LARGE.subarray(0, 1000));
+    writer.abort();
+    store.barrier();
+    const left = readdirSync(`${repository.path}/objects`, { recursive: true, encoding: 'utf8' });
+    expect(left.filter((name) => name.includes('/'))).toEqual([]);
+  });
+});
+
+describe('a damaged object', () => {
+  test.each([
+    ['truncated', SMALL.subarray(0, 10)],
+    ['empty', Buffer.alloc(0)],
+  ])('%s, is replaced by a whole one', (_, damage) => {
+    const host = testHost();
+    const { repository, store } = openStore(host);
+    const path = objectFile(repository, fsverityDigest('sha512', SMALL));
+    mkdirSync(path.slice(0, path.lastIndexOf('/')));
+    writeFileSync(path, damage);
+    write(store, SMALL);
+    store.barrier();
+    expect(readFileSync(path).equals(SMALL)).toBe(true);
+  });
+
+  test('of the right size is found out while a dead command has left doubt', () => {
+    const host = testHost();
+    const { repository, store } = openStore(host);
+    const path = objectFile(repository, fsverityDigest('sha512', SMALL));
+    mkdirSync(path.slice(0, path.lastIndexOf('/')));
+    writeFileSync(path, Buffer.alloc(SMALL.length, 'x'));
+    store.create(1);
+    write(store, LARGE);
+    // The command dies here: its marker stays, its lock does not.
+    store.close();
+    write(new ObjectStore(host, repository), SMALL);
+    expect(readFileSync(path).equals(SMALL)).toBe(true);
+  });
+});
+
+describe('the dirty marker', () => {
+  test('stands from before the first object until after the barrier', () => {
+    const { repository, store } = openStore();
+    expect(dirtyMarkers(repository)).toHaveLength(0);
+    write(store, SMALL);
+    expect(dirtyMarkers(repository)).toHaveLength(1);
+    store.barrier();
+    expect(dirtyMarkers(repository)).toHaveLength(0);
+  });
+
+  test('of one command is not cleared by the barrier of another', () => {
+    const host = testHost();
+    const { repository, store } = openStore(host);
+    write(store, SMALL);
+    const other = new ObjectStore(host, repository);
+    write(other, LARGE);
+    other.barrier();
+    expect(dirtyMarkers(repository)).toHaveLength(1);
+  });
+});
+
+test('a writer refuses more and fewer bytes than were announced', () => {
+  const { store } = openStore();
+  const long = store.create(3);
+  expect(() => long.write(Buffer.from('four'))).toThrow(/3 bytes was given more/);
+  const short = store.create(3);
+  short.write(Buffer.from('ab'));
+  expect(() => short.finish()).toThrow(/3 bytes was given only 2/);
+});
+
+function withoutKoffi(): Host {
+  const host = testHost();
+  return { ...host, syscalls: openSyscalls(host.exec, null) };
+}

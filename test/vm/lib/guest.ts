@@ -1,0 +1,115 @@
+/**
+ * Tells a booted machine what to do and reads what came of it, without touching its disk: commands go in as systemd
+ * credentials by SMBIOS, answers come out by a virtio serial port. Image and boot entry stay what hostctl wrote.
+ */
+
+import { type Boot, type BootResult, lastSerialLines, runMachine } from './qemu.ts';
+
+export interface Step {
+  readonly name: string;
+  /** Shell commands. */
+  readonly run: string;
+}
+
+export interface Answer {
+  readonly status: number;
+  /** stdout and stderr together. */
+  readonly output: string;
+}
+
+export interface GuestResult extends BootResult {
+  /** Answers by step name; a step that was not reached has none. */
+  readonly answers: ReadonlyMap<string, Answer>;
+  /** Output of a step that must have succeeded. Throws with the serial log otherwise. */
+  readonly ok: (name: string) => string;
+}
+
+export interface GuestBoot extends Omit<Boot, 'smbios'> {
+  readonly steps: readonly Step[];
+  /** Appended to the command line that the boot entry (or `direct`) gives. */
+  readonly cmdline?: readonly string[];
+  /** End with an ordinary reboot, where the work done at shutdown matters. Default: sync and reset. */
+  readonly cleanReboot?: boolean;
+  /** The machine is not expected to reach the steps. */
+  readonly expectNoBoot?: boolean;
+}
+
+const PORT = '/dev/virtio-ports/hostctl.test';
+
+/** Slow under emulation and not what any test looks at. */
+const MASKED = ['e2scrub_reap.service', 'dracut-shutdown.service', 'getty@tty1.service', 'apt-daily.timer'].map(
+  (unit) => `systemd.mask=${unit}`,
+);
+const QUIET = ['console=ttyS0', 'quiet', 'loglevel=4', 'panic=-1', ...MASKED];
+
+/**
+ * Not `oneshot`: that would be part of the boot, which would then never be finished while the steps run. Ordered after
+ * everything that judges a boot.
+ */
+const UNIT = `[Unit]
+Description=Steps of a hostctl test
+After=multi-user.target boot-complete.target systemd-bless-boot.service
+[Service]
+Type=exec
+ImportCredential=hostctl.steps
+ExecStart=/bin/sh %d/hostctl.steps
+StandardOutput=null
+StandardError=journal+console
+`;
+
+function stepsScript(steps: readonly Step[], cleanReboot: boolean): string {
+  const lines = [
+    'exec 3>' + PORT,
+    'export LC_ALL=C.UTF-8 HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin',
+  ];
+  for (const { name, run } of steps) {
+    lines.push(`( ${run}\n) </dev/null >/run/hostctl-test.out 2>&1; status=$?`);
+    lines.push(`printf '%s %s %s\\n' ${name} "$status" "$(base64 -w0 </run/hostctl-test.out)" >&3`);
+  }
+  lines.push("printf 'end 0 \\n' >&3", 'sync', cleanReboot ? 'systemctl --no-block reboot' : 'systemctl reboot -ff');
+  return `${lines.join('\n')}\n`;
+}
+
+function credential(name: string, text: string): string {
+  return `io.systemd.credential.binary:${name}=${Buffer.from(text).toString('base64')}`;
+}
+
+function parseAnswers(channel: string): Map<string, Answer> {
+  const answers = new Map<string, Answer>();
+  // The last line may be cut where the machine was stopped.
+  for (const line of channel.split('\n').slice(0, -1)) {
+    const [name = '', status = '', output = ''] = line.split(' ');
+    answers.set(name, { status: Number(status), output: Buffer.from(output, 'base64').toString() });
+  }
+  return answers;
+}
+
+/** Boots the machine, runs the steps in it and ends it. Throws where it did not get to the end of them. */
+export async function runGuest(guest: GuestBoot): Promise<GuestResult> {
+  const extra = [...QUIET, ...(guest.cmdline ?? [])].join(' ');
+  const smbios = [
+    credential('systemd.extra-unit.hostctl-test.service', UNIT),
+    credential('systemd.unit-dropin.multi-user.target', '[Unit]\nWants=hostctl-test.service\n'),
+    credential('hostctl.steps', stepsScript(guest.steps, guest.cleanReboot ?? false)),
+  ];
+  if (guest.direct === undefined) smbios.push(`io.systemd.boot.kernel-cmdline-extra=${extra}`);
+  const direct = guest.direct && { ...guest.direct, cmdline: `${guest.direct.cmdline} ${extra}` };
+  const result = await runMachine({ ...guest, ...(direct && { direct }), smbios });
+  const answers = parseAnswers(result.channel);
+  const log = (): string => `\n--- end of the serial log of ${guest.name} ---\n${lastSerialLines(result.serial)}`;
+  if (guest.expectNoBoot === true) {
+    if (answers.size > 0) throw new Error(`The machine "${guest.name}" booted, which it must not${log()}`);
+  } else if (!answers.has('end')) {
+    const reached = [...answers.keys()].join(', ') || 'none';
+    throw new Error(`The machine "${guest.name}" did not reach its last step (reached: ${reached})${log()}`);
+  }
+  const ok = (name: string): string => {
+    const answer = answers.get(name);
+    if (answer?.status !== 0) {
+      const found = answer === undefined ? 'has no answer' : `ended with ${answer.status}:\n${answer.output}`;
+      throw new Error(`Step "${name}" of "${guest.name}" ${found}${log()}`);
+    }
+    return answer.output;
+  };
+  return { ...result, answers, ok };
+}

@@ -1,0 +1,32 @@
+import { defineConfig } from 'vitest/config';
+
+// Projects: `unit` is pure and quick; `conformance` uses other programs as referees; `root` needs root;
+// `vm` boots machines. `npm run check` runs the first two.
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['test/*.test.ts', 'test/{format,tree,store,image,deploy,ops,cli}/**/*.test.ts'],
+          testTimeout: 60_000,
+        },
+      },
+      {
+        test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], testTimeout: 300_000 },
+      },
+      {
+        test: { name: 'root', include: ['test/root/**/*.test.ts'], testTimeout: 300_000, fileParallelism: false },
+      },
+      {
+        test: {
+          name: 'vm',
+          include: ['test/vm/**/*.test.ts'],
+          testTimeout: 1_200_000,
+          hookTimeout: 1_800_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
