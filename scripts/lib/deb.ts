@@ -6,7 +6,20 @@
 
 import { build, type Metafile } from 'esbuild';
 import { existsSync } from 'node:fs';
-import { chmod, cp, lutimes, mkdir, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  cp,
+  lutimes,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { projectPath, projectVersion } from './project.ts';
@@ -40,18 +53,30 @@ interface PackageJson {
 const DEFAULT_EPOCH = 1767225600;
 
 /**
- * Builds the package from the working tree.
- * @param entry the program's entry point
+ * Builds the package from the working tree, into `folder`.
  * @returns its path
  */
-export async function buildPackage(entry = projectPath('src/main.ts')): Promise<string> {
-  const version = projectVersion();
-  const epoch = Number(process.env.SOURCE_DATE_EPOCH ?? DEFAULT_EPOCH);
-  const stage = projectPath('build/deb');
-  await rm(stage, { recursive: true, force: true });
-  await mkdir(join(stage, 'DEBIAN'), { recursive: true });
+export async function buildPackage(folder = projectPath('build')): Promise<string> {
+  await mkdir(folder, { recursive: true });
+  const stage = await mkdtemp(join(folder, 'deb-'));
+  try {
+    await fillStage(stage);
+    const deb = join(folder, `hostctl_${projectVersion()}_amd64.deb`);
+    await run('dpkg-deb', ['--root-owner-group', '-Zxz', '-z1', '--build', stage, deb], {
+      env: { SOURCE_DATE_EPOCH: String(sourceDate()) },
+    });
+    return deb;
+  } finally {
+    await rm(stage, { recursive: true, force: true });
+  }
+}
 
-  const metafile = await bundleProgram(entry, join(stage, 'usr/lib/hostctl'));
+function sourceDate(): number {
+  return Number(process.env.SOURCE_DATE_EPOCH ?? DEFAULT_EPOCH);
+}
+
+async function fillStage(stage: string): Promise<void> {
+  const metafile = await bundleProgram(projectPath('src/main.ts'), join(stage, 'usr/lib/hostctl'));
   await copyNativeInterface(join(stage, 'usr/lib/hostctl/node_modules'));
   await mkdir(join(stage, 'usr/bin'), { recursive: true });
   await symlink('../lib/hostctl/main.js', join(stage, 'usr/bin/hostctl'));
@@ -61,14 +86,9 @@ export async function buildPackage(entry = projectPath('src/main.ts')): Promise<
   await copyManualPages(join(stage, 'usr/share/man'));
   await writeCopyright(join(stage, 'usr/share/doc/hostctl/copyright'), metafile);
 
-  await setModesAndDates(stage, epoch);
-  await writeFile(join(stage, 'DEBIAN/control'), control(version, await installedKiB(join(stage, 'usr'))));
-  await utimes(join(stage, 'DEBIAN/control'), epoch, epoch);
-  const deb = projectPath('build', `hostctl_${version}_amd64.deb`);
-  await run('dpkg-deb', ['--root-owner-group', '-Zxz', '-z1', '--build', stage, deb], {
-    env: { SOURCE_DATE_EPOCH: String(epoch) },
-  });
-  return deb;
+  await cp(projectPath('scripts/deb'), join(stage, 'DEBIAN'), { recursive: true });
+  await writeFile(join(stage, 'DEBIAN/control'), control(await installedKiB(join(stage, 'usr'))));
+  await setModesAndDates(stage, sourceDate());
 }
 
 async function bundleProgram(entry: string, folder: string): Promise<Metafile> {
@@ -99,20 +119,17 @@ async function bundleProgram(entry: string, folder: string): Promise<Metafile> {
   return metafile;
 }
 
-/** koffi has native code and stays a package of its own; of its many files these are the ones Node loads. */
+/** koffi has native code and stays a package of its own; what it needs beside its sources is its scripts and one build. */
 async function copyNativeInterface(folder: string): Promise<void> {
-  const files = [
-    'koffi/package.json',
-    'koffi/index.js',
-    'koffi/index.cjs',
-    'koffi/src/koffi/index.js',
-    'koffi/src/koffi/index.cjs',
-    'koffi/LICENSE.txt',
-    '@koromix/koffi-linux-x64/package.json',
-    '@koromix/koffi-linux-x64/index.js',
-    '@koromix/koffi-linux-x64/linux_x64/koffi.node',
-  ];
-  for (const file of files) await cp(projectPath('node_modules', file), join(folder, file));
+  const isScript = (path: string): boolean => !/\.[^/.]+$/.test(path) || /\.(js|cjs|json|txt)$/.test(path);
+  for (const part of ['package.json', 'index.js', 'index.cjs', 'LICENSE.txt', 'src/koffi']) {
+    const source = projectPath('node_modules/koffi', part);
+    await cp(source, join(folder, 'koffi', part), { recursive: true, filter: isScript });
+  }
+  for (const part of ['package.json', 'index.js', 'linux_x64/koffi.node']) {
+    const name = join('@koromix/koffi-linux-x64', part);
+    await cp(projectPath('node_modules', name), join(folder, name));
+  }
 }
 
 /** The names in a folder of the project, sorted; none if it does not exist. */
@@ -158,7 +175,7 @@ async function writeCopyright(target: string, metafile: Metafile): Promise<void>
   await writeFile(target, parts.join('\n'));
 }
 
-const EXECUTABLE = new Set(['main.js', 'hostctl-root.sh', 'module-setup.sh']);
+const EXECUTABLE = new Set(['main.js', 'hostctl-root.sh', 'module-setup.sh', 'postinst', 'prerm']);
 
 /** The modes of a checkout depend on whoever made it; dates decide the package's bytes. */
 async function setModesAndDates(folder: string, epoch: number): Promise<void> {
@@ -183,10 +200,10 @@ async function installedKiB(folder: string): Promise<number> {
   return total;
 }
 
-function control(version: string, sizeKiB: number): string {
+function control(sizeKiB: number): string {
   return [
     'Package: hostctl',
-    `Version: ${version}`,
+    `Version: ${projectVersion()}`,
     'Architecture: amd64',
     'Section: admin',
     'Priority: optional',

@@ -8,8 +8,8 @@ import { errnoOf, HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
 import { objectPath } from '../format/fsverity/digest.ts';
 import { digestOfFile } from '../store/objects.ts';
-import { entryPath, openSubdirectory, selfPath } from '../sys/beneath.ts';
-import { explainSystemError, openDirectory } from '../sys/files.ts';
+import { entryPath, openSubdirectory, selfPath, withDirectory } from '../sys/beneath.ts';
+import { explainSystemError } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { compareRaw, displayRaw, rawFromBytes, type RawName } from '../tree/name.ts';
 import type { DirectoryNode, FileContent, LeafNode, Metadata, VerityAlgorithm } from '../tree/node.ts';
@@ -27,12 +27,7 @@ const GONE = ['ENOENT', 'ENOTDIR', 'ELOOP', 'EISDIR', 'ENXIO'];
 export function scanDirectory(host: Host, path: string, algorithm: VerityAlgorithm): DirectoryNode {
   const doing = `Cannot read "${path}"`;
   try {
-    const rootFd = openDirectory(path);
-    try {
-      return scanOpen(host, rootFd, algorithm);
-    } finally {
-      fs.closeSync(rootFd);
-    }
+    return withDirectory(path, (rootFd) => scanOpen(host, rootFd, algorithm));
   } catch (error) {
     throw error instanceof HostctlError ? withContext(doing, error) : explainSystemError(error, doing);
   }

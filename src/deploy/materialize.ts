@@ -9,8 +9,8 @@ import { errnoOf, HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
 import { parseVerityDigest, VerityHasher } from '../format/fsverity/digest.ts';
 import { objectFile, type Repository } from '../store/repository.ts';
-import { entryPath, openSubdirectory, removeEntry, selfPath } from '../sys/beneath.ts';
-import { explainSystemError, openDirectory, split } from '../sys/files.ts';
+import { entryPath, openSubdirectory, removeEntry, selfPath, withDirectory } from '../sys/beneath.ts';
+import { explainSystemError, split } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { compareRaw, displayRaw, rawFromText, type RawName } from '../tree/name.ts';
 import { inodeOf, type DirectoryNode, type FileNode, type LeafNode, type TreeEntry } from '../tree/node.ts';
@@ -41,15 +41,12 @@ export function materializeTree(host: Host, directory: DirectoryNode, target: st
     throw explainSystemError(error, doing);
   }
   try {
-    const rootFd = openDirectory(target);
-    try {
+    withDirectory(target, (rootFd) => {
       dropXattrs(host, rootFd);
       writeEntries(host, directory, rootFd, contentOf);
       setDirectoryAttributes(host, rootFd, directory);
       host.syscalls.setMtime(selfPath(rootFd), directory.mtime);
-    } finally {
-      fs.closeSync(rootFd);
-    }
+    });
   } catch (error) {
     removeTarget(target);
     throw error instanceof HostctlError ? withContext(doing, error) : explainSystemError(error, doing);
@@ -60,12 +57,7 @@ export function materializeTree(host: Host, directory: DirectoryNode, target: st
 function removeTarget(target: string): void {
   const { directory, name } = split(target);
   try {
-    const fd = fs.openSync(directory, 'r');
-    try {
-      removeEntry(fd, rawFromText(name));
-    } finally {
-      fs.closeSync(fd);
-    }
+    withDirectory(directory, (fd) => removeEntry(fd, rawFromText(name)));
   } catch {
     // What is left stands in a deployment that no entry names; gc removes it.
   }

@@ -42,7 +42,7 @@ export class GzipDecoder implements Decoder {
   readonly #gunzip: Gunzip = createGunzip({ chunkSize: OUTPUT_CHUNK_BYTES });
   readonly #ended: Promise<void>;
   #fedBytes = 0;
-  #failure: unknown;
+  #failure: Error | undefined;
 
   constructor(output: DecoderOutput) {
     this.#gunzip.on('data', (chunk: Uint8Array) => {
@@ -92,13 +92,18 @@ export class GzipDecoder implements Decoder {
   }
 
   #fail(error: unknown): void {
-    this.#failure ??= error;
+    this.#failure ??= toError(error);
     this.#gunzip.destroy();
   }
 
   #check(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
+}
+
+/** What was thrown, as an error. */
+export function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
 }
 
 /** The error for data that the decompressor refused. */

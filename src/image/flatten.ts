@@ -7,20 +7,15 @@
 import { HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
-import type { DirectoryNode, LeafNode, TreeNode } from '../tree/node.ts';
-import { inodeOf } from '../tree/node.ts';
+import { inodeOf, type DirectoryNode, type LeafNode, type TreeNode } from '../tree/node.ts';
 import { settleLinks } from '../tree/links.ts';
 import type { LayerEntry } from './layer-entry.ts';
 import { indexChild, indexLayer, splitPath, type LayerIndexNode } from './layer-index.ts';
 import { MAX_PATH_BYTES } from './layer-path.ts';
-import { PathResolver, type Place } from './resolve.ts';
-
-export interface FlattenWarning {
-  readonly message: string;
-}
+import { impliedDirectory, PathResolver, type Place } from './resolve.ts';
 
 export class Flattener {
-  readonly #root: DirectoryNode = emptyDirectory();
+  readonly #root: DirectoryNode = impliedDirectory();
   readonly #resolver = new PathResolver(this.#root);
   readonly #warn: (message: string) => void;
   /** Nodes that the layer being applied has set, to notice a path that it sets twice. */
@@ -135,7 +130,10 @@ export class Flattener {
       throw new HostctlError('image-invalid', `${shown} is the link itself`);
     }
     const present = place?.directory.entries.get(name);
-    const found = present === undefined ? this.#hiddenLater([...(place?.names() ?? components), name], entry.number) : inodeOf(present);
+    const found =
+      present === undefined
+        ? this.#hiddenLater([...(place?.names() ?? components), name], entry.number)
+        : inodeOf(present);
     if (found === undefined) throw new HostctlError('image-invalid', `${shown} does not exist`);
     if (found.kind === 'directory') throw new HostctlError('image-invalid', `${shown} is a directory`);
     return found;
@@ -158,11 +156,6 @@ export class Flattener {
     }
     return removed !== undefined && removed.number > number ? removed.node : undefined;
   }
-}
-
-/** A directory that no entry describes: 0755, root, 1970. */
-export function emptyDirectory(): DirectoryNode {
-  return { kind: 'directory', mode: 0o755, uid: 0, gid: 0, mtime: { sec: 0n, nsec: 0 }, xattrs: new Map(), entries: new Map() };
 }
 
 function copyMetadata(from: DirectoryNode, to: DirectoryNode): void {

@@ -152,7 +152,10 @@ export class LayerIngest implements TarHandler {
 
   #symlinkTarget(target: RawName): RawName {
     if (target.length < 1 || target.length > MAX_TARGET_BYTES) {
-      throw new HostctlError('image-invalid', `Symlink target has ${target.length} bytes, allowed are 1 to ${MAX_TARGET_BYTES}`);
+      throw new HostctlError(
+        'image-invalid',
+        `Symlink target has ${target.length} bytes, allowed are 1 to ${MAX_TARGET_BYTES}`,
+      );
     }
     this.#charge(target.length);
     return target;
@@ -180,7 +183,10 @@ export class LayerIngest implements TarHandler {
   #charge(bytes: number): void {
     this.#metadataBytes += bytes;
     if (this.#metadataBytes > MAX_METADATA_BYTES) {
-      throw new HostctlError('image-unsupported', `Names, xattrs and small files take more than ${MAX_METADATA_BYTES} bytes`);
+      throw new HostctlError(
+        'image-unsupported',
+        `Names, xattrs and small files take more than ${MAX_METADATA_BYTES} bytes`,
+      );
     }
   }
 }

@@ -8,9 +8,7 @@ import type { TreeEntry } from '../tree/node.ts';
 import type { LayerEntry } from './layer-entry.ts';
 
 /** What the layer's last entry for a path makes of it. */
-export type Stated =
-  | { readonly kind: 'directory' | 'other' }
-  | { readonly kind: 'symlink'; readonly target: RawName };
+export type Stated = { readonly kind: 'directory' | 'other' } | { readonly kind: 'symlink'; readonly target: RawName };
 
 export interface Removed {
   readonly entry: TreeEntry;

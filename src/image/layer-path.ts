@@ -28,7 +28,10 @@ export function normalisePath(name: RawName, what: string): RawName {
     if (component === '' || component === '.') continue;
     if (component === '..') throw new HostctlError('image-invalid', `${what} holds ".."`);
     if (component.length > MAX_NAME_BYTES) {
-      throw new HostctlError('image-invalid', `${what} has a component of ${component.length} bytes, at most ${MAX_NAME_BYTES} are allowed`);
+      throw new HostctlError(
+        'image-invalid',
+        `${what} has a component of ${component.length} bytes, at most ${MAX_NAME_BYTES} are allowed`,
+      );
     }
     components.push(component);
   }

@@ -50,7 +50,11 @@ const MAX_RATIO = 1000;
 const RATIO_FREE_BYTES = 2 ** 30;
 
 /** Reads a layer through `handler`. Errors name the layer; digests that do not match win over what follows from that. */
-export async function readLayer(layer: LayerSource, handler: TarHandler, options: ReadLayerOptions): Promise<LayerResult> {
+export async function readLayer(
+  layer: LayerSource,
+  handler: TarHandler,
+  options: ReadLayerOptions,
+): Promise<LayerResult> {
   const { number, count, descriptor } = layer;
   try {
     return await readChecked(layer, handler, options);

@@ -128,7 +128,15 @@ function placeOf(steps: readonly Step[]): Place {
   };
 }
 
-/** A directory that only the entries in it speak of. */
-function impliedDirectory(): DirectoryNode {
-  return { kind: 'directory', mode: 0o755, uid: 0, gid: 0, mtime: { sec: 0n, nsec: 0 }, xattrs: new Map(), entries: new Map() };
+/** A directory that only the entries in it speak of: 0755, root, 1970. */
+export function impliedDirectory(): DirectoryNode {
+  return {
+    kind: 'directory',
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    mtime: { sec: 0n, nsec: 0 },
+    xattrs: new Map(),
+    entries: new Map(),
+  };
 }

@@ -6,12 +6,12 @@
 
 import { HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
-import { maxConfigBytes, parseImageConfig, type ImageConfig } from '../format/oci/config.ts';
+import { MAX_CONFIG_BYTES, parseImageConfig, type ImageConfig } from '../format/oci/config.ts';
 import { embeddedContent, type Descriptor, type Platform } from '../format/oci/descriptor.ts';
 import { blobPath, type OciDigest } from '../format/oci/digest.ts';
 import { entriesForPlatform, formatPlatform, isImageEntry, parseIndex, platformDistance } from '../format/oci/index.ts';
-import { checkOciLayout, chooseByTag, maxLayoutFileBytes } from '../format/oci/layout.ts';
-import { maxManifestBytes, parseManifest, type Manifest } from '../format/oci/manifest.ts';
+import { checkOciLayout, chooseByTag, MAX_LAYOUT_FILE_BYTES } from '../format/oci/layout.ts';
+import { MAX_MANIFEST_BYTES, parseManifest, type Manifest } from '../format/oci/manifest.ts';
 import { mediaTypeRole, mediaTypes } from '../format/oci/media-types.ts';
 import { formatImageReference, type ImageReference } from '../format/oci/reference.ts';
 import { readBlob, readLayoutFile } from './blob.ts';
@@ -73,8 +73,8 @@ class LayoutOpener {
   }
 
   open(reference: ImageReference, tag: string | undefined): ImageSource {
-    checkOciLayout(readLayoutFile(`${this.#directory}/oci-layout`, maxLayoutFileBytes));
-    const indexBytes = readLayoutFile(`${this.#directory}/index.json`, maxManifestBytes);
+    checkOciLayout(readLayoutFile(`${this.#directory}/oci-layout`, MAX_LAYOUT_FILE_BYTES));
+    const indexBytes = readLayoutFile(`${this.#directory}/index.json`, MAX_MANIFEST_BYTES);
     const chosen = chooseByTag(parseIndex(indexBytes, mediaTypes.ociIndex, 'File "index.json"'), tag);
     const found = this.#find(chosen, 0);
     if (found === undefined) {
@@ -96,10 +96,11 @@ class LayoutOpener {
         hint: 'Push the image again with a current tool.',
       });
     }
-    if (depth >= MAX_INDEX_DEPTH) throw new HostctlError('image-unsupported', `Indexes are nested deeper than ${MAX_INDEX_DEPTH}`);
+    if (depth >= MAX_INDEX_DEPTH)
+      throw new HostctlError('image-unsupported', `Indexes are nested deeper than ${MAX_INDEX_DEPTH}`);
     if (this.#visited.has(descriptor.digest)) return undefined;
     this.#visited.add(descriptor.digest);
-    const bytes = this.#document(descriptor, `Index ${descriptor.digest}`, maxManifestBytes);
+    const bytes = this.#document(descriptor, `Index ${descriptor.digest}`, MAX_MANIFEST_BYTES);
     const entries = parseIndex(bytes, descriptor.mediaType);
     for (const entry of entries) {
       if (entry.platform !== undefined && isImageEntry(entry)) this.#passOver(entry.platform);
@@ -112,9 +113,9 @@ class LayoutOpener {
   }
 
   #manifest(descriptor: Descriptor): Candidate | undefined {
-    const manifestBytes = this.#document(descriptor, `Manifest ${descriptor.digest}`, maxManifestBytes);
+    const manifestBytes = this.#document(descriptor, `Manifest ${descriptor.digest}`, MAX_MANIFEST_BYTES);
     const manifest = parseManifest(manifestBytes, descriptor.mediaType);
-    const configBytes = this.#document(manifest.config, `Config ${manifest.config.digest}`, maxConfigBytes);
+    const configBytes = this.#document(manifest.config, `Config ${manifest.config.digest}`, MAX_CONFIG_BYTES);
     const config = parseImageConfig(configBytes, manifest.layers.length);
     if (platformDistance(config.platform, this.#host) === undefined) {
       const { platform } = descriptor;
@@ -133,7 +134,8 @@ class LayoutOpener {
 
   #document(descriptor: Descriptor, what: string, maxBytes: number): Uint8Array {
     this.#documents++;
-    if (this.#documents > MAX_DOCUMENTS) throw new HostctlError('image-unsupported', `Image has more than ${MAX_DOCUMENTS} documents`);
+    if (this.#documents > MAX_DOCUMENTS)
+      throw new HostctlError('image-unsupported', `Image has more than ${MAX_DOCUMENTS} documents`);
     return embeddedContent(descriptor, what) ?? readBlob(this.#path(descriptor), descriptor, what, maxBytes);
   }
 
@@ -142,7 +144,10 @@ class LayoutOpener {
     return manifest.layers.map((descriptor, i) => {
       const diffId = config.diffIds[i]!;
       if (descriptor.compression !== 'none' && (diffId as string) === descriptor.digest) {
-        throw new HostctlError('image-invalid', `Layer ${i + 1} of ${count} has a diff id that is the digest of its compressed blob`);
+        throw new HostctlError(
+          'image-invalid',
+          `Layer ${i + 1} of ${count} has a diff id that is the digest of its compressed blob`,
+        );
       }
       // A blob embedded in its descriptor must be the one that lies in the layout.
       embeddedContent(descriptor, `Layer ${i + 1} of ${count}`);

@@ -3,12 +3,11 @@
  * the frame scanner, so that both accept exactly the same streams, of any number of frames.
  */
 
-import type { Readable, Writable } from 'node:stream';
-import { type Transform } from 'node:stream';
+import type { Readable, Transform, Writable } from 'node:stream';
 import * as zlib from 'node:zlib';
 import { HostctlError } from '../errors.ts';
 import { ZstdFrameScanner, type ZstdFrameHeader } from '../format/zstd/frames.ts';
-import { damaged, OUTPUT_CHUNK_BYTES, type Decoder, type DecoderOutput } from './decoder.ts';
+import { damaged, OUTPUT_CHUNK_BYTES, toError, type Decoder, type DecoderOutput } from './decoder.ts';
 
 /** A running program that turns standard input into standard output. */
 export interface FilterProgram {
@@ -27,7 +26,7 @@ export class ZstdProgramDecoder implements Decoder {
   readonly #scanner = new ZstdFrameScanner();
   readonly #program: FilterProgram;
   readonly #outputEnded: Promise<void>;
-  #failure: unknown;
+  #failure: Error | undefined;
 
   constructor(output: DecoderOutput, start: StartFilter) {
     this.#program = start('zstd', ['-dcq', '--memory=128MiB']);
@@ -82,7 +81,7 @@ export class ZstdProgramDecoder implements Decoder {
   }
 
   #fail(error: unknown): void {
-    this.#failure ??= error;
+    this.#failure ??= toError(error);
     this.#program.kill();
   }
 
@@ -105,7 +104,7 @@ export class ZstdBuiltinDecoder implements Decoder {
   #frame: { stream: Transform; ended: Promise<void> } | undefined;
   /** What the scanner found in the chunk at hand, to be done in order. */
   #steps: (() => Promise<void>)[] = [];
-  #failure: unknown;
+  #failure: Error | undefined;
 
   constructor(output: DecoderOutput, create: CreateZstdDecompress) {
     this.#output = output;
@@ -145,7 +144,7 @@ export class ZstdBuiltinDecoder implements Decoder {
       try {
         this.#output(chunk);
       } catch (error) {
-        this.#failure = error;
+        this.#failure = toError(error);
         stream.destroy();
       }
     });

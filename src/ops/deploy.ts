@@ -8,13 +8,16 @@ import { repositoryContent } from '../deploy/materialize.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { checkKarg, formatImageParameters } from '../format/cmdline.ts';
+import { formatImageReference } from '../format/oci/reference.ts';
+import type { ImageSource } from '../image/source.ts';
 import type { ObjectCounts } from '../store/objects.ts';
-import { openOrCreateRepository, withRepositoryLock, type Repository } from '../store/repository.ts';
+import { openOrCreateRepository, type Repository } from '../store/repository.ts';
+import { withObjectStore } from '../store/sweep.ts';
 import { isDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { probeVerity } from '../sys/syscalls.ts';
 import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
-import { buildImage, openImage, type ImageSource } from './build.ts';
+import { openImage, storeBootableImage } from './build.ts';
 import { bootFacts } from './boot-facts.ts';
 import { carryEtc } from './carry-etc.ts';
 import { publishDeployment, requireRoot } from './publish.ts';
@@ -46,7 +49,7 @@ const NO_OBJECTS: ObjectCounts = { writtenObjects: 0, writtenBytes: 0, reusedObj
 export async function deploy(host: Host, options: DeployOptions): Promise<DeployResult> {
   requireRoot(host, 'deploy');
   for (const arg of options.kargs) checkKarg(arg);
-  const source = await openImage(host, options.image);
+  const source = openImage(host, options.image);
   const sysroot = openSysroot(host, options);
   checkBoot(sysroot);
   checkVerity(host, sysroot, options.allowMissingVerity);
@@ -67,20 +70,20 @@ export async function deployLocked(
   const repository = openOrCreateRepository(host, sysroot.repo, { algorithm: options.algorithm });
   const unchanged = findUnchanged(deployments, source, userKargs, repository);
   if (unchanged !== undefined) return unchanged;
-  return withRepositoryLock(host, sysroot.repo, 'shared', async () => {
-    const image = await buildImage(host, repository, source, { bootable: true });
+  return withObjectStore(host, repository, async (store) => {
     const contentOf = repositoryContent(repository);
-    const facts = bootFacts(image.tree, contentOf, host.architecture);
+    const image = await storeBootableImage(host, repository, source, store);
+    const facts = bootFacts(image, contentOf, host.architecture);
     const published = await publishDeployment(host, sysroot, repository, {
       origin: {
         digest: image.digest,
         parameters: image.parameters,
         verityRequired: repository.hasVerity,
-        reference: source.reference,
+        reference: formatImageReference(source.reference),
         manifestDigest: source.manifestDigest,
         title: facts.title,
-        version: image.version ?? facts.version,
-        created: source.created,
+        version: source.config.labels.get('org.opencontainers.image.version') ?? facts.version,
+        created: source.config.created,
         imageKargs: facts.kargs,
         userKargs,
       },

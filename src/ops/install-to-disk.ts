@@ -59,7 +59,7 @@ export async function installToDisk(
   await checkHost(host);
   const isFile = checkTarget(host, options.target);
   await checkEmpty(host, options.target);
-  const source = await openImage(host, options.image);
+  const source = openImage(host, options.image);
   if (!run.isRestarted) {
     run.setExitCode(await run.restart());
     return undefined;

@@ -24,6 +24,8 @@ export interface ImageRecord {
 }
 
 const RECORDS = 'hostctl';
+/** The names of images and, without the slash, of objects. */
+export const DIGEST = /^([0-9a-f]{64}|[0-9a-f]{128})$/;
 const IMAGE_MAX_BYTES = 2 ** 31;
 
 /**
@@ -43,9 +45,33 @@ export function commitImage(
   const target = `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
   if (linkTarget(link) !== target) {
     placeLink(target, link);
+    store.newImages.add(digest);
     fsyncPath(`${repository.path}/images`);
   }
   return digest;
+}
+
+/** Takes the link of an image away, durably, and its record: its objects are then nobody's. */
+export function removeImage(repository: Repository, digest: VerityDigest): void {
+  fs.rmSync(`${repository.path}/images/${digest}`, { force: true });
+  fsyncPath(`${repository.path}/images`);
+  fs.rmSync(`${repository.path}/${RECORDS}/${digest}`, { force: true });
+}
+
+/** Every ref, by its path below `images/refs`, with the image it names. */
+export function listRefs(repository: Repository): Map<string, VerityDigest> {
+  const refs = new Map<string, VerityDigest>();
+  const pending = [''];
+  for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
+    for (const entry of fs.readdirSync(`${repository.path}/images/refs/${directory}`, { withFileTypes: true })) {
+      const name = `${directory}${entry.name}`;
+      if (entry.isDirectory()) pending.push(`${name}/`);
+      if (!entry.isSymbolicLink()) continue;
+      const digest = linkTarget(`${repository.path}/images/refs/${name}`)?.split('/').at(-1);
+      if (digest !== undefined && DIGEST.test(digest)) refs.set(name, digest as VerityDigest);
+    }
+  }
+  return refs;
 }
 
 /** The bytes of an image, checked against its digest. Throws 'image-not-found' or 'corrupt'. */
@@ -66,7 +92,7 @@ export function readImage(repository: Repository, digest: VerityDigest): Uint8Ar
 
 /** Digests of all images that may be mounted, sorted. */
 export function listImages(repository: Repository): VerityDigest[] {
-  return listNames(`${repository.path}/images`).filter((name) => /^[0-9a-f]{64,128}$/.test(name)) as VerityDigest[];
+  return listNames(`${repository.path}/images`).filter((name) => DIGEST.test(name)) as VerityDigest[];
 }
 
 /** Makes `images/refs/<name>` point at an image, durably. An existing ref of that name moves. */

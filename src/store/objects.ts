@@ -37,6 +37,8 @@ export class ObjectStore implements ObjectSink {
   readonly counts: ObjectCounts = { writtenObjects: 0, writtenBytes: 0, reusedObjects: 0 };
   /** Every object this run published, for taking them back when it fails. */
   readonly published = new Set<VerityDigest>();
+  /** Images this run made mountable, likewise. */
+  readonly newImages = new Set<VerityDigest>();
   readonly #host: Host;
   readonly #repository: Repository;
   readonly #madeDirectories = new Set<string>();

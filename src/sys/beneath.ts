@@ -10,6 +10,16 @@ import { displayRaw, rawFromBytes, rawToBytes, type RawName } from '../tree/name
 
 const DIRECTORY_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
+/** Runs `body` with the directory at `path` open; a symlink in last place is refused. */
+export function withDirectory<T>(path: string, body: (fd: number) => T): T {
+  const fd = openSync(path, DIRECTORY_FLAGS);
+  try {
+    return body(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** A path of the entry `name` of the open directory, for calls that do not follow a symlink in last place. */
 export function entryPath(directoryFd: number, name: RawName): Buffer {
   if (name === '' || name === '.' || name === '..' || /[/\0]/.test(name)) {

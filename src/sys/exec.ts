@@ -3,6 +3,7 @@
  * would type it, and the last lines of stderr stand in the error.
  */
 
+import type { Readable, Writable } from 'node:stream';
 import { execa, execaSync } from 'execa';
 import { HostctlError } from '../errors.ts';
 
@@ -26,8 +27,19 @@ export interface Exec {
   run(program: string, args: readonly string[], options?: ExecOptions): Promise<ExecResult>;
   /** The same while nothing else may happen, for use inside a commit section. */
   runSync(program: string, args: readonly string[], options?: ExecOptions): ExecResult;
+  /** Starts a program as a filter from its standard input to its standard output. */
+  filter(program: string, args: readonly string[]): FilterProgram;
   /** Starts a program that reads standard input, which closes with `end` or when this process dies. */
   watchdog(program: string, args: readonly string[]): { end(): Promise<void> };
+}
+
+/** A running program that turns standard input into standard output. */
+export interface FilterProgram {
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  /** Settles when the program has ended and its output is closed; rejects with 'tool-missing' if it did not start. */
+  readonly ended: Promise<{ readonly exitCode: number | undefined; readonly stderr: string }>;
+  kill(): void;
 }
 
 /** Children see a fixed locale and path, whatever the caller's environment is. */
@@ -51,6 +63,28 @@ export function openExec(log: (line: string) => void, signal: AbortSignal): Exec
       log(describe(program, args));
       const result = execaSync(program, args, { ...common, ...inputs(options) });
       return judge(program, args, options, result);
+    },
+    filter(program, args) {
+      log(describe(program, args));
+      const child = execa(program, args, {
+        ...common,
+        stdin: 'pipe',
+        stdout: 'pipe',
+        stderr: 'pipe',
+        buffer: { stdout: false, stderr: true },
+        // The bytes of a layer, not text.
+        encoding: 'buffer',
+        cancelSignal: signal,
+      });
+      return {
+        stdin: child.stdin,
+        stdout: child.stdout,
+        ended: child.then((result) => {
+          if (result.code === 'ENOENT') throw missing(program, result.cause);
+          return { exitCode: result.exitCode, stderr: Buffer.from(result.stderr).toString('utf8') };
+        }),
+        kill: () => void child.kill('SIGKILL'),
+      };
     },
     watchdog(program, args) {
       const child = execa(program, args, { ...common, stdin: 'pipe', stdout: 'ignore', stderr: 'ignore' });
@@ -88,12 +122,7 @@ function judge(
     readonly cause?: unknown;
   },
 ): ExecResult {
-  if (result.code === 'ENOENT') {
-    throw new HostctlError('tool-missing', `Cannot start "${program}": it is not installed`, {
-      hint: `Install the package that has "${program}"`,
-      cause: result.cause,
-    });
-  }
+  if (result.code === 'ENOENT') throw missing(program, result.cause);
   const stdout = typeof result.stdout === 'string' ? result.stdout : '';
   const stderr = typeof result.stderr === 'string' ? result.stderr : '';
   const { exitCode } = result;
@@ -103,6 +132,13 @@ function judge(
     throw new HostctlError('command-failed', `"${describe(program, args)}" failed (${how}): ${lastLines}`);
   }
   return { exitCode, stdout, stderr };
+}
+
+function missing(program: string, cause: unknown): HostctlError {
+  return new HostctlError('tool-missing', `Cannot start "${program}": it is not installed`, {
+    hint: `Install the package that has "${program}"`,
+    cause,
+  });
 }
 
 /** A command line as one would type it. */

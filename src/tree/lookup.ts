@@ -1,53 +1,51 @@
-/** Finding nodes by path. No symlink is followed except where a function says so. Pure. */
+/** Looks up entries of a finished tree by path, without following symlinks. */
 
 import { rawFromText } from './name.ts';
 import { inodeOf, type DirectoryNode, type TreeNode } from './node.ts';
 
-const MAX_LINKS = 40;
-
-/** The node at `path` (text, `/`-separated); undefined when a component is missing or is no directory. */
+/** The inode at a path such as `usr/lib/os-release`, or undefined; "" and "/" are the root. */
 export function lookup(root: DirectoryNode, path: string): TreeNode | undefined {
-  let node: TreeNode = root;
-  for (const part of path.split('/').filter(Boolean)) {
-    if (node.kind !== 'directory') return undefined;
-    const entry = node.entries.get(rawFromText(part));
+  let node: TreeNode | undefined = root;
+  for (const component of path.split('/')) {
+    if (component === '') continue;
+    const entry = node.kind === 'directory' ? node.entries.get(rawFromText(component)) : undefined;
     if (entry === undefined) return undefined;
     node = inodeOf(entry);
   }
   return node;
 }
 
-/** The node at `path` with symlinks resolved inside the tree, `..` clamped at the root; undefined also for a loop. */
-export function resolve(root: DirectoryNode, path: string): TreeNode | undefined {
-  const pending = path.split('/').reverse();
-  const trail: DirectoryNode[] = [root];
-  let links = 0;
-  let found: TreeNode = root;
-  while (pending.length > 0) {
-    const part = pending.pop();
-    if (part === undefined || part === '' || part === '.') continue;
-    if (found.kind !== 'directory') return undefined;
-    if (part === '..') {
-      if (trail.length > 1) trail.pop();
-      found = trail.at(-1) ?? root;
-      continue;
+/** The directory at a path, or undefined if there is none or something else. */
+export function lookupDirectory(root: DirectoryNode, path: string): DirectoryNode | undefined {
+  const node = lookup(root, path);
+  return node?.kind === 'directory' ? node : undefined;
+}
+
+/** A copy of the tree that can be changed without changing the original; contents and xattr values are shared. */
+export function copyTree(root: DirectoryNode): DirectoryNode {
+  const copies = new Map<TreeNode, TreeNode>();
+  const pending: { readonly from: DirectoryNode; readonly to: DirectoryNode }[] = [];
+  const copy = <T extends TreeNode>(node: T): T => {
+    const known = copies.get(node);
+    if (known !== undefined) return known as T;
+    const made = { ...node, xattrs: new Map(node.xattrs) };
+    if (made.kind === 'directory') {
+      const to: DirectoryNode = { ...made, entries: new Map() };
+      pending.push({ from: node as DirectoryNode, to });
+      copies.set(node, to);
+      return to as T;
     }
-    const entry = found.entries.get(rawFromText(part));
-    if (entry === undefined) return undefined;
-    const node = inodeOf(entry);
-    if (node.kind === 'symlink') {
-      links += 1;
-      if (links > MAX_LINKS) return undefined;
-      const target = Buffer.from(node.target, 'latin1').toString('utf8');
-      if (target.startsWith('/')) {
-        trail.length = 1;
-        found = root;
-      }
-      pending.push(...target.split('/').reverse());
-      continue;
+    copies.set(node, made);
+    return made;
+  };
+  const result = copy(root);
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    for (const [name, entry] of next.from.entries) {
+      next.to.entries.set(
+        name,
+        entry.kind === 'hardlink' ? { kind: 'hardlink', target: copy(entry.target) } : copy(entry),
+      );
     }
-    found = node;
-    if (node.kind === 'directory') trail.push(node);
   }
-  return found;
+  return result;
 }

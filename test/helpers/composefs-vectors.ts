@@ -35,7 +35,12 @@ export interface Sha512Vector {
   readonly expect: Readonly<
     Record<
       'v0' | 'v1',
-      { readonly digest_sha512: string; readonly sha256: string; readonly size: number; readonly deviates_from_c?: true }
+      {
+        readonly digest_sha512: string;
+        readonly sha256: string;
+        readonly size: number;
+        readonly deviates_from_c?: true;
+      }
     >
   >;
 }
@@ -65,7 +70,9 @@ interface Sweep {
   readonly items: readonly { readonly name: string; readonly dump: string; readonly expect: Vector['expect'] }[];
 }
 
-function fromManifest<E>(cases: Readonly<Record<string, ManifestCase<E>>>): { name: string; dump: Uint8Array; expect: E }[] {
+function fromManifest<E>(
+  cases: Readonly<Record<string, ManifestCase<E>>>,
+): { name: string; dump: Uint8Array; expect: E }[] {
   return Object.entries(cases).map(([name, { file, expect }]) => ({ name, dump: readFixture(file), expect }));
 }
 

@@ -14,6 +14,17 @@ const HOOK = new URL('../../dracut/50hostctl/hostctl-root.sh', import.meta.url).
 /** What the stand-in for `fsverity measure` answers about the image. */
 export type Measured = 'right' | 'other' | 'none';
 
+export interface HookOptions {
+  /** Default: the right digest. */
+  readonly measured?: Measured;
+  /** Mount the physical root read-only first. */
+  readonly readOnly?: boolean;
+  /** The kernel cannot mount EROFS from a file. */
+  readonly noFileMounts?: boolean;
+  /** Shell commands run after the hook in the same namespace, whatever it returned. */
+  readonly probes?: readonly string[];
+}
+
 export interface HookRun {
   readonly status: number | null;
   readonly stderr: string;
@@ -70,11 +81,8 @@ export class HookSandbox {
     return readFileSync(join(this.physical, 'state/hostctl', name), 'utf8');
   }
 
-  /**
-   * Runs the hook.
-   * @param probes shell commands run after it in the same namespace, whatever it returned
-   */
-  run(cmdline: string, options: { measured?: Measured; readOnly?: boolean; probes?: readonly string[] } = {}): HookRun {
+  /** Runs the hook with this kernel command line. */
+  run(cmdline: string, options: HookOptions = {}): HookRun {
     const { measured = 'right', readOnly = false, noFileMounts = false, probes = [] } = options;
     const chroot = join(this.root, 'chroot');
     for (const name of ['usr', 'proc', 'sys', 'dev', 'run', 'sysroot', 'etc', 'tmp']) {

@@ -9,7 +9,7 @@ import { parseDiffId, type DiffId } from './digest.ts';
 import { optionalObject, optionalString, optionalStringMap, requiredArray, requiredObject } from './fields.ts';
 import { parseJsonObject, type JsonObject } from './json.ts';
 
-export const maxConfigBytes = 8 << 20;
+export const MAX_CONFIG_BYTES = 8 << 20;
 
 export interface ImageConfig {
   readonly platform: Platform;
@@ -22,7 +22,7 @@ export interface ImageConfig {
 
 /** Parses the config of a manifest with `layerCount` layers. */
 export function parseImageConfig(bytes: Uint8Array, layerCount: number): ImageConfig {
-  const document = parseJsonObject(bytes, 'Config', maxConfigBytes);
+  const document = parseJsonObject(bytes, 'Config', MAX_CONFIG_BYTES);
   const rootfs = requiredObject(document, 'rootfs', 'Config');
   if (optionalString(rootfs, 'type', 'Config: rootfs') !== 'layers') {
     throw new HostctlError('image-invalid', 'Config has a "rootfs" that is not of type "layers"');

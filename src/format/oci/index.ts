@@ -7,24 +7,24 @@ import { HostctlError } from '../../errors.ts';
 import { parseDescriptor, type Descriptor, type Platform } from './descriptor.ts';
 import { checkSchemaVersion, requiredArray } from './fields.ts';
 import { parseJsonObject } from './json.ts';
-import { checkStatedType, maxManifestBytes } from './manifest.ts';
+import { checkStatedType, MAX_MANIFEST_BYTES } from './manifest.ts';
 import { mediaTypeRole } from './media-types.ts';
 
-const maxEntries = 1000;
+const MAX_ENTRIES = 1000;
 
 /** Parses an index; `mediaType` is what its descriptor says, or the OCI type for a layout's `index.json`. */
 export function parseIndex(bytes: Uint8Array, mediaType: string, what = 'Index'): readonly Descriptor[] {
-  const document = parseJsonObject(bytes, what, maxManifestBytes);
+  const document = parseJsonObject(bytes, what, MAX_MANIFEST_BYTES);
   checkSchemaVersion(document, what);
   checkStatedType(document, what, mediaType);
   if (document.has('layers') || document.has('config')) {
     throw new HostctlError('image-invalid', `${what} has "layers" or "config" too, so it could be read as a manifest`);
   }
   const entries = requiredArray(document, 'manifests', what);
-  if (entries.length > maxEntries) {
+  if (entries.length > MAX_ENTRIES) {
     throw new HostctlError(
       'image-unsupported',
-      `${what} has ${entries.length} entries, at most ${maxEntries} are read`,
+      `${what} has ${entries.length} entries, at most ${MAX_ENTRIES} are read`,
     );
   }
   return entries.map((entry, i) => parseDescriptor(entry, `Entry ${i + 1} of the ${what.toLowerCase()}`));
@@ -60,8 +60,8 @@ export function entriesForPlatform(entries: readonly Descriptor[], host: Platfor
  */
 export function platformDistance(image: Platform, host: Platform): number | undefined {
   if (image.os !== host.os || image.architecture !== host.architecture) return undefined;
-  const imageVariant = image.variant ?? defaultVariants.get(image.architecture);
-  const hostVariant = host.variant ?? defaultVariants.get(host.architecture);
+  const imageVariant = image.variant ?? DEFAULT_VARIANTS.get(image.architecture);
+  const hostVariant = host.variant ?? DEFAULT_VARIANTS.get(host.architecture);
   if (imageVariant === hostVariant) return 0;
   const imageLevel = variantLevel(imageVariant);
   const hostLevel = variantLevel(hostVariant);
@@ -70,7 +70,7 @@ export function platformDistance(image: Platform, host: Platform): number | unde
 }
 
 /** What an absent variant means. */
-const defaultVariants = new Map([
+const DEFAULT_VARIANTS = new Map([
   ['amd64', 'v1'],
   ['arm64', 'v8'],
   ['arm', 'v7'],

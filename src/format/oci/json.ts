@@ -8,7 +8,7 @@ import { HostctlError } from '../../errors.ts';
 export type JsonValue = string | number | boolean | null | readonly JsonValue[] | JsonObject;
 export type JsonObject = ReadonlyMap<string, JsonValue>;
 
-const maxDepth = 32;
+const MAX_DEPTH = 32;
 
 /** Parses a document of at most `maxBytes`; `what` opens the error message. */
 export function parseJsonObject(bytes: Uint8Array, what: string, maxBytes: number): JsonObject {
@@ -52,7 +52,7 @@ class JsonParser {
   }
 
   #value(depth: number): JsonValue {
-    if (depth > maxDepth) throw this.#error(`is nested deeper than ${maxDepth}`);
+    if (depth > MAX_DEPTH) throw this.#error(`is nested deeper than ${MAX_DEPTH}`);
     this.#take(whitespace);
     switch (this.#text[this.#at]) {
       case '{':

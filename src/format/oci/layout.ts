@@ -10,12 +10,12 @@ import { optionalString } from './fields.ts';
 import { isImageEntry } from './index.ts';
 import { parseJsonObject } from './json.ts';
 
-export const refNameAnnotation = 'org.opencontainers.image.ref.name';
-export const maxLayoutFileBytes = 4096;
+export const REF_NAME_ANNOTATION = 'org.opencontainers.image.ref.name';
+export const MAX_LAYOUT_FILE_BYTES = 4096;
 
 /** Refuses a layout of any version but 1.0.0. */
 export function checkOciLayout(bytes: Uint8Array): void {
-  const document = parseJsonObject(bytes, 'File "oci-layout"', maxLayoutFileBytes);
+  const document = parseJsonObject(bytes, 'File "oci-layout"', MAX_LAYOUT_FILE_BYTES);
   const version = optionalString(document, 'imageLayoutVersion', 'File "oci-layout"');
   if (version !== '1.0.0') {
     throw new HostctlError('image-unsupported', `Layout has the version "${shown(version ?? '')}" instead of "1.0.0"`);
@@ -26,7 +26,7 @@ export function checkOciLayout(bytes: Uint8Array): void {
 export function chooseByTag(entries: readonly Descriptor[], tag: string | undefined): Descriptor {
   const images = entries.filter(isImageEntry);
   const fitting =
-    tag === undefined ? images : images.filter((entry) => entry.annotations.get(refNameAnnotation) === tag);
+    tag === undefined ? images : images.filter((entry) => entry.annotations.get(REF_NAME_ANNOTATION) === tag);
   const [first] = fitting;
   if (first === undefined) {
     const what = tag === undefined ? 'no image' : `no image tagged "${shown(tag)}"`;
@@ -43,7 +43,7 @@ export function chooseByTag(entries: readonly Descriptor[], tag: string | undefi
 
 function listing(images: readonly Descriptor[]): string {
   if (images.length === 0) return '';
-  const names = images.slice(0, 20).map((entry) => shown(entry.annotations.get(refNameAnnotation) ?? entry.digest));
+  const names = images.slice(0, 20).map((entry) => shown(entry.annotations.get(REF_NAME_ANNOTATION) ?? entry.digest));
   return `, but ${names.map((name) => `"${name}"`).join(', ')}${images.length > 20 ? ', …' : ''}`;
 }
 

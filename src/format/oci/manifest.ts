@@ -11,9 +11,9 @@ import { parseJsonObject, type JsonObject } from './json.ts';
 import { bareMediaType, mediaTypeRole, type LayerCompression } from './media-types.ts';
 
 /** What registries guarantee to take, for a manifest or an index. */
-export const maxManifestBytes = 4 << 20;
-const maxLayers = 512;
-const maxLayerBytes = 64 * 2 ** 30;
+export const MAX_MANIFEST_BYTES = 4 << 20;
+const MAX_LAYERS = 512;
+const MAX_LAYER_BYTES = 64 * 2 ** 30;
 
 export interface LayerDescriptor extends Descriptor {
   readonly compression: LayerCompression;
@@ -28,7 +28,7 @@ export interface Manifest {
 
 /** Parses the manifest that a descriptor of `mediaType` led to. */
 export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest {
-  const document = parseJsonObject(bytes, 'Manifest', maxManifestBytes);
+  const document = parseJsonObject(bytes, 'Manifest', MAX_MANIFEST_BYTES);
   checkSchemaVersion(document, 'Manifest');
   checkStatedType(document, 'Manifest', mediaType);
   if (document.has('manifests')) {
@@ -60,8 +60,8 @@ export function checkStatedType(document: JsonObject, what: string, mediaType: s
 function parseLayers(document: JsonObject): LayerDescriptor[] {
   const values = requiredArray(document, 'layers', 'Manifest');
   if (values.length === 0) throw new HostctlError('image-unsupported', 'Manifest has no layers');
-  if (values.length > maxLayers) {
-    throw new HostctlError('image-unsupported', `Manifest has ${values.length} layers, at most ${maxLayers} are read`);
+  if (values.length > MAX_LAYERS) {
+    throw new HostctlError('image-unsupported', `Manifest has ${values.length} layers, at most ${MAX_LAYERS} are read`);
   }
   return values.map((value, i) => {
     const where = `Layer ${i + 1} of ${values.length}`;
@@ -70,10 +70,10 @@ function parseLayers(document: JsonObject): LayerDescriptor[] {
     if (type.role !== 'layer') {
       throw new HostctlError('image-unsupported', `${where} has the media type "${shown(layer.mediaType)}"`);
     }
-    if (layer.size > maxLayerBytes) {
+    if (layer.size > MAX_LAYER_BYTES) {
       throw new HostctlError(
         'image-unsupported',
-        `${where} has ${layer.size} bytes, at most ${maxLayerBytes} are read`,
+        `${where} has ${layer.size} bytes, at most ${MAX_LAYER_BYTES} are read`,
       );
     }
     return { ...layer, compression: type.compression };

@@ -50,8 +50,8 @@ export interface TarHead {
 }
 
 /** (uid_t)-1 means "leave alone" to chown, so it is no owner. */
-const maxId = 2 ** 32 - 2;
-export const maxFileBytes = 64 * 2 ** 30;
+const MAX_ID = 2 ** 32 - 2;
+export const MAX_FILE_BYTES = 64 * 2 ** 30;
 const noXattrs: ReadonlyMap<RawName, Uint8Array> = new Map();
 
 const types = new Map<string, TarEntryType>([
@@ -133,8 +133,8 @@ function checkSize(type: TarEntryType, size: number): void {
     // Some readers skip this many bytes, others read headers there.
     throw new HostctlError('image-invalid', `Field "size" of a ${type} is ${size} instead of 0`);
   }
-  if (size > maxFileBytes) {
-    throw new HostctlError('image-unsupported', `File has ${size} bytes, at most ${maxFileBytes} are read`);
+  if (size > MAX_FILE_BYTES) {
+    throw new HostctlError('image-unsupported', `File has ${size} bytes, at most ${MAX_FILE_BYTES} are read`);
   }
 }
 
@@ -151,7 +151,7 @@ function checkSparse(flag: string, type: TarEntryType, isGnu: boolean, pax: PaxH
 }
 
 function checkId(field: string, id: number): number {
-  if (id > maxId) throw new HostctlError('image-invalid', `Field "${field}" is ${id}, more than ${maxId}`);
+  if (id > MAX_ID) throw new HostctlError('image-invalid', `Field "${field}" is ${id}, more than ${MAX_ID}`);
   return id;
 }
 

@@ -7,10 +7,10 @@
 import { HostctlError } from '../../errors.ts';
 import { displayRaw, type RawName } from '../../tree/name.ts';
 
-export const blockSize = 512;
+export const BLOCK_SIZE = 512;
 
 /** Offset and length of each field in the header block. */
-export const tarFields = {
+export const TAR_FIELDS = {
   name: [0, 100],
   mode: [100, 8],
   uid: [108, 8],
@@ -29,24 +29,24 @@ export const tarFields = {
   sparseRealSize: [483, 12],
 } as const satisfies Record<string, readonly [offset: number, length: number]>;
 
-export type TarField = keyof typeof tarFields;
+export type TarField = keyof typeof TAR_FIELDS;
 
 /** Only ustar has a prefix; in a GNU header other things lie there. V7 has no device numbers. */
 export type TarFormat = 'v7' | 'ustar' | 'gnu';
 
 /** Which dialect the magic and version fields state. */
 export function tarFormat(block: Buffer): TarFormat {
-  const [offset, length] = tarFields.magic;
+  const [offset, length] = TAR_FIELDS.magic;
   const magic = block.toString('latin1', offset, offset + length);
   return magic === 'ustar\u000000' ? 'ustar' : magic === 'ustar  \0' ? 'gnu' : 'v7';
 }
 
 /** Whether the block's checksum fits, summed over unsigned or (as some old tars do) signed bytes. */
 export function checkChecksum(block: Buffer): void {
-  const [offset, length] = tarFields.checksum;
+  const [offset, length] = TAR_FIELDS.checksum;
   let unsigned = 0;
   let negative = 0;
-  for (let i = 0; i < blockSize; i++) {
+  for (let i = 0; i < BLOCK_SIZE; i++) {
     const byte = block[i]!;
     unsigned += byte;
     negative += byte >> 7;
@@ -63,7 +63,7 @@ export function checkChecksum(block: Buffer): void {
 
 /** A text field: its bytes up to the first NUL. */
 export function textField(block: Buffer, field: TarField): RawName {
-  const [offset, length] = tarFields[field];
+  const [offset, length] = TAR_FIELDS[field];
   const nul = block.indexOf(0, offset);
   const end = nul === -1 || nul > offset + length ? offset + length : nul;
   return block.toString('latin1', offset, end) as RawName;
@@ -71,7 +71,7 @@ export function textField(block: Buffer, field: TarField): RawName {
 
 /** A numeric field that is not negative and at most 2^53-1. */
 export function numberField(block: Buffer, field: TarField): number {
-  const [offset, length] = tarFields[field];
+  const [offset, length] = TAR_FIELDS[field];
   return numberAt(block, offset, length, `Field "${field}"`);
 }
 
@@ -84,7 +84,7 @@ export function numberAt(block: Buffer, offset: number, length: number, what: st
 
 /** A numeric field that may be negative, as only times may be: a signed 64-bit integer. */
 export function signedField(block: Buffer, field: TarField): bigint {
-  const [offset, length] = tarFields[field];
+  const [offset, length] = TAR_FIELDS[field];
   const octal = octalAt(block, offset, length);
   return octal === undefined ? unusualNumberAt(block, offset, length, `Field "${field}"`) : BigInt(octal);
 }

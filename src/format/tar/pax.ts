@@ -11,12 +11,12 @@ import { toSafeNumber } from './header.ts';
 import type { SparseSegment } from './sparse.ts';
 
 /** Bytes of one extended header. Go and tar-core have the same limit. */
-export const maxPaxBytes = 1 << 20;
-const maxPlainValueBytes = 64 << 10;
-const maxXattrValueBytes = 65_535;
-const maxXattrNameBytes = 255;
-const maxXattrs = 255;
-const xattrPrefix = 'SCHILY.xattr.';
+export const MAX_PAX_BYTES = 1 << 20;
+const MAX_PLAIN_VALUE_BYTES = 64 << 10;
+const MAX_XATTR_VALUE_BYTES = 65_535;
+const MAX_XATTR_NAME_BYTES = 255;
+const MAX_XATTRS = 255;
+const XATTR_PREFIX = 'SCHILY.xattr.';
 
 /** What an extended header says about the next entry; a property is absent when no record gives it. */
 export interface PaxHeader {
@@ -53,11 +53,11 @@ interface PaxRecord {
 export function parsePaxHeader(data: Buffer): PaxHeader {
   const header: PaxHeader = {};
   for (const { key, value } of parsePaxRecords(data)) {
-    if (key.startsWith(xattrPrefix)) {
-      addXattr((header.xattrs ??= new Map()), key.slice(xattrPrefix.length) as RawName, value);
+    if (key.startsWith(XATTR_PREFIX)) {
+      addXattr((header.xattrs ??= new Map()), key.slice(XATTR_PREFIX.length) as RawName, value);
       continue;
     }
-    if (value.length > maxPlainValueBytes) {
+    if (value.length > MAX_PLAIN_VALUE_BYTES) {
       throw new HostctlError(
         'image-invalid',
         `PAX record "${displayRaw(key as RawName)}" has a value of ${value.length} bytes`,
@@ -171,20 +171,20 @@ export function parsePaxTime(text: string): Timestamp {
 }
 
 function addXattr(xattrs: Map<RawName, Uint8Array>, name: RawName, value: Buffer): void {
-  if (name === '' || name.length > maxXattrNameBytes) {
+  if (name === '' || name.length > MAX_XATTR_NAME_BYTES) {
     throw new HostctlError(
       'image-invalid',
-      `Xattr has a name of ${name.length} bytes, allowed are 1 to ${maxXattrNameBytes}`,
+      `Xattr has a name of ${name.length} bytes, allowed are 1 to ${MAX_XATTR_NAME_BYTES}`,
     );
   }
-  if (value.length > maxXattrValueBytes) {
+  if (value.length > MAX_XATTR_VALUE_BYTES) {
     throw new HostctlError(
       'image-invalid',
-      `Xattr "${displayRaw(name)}" has ${value.length} bytes, at most ${maxXattrValueBytes} fit`,
+      `Xattr "${displayRaw(name)}" has ${value.length} bytes, at most ${MAX_XATTR_VALUE_BYTES} fit`,
     );
   }
   xattrs.set(name, Uint8Array.from(value));
-  if (xattrs.size > maxXattrs) throw new HostctlError('image-invalid', `Entry has more than ${maxXattrs} xattrs`);
+  if (xattrs.size > MAX_XATTRS) throw new HostctlError('image-invalid', `Entry has more than ${MAX_XATTRS} xattrs`);
 }
 
 function addSparse(sparse: PaxSparse, key: string, value: Buffer): void {

@@ -8,9 +8,9 @@ import { HostctlError } from '../../errors.ts';
 import { displayRaw, type RawName } from '../../tree/name.ts';
 import { withContext } from '../error-context.ts';
 import { isAllZero } from '../zeros.ts';
-import { assembleEntry, maxFileBytes, type TarEntry, type TarExtensions, type TarHead } from './entry.ts';
-import { blockSize, checkChecksum, numberField } from './header.ts';
-import { isHarmlessGlobal, maxPaxBytes, parsePaxHeader } from './pax.ts';
+import { assembleEntry, MAX_FILE_BYTES, type TarEntry, type TarExtensions, type TarHead } from './entry.ts';
+import { BLOCK_SIZE, checkChecksum, numberField } from './header.ts';
+import { isHarmlessGlobal, MAX_PAX_BYTES, parsePaxHeader } from './pax.ts';
 import { checkSparseMap, OldGnuSparseMap, paxSparseForm, SparseDataMap, type SparseSegment } from './sparse.ts';
 
 export interface TarHandler {
@@ -22,10 +22,10 @@ export interface TarHandler {
   entryEnd(): void;
 }
 
-const maxExtensions = 16;
-const maxLongNameBytes = 4096;
-const zeroBlock = Buffer.alloc(blockSize);
-const zeros = Buffer.alloc(64 << 10);
+const MAX_EXTENSIONS = 16;
+const MAX_LONG_NAME_BYTES = 4096;
+const ZERO_BLOCK = Buffer.alloc(BLOCK_SIZE);
+const ZEROS = Buffer.alloc(64 << 10);
 
 /** What the next bytes are. */
 type State = 'header' | 'payload' | 'sparse-extension' | 'sparse-map' | 'data' | 'padding' | 'ended';
@@ -36,7 +36,7 @@ export class TarReader {
   /** Bytes of the archive before the chunk being read, and before the header being read. */
   #consumed = 0;
   #headerAt = 0;
-  readonly #partial = Buffer.alloc(blockSize);
+  readonly #partial = Buffer.alloc(BLOCK_SIZE);
   #partialBytes = 0;
   #zeroBlocks = 0;
   #entries = 0;
@@ -98,13 +98,13 @@ export class TarReader {
       case 'sparse-map': {
         const first = this.#partialBytes === 0;
         if (this.#state === 'header' && first) this.#headerAt = this.#consumed + at;
-        if (first && data.length - at >= blockSize) {
-          this.#block(data.subarray(at, at + blockSize));
-          return at + blockSize;
+        if (first && data.length - at >= BLOCK_SIZE) {
+          this.#block(data.subarray(at, at + BLOCK_SIZE));
+          return at + BLOCK_SIZE;
         }
-        const taken = data.copy(this.#partial, this.#partialBytes, at, at + blockSize - this.#partialBytes);
+        const taken = data.copy(this.#partial, this.#partialBytes, at, at + BLOCK_SIZE - this.#partialBytes);
         this.#partialBytes += taken;
-        if (this.#partialBytes === blockSize) {
+        if (this.#partialBytes === BLOCK_SIZE) {
           this.#partialBytes = 0;
           this.#block(this.#partial);
         }
@@ -142,7 +142,7 @@ export class TarReader {
   }
 
   #header(block: Buffer): void {
-    if (block[0] === 0 && block.equals(zeroBlock)) {
+    if (block[0] === 0 && block.equals(ZERO_BLOCK)) {
       if (this.#extensionPending()) throw danglingExtension();
       this.#zeroBlocks++;
       if (this.#zeroBlocks === 2) this.#state = 'ended';
@@ -185,8 +185,8 @@ export class TarReader {
   }
 
   #startPayload(flag: string, size: number): void {
-    if (++this.#extensionCount > maxExtensions) {
-      throw new HostctlError('image-invalid', `More than ${maxExtensions} extension headers stand before one entry`);
+    if (++this.#extensionCount > MAX_EXTENSIONS) {
+      throw new HostctlError('image-invalid', `More than ${MAX_EXTENSIONS} extension headers stand before one entry`);
     }
     const { pax, longName, longLink } = this.#extensions;
     const pending = { x: pax, L: longName, K: longLink, g: pax ?? longName ?? longLink }[flag];
@@ -196,7 +196,7 @@ export class TarReader {
         `Extension header of type "${flag}" stands where readers disagree on what it changes`,
       );
     }
-    const most = flag === 'x' || flag === 'g' ? maxPaxBytes : maxLongNameBytes;
+    const most = flag === 'x' || flag === 'g' ? MAX_PAX_BYTES : MAX_LONG_NAME_BYTES;
     if (size > most) {
       throw new HostctlError(
         'image-invalid',
@@ -251,7 +251,7 @@ export class TarReader {
   }
 
   #sparseMap(block: Buffer): void {
-    this.#remaining -= blockSize;
+    this.#remaining -= BLOCK_SIZE;
     const map = this.#dataMap!;
     const complete = map.take(block);
     if (complete) {
@@ -263,8 +263,8 @@ export class TarReader {
   }
 
   #startSparse(segments: SparseSegment[], realSize: number): void {
-    if (realSize > maxFileBytes) {
-      throw new HostctlError('image-unsupported', `File has ${realSize} bytes, at most ${maxFileBytes} are read`);
+    if (realSize > MAX_FILE_BYTES) {
+      throw new HostctlError('image-unsupported', `File has ${realSize} bytes, at most ${MAX_FILE_BYTES} are read`);
     }
     this.#segments = checkSparseMap(segments, this.#remaining, realSize);
     this.#segment = 0;
@@ -297,8 +297,8 @@ export class TarReader {
 
   #emitHole(end: number): void {
     while (this.#position < end) {
-      const length = Math.min(zeros.length, end - this.#position);
-      this.#handler.data(length === zeros.length ? zeros : zeros.subarray(0, length));
+      const length = Math.min(ZEROS.length, end - this.#position);
+      this.#handler.data(length === ZEROS.length ? ZEROS : ZEROS.subarray(0, length));
       this.#position += length;
     }
   }
@@ -319,7 +319,7 @@ export class TarReader {
 }
 
 function paddingOf(size: number): number {
-  return (blockSize - (size % blockSize)) % blockSize;
+  return (BLOCK_SIZE - (size % BLOCK_SIZE)) % BLOCK_SIZE;
 }
 
 /** A GNU long name: ends with a NUL, and holds none before, since some readers cut there and others do not. */

@@ -5,7 +5,7 @@
  */
 
 import { HostctlError } from '../../errors.ts';
-import { blockSize, numberAt, tarFields } from './header.ts';
+import { BLOCK_SIZE, numberAt, TAR_FIELDS } from './header.ts';
 import type { PaxSparse } from './pax.ts';
 
 /** A run of stored bytes in the expanded file; everything between runs is zeros. */
@@ -14,8 +14,8 @@ export interface SparseSegment {
   readonly length: number;
 }
 
-const maxSegments = 10_000;
-const pairBytes = 24;
+const MAX_SEGMENTS = 10_000;
+const PAIR_BYTES = 24;
 
 /** How a PAX header stores the map of a sparse file. */
 export type PaxSparseForm =
@@ -54,7 +54,7 @@ export function paxSparseForm(sparse: PaxSparse): PaxSparseForm {
 
 /** Refuses a map that does not describe `packedBytes` of data in a file of `realSize`. Returns it. */
 export function checkSparseMap(segments: SparseSegment[], packedBytes: number, realSize: number): SparseSegment[] {
-  if (segments.length > maxSegments) throw tooManySegments(segments.length);
+  if (segments.length > MAX_SEGMENTS) throw tooManySegments(segments.length);
   let end = 0;
   let stored = 0;
   for (const [i, segment] of segments.entries()) {
@@ -78,7 +78,7 @@ function segmentsOfPairs(pairs: readonly number[]): SparseSegment[] {
 }
 
 function tooManySegments(count: number): HostctlError {
-  return new HostctlError('image-unsupported', `Sparse file has ${count} segments, at most ${maxSegments} are read`);
+  return new HostctlError('image-unsupported', `Sparse file has ${count} segments, at most ${MAX_SEGMENTS} are read`);
 }
 
 /** Collects the map of an old GNU sparse file (type `S`) from its header and the extension blocks behind it. */
@@ -89,20 +89,20 @@ export class OldGnuSparseMap {
   extended: boolean;
 
   constructor(header: Buffer) {
-    const [sizeAt, sizeLength] = tarFields.sparseRealSize;
+    const [sizeAt, sizeLength] = TAR_FIELDS.sparseRealSize;
     this.realSize = numberAt(header, sizeAt, sizeLength, 'Field "realsize"');
-    this.extended = this.#take(header, tarFields.sparse[0], 4, tarFields.sparseExtended[0]);
+    this.extended = this.#take(header, TAR_FIELDS.sparse[0], 4, TAR_FIELDS.sparseExtended[0]);
   }
 
   /** Takes one extension block. */
   extend(block: Buffer): void {
     this.extended = this.#take(block, 0, 21, 504);
-    if (this.segments.length > maxSegments) throw tooManySegments(this.segments.length);
+    if (this.segments.length > MAX_SEGMENTS) throw tooManySegments(this.segments.length);
   }
 
   #take(block: Buffer, offset: number, count: number, flagAt: number): boolean {
     for (let i = 0; i < count; i++) {
-      const at = offset + i * pairBytes;
+      const at = offset + i * PAIR_BYTES;
       if (block[at] === 0) break;
       this.segments.push({
         offset: numberAt(block, at, 12, 'Sparse offset'),
@@ -125,7 +125,7 @@ export class SparseDataMap {
 
   /** Takes the next block; true once the map is complete. */
   take(block: Buffer): boolean {
-    for (let i = 0; i < blockSize; i++) {
+    for (let i = 0; i < BLOCK_SIZE; i++) {
       const byte = block[i]!;
       if (byte >= 48 && byte <= 57 && this.#digits.length < 16) {
         this.#digits += String.fromCharCode(byte);
@@ -143,7 +143,7 @@ export class SparseDataMap {
   #line(value: number): void {
     if (!Number.isSafeInteger(value)) throw new HostctlError('image-invalid', `Sparse map holds ${value}`);
     if (this.#count === undefined) {
-      if (value > maxSegments) throw tooManySegments(value);
+      if (value > MAX_SEGMENTS) throw tooManySegments(value);
       this.#count = value;
     } else if (this.#offset === undefined) {
       this.#offset = value;

@@ -47,7 +47,7 @@ export class ZstdFrameScanner {
 
   /** Takes the next bytes. Throws 'image-invalid' or 'image-unsupported'; the visitor has then seen a part. */
   push(chunk: Uint8Array): void {
-    for (let at = 0; at < chunk.length; ) {
+    for (let at = 0; at < chunk.length;) {
       const isBody = this.#part === 'block' || this.#part === 'skippable';
       const length = Math.min(chunk.length - at, isBody ? this.#left : this.#wanted - this.#collectedBytes);
       const piece = chunk.subarray(at, at + length);
@@ -138,7 +138,10 @@ export class ZstdFrameScanner {
     const content = contentSize(header.subarray(1 + windowBytes + dictionaryBytes));
     const window = windowBytes === 0 ? content! : windowSize(header[1]!);
     if (window > MAX_WINDOW_BYTES) {
-      throw new HostctlError('image-unsupported', `Zstd frame has a window of ${window} bytes, at most ${MAX_WINDOW_BYTES} are held`);
+      throw new HostctlError(
+        'image-unsupported',
+        `Zstd frame has a window of ${window} bytes, at most ${MAX_WINDOW_BYTES} are held`,
+      );
     }
     this.#frames++;
     this.#visitor?.frameStart({ windowBytes: window, contentBytes: content });
@@ -150,7 +153,8 @@ export class ZstdFrameScanner {
     this.#lastBlock = (header & 1) !== 0;
     const type = (header >> 1) & 3;
     const size = header >> 3;
-    if (type === 3 || size > MAX_BLOCK_BYTES) throw new HostctlError('image-invalid', 'Zstd block is of no valid type or size');
+    if (type === 3 || size > MAX_BLOCK_BYTES)
+      throw new HostctlError('image-invalid', 'Zstd block is of no valid type or size');
     // A block of type 1 is one byte, to be repeated.
     this.#left = type === 1 ? 1 : size;
     this.#part = 'block';

@@ -92,7 +92,9 @@ describe('known deviations', () => {
   });
 
   test('the other inputs that mkcomposefs refuses are refused', () => {
-    const refused = microVectors().filter(({ name, expect: { v1 } }) => v1.error && !ACCEPTED_ON_PURPOSE.includes(name));
+    const refused = microVectors().filter(
+      ({ name, expect: { v1 } }) => v1.error && !ACCEPTED_ON_PURPOSE.includes(name),
+    );
     expect(refused.map(({ name }) => name)).toEqual([
       'xattr-value-32739',
       'xattr-value-32740',

@@ -30,11 +30,11 @@ export interface Report {
   readonly good: readonly string[];
   /** Entries of ours that would not, with the reason. */
   readonly broken: ReadonlyMap<string, string>;
-  /** Command line of the default entry. */
+  /** What the default entry boots, as in `Expectation`. */
   readonly options?: string;
 }
 
-/** What the default may be: the command line of one deployment, or undefined for a host with none. */
+/** What the default may be: a deployment's `identityOf`, or undefined for a host with none. */
 export interface Expectation {
   readonly old: string | undefined;
   readonly new: string | undefined;
@@ -59,7 +59,7 @@ export function checkHost(host: Host, expected: Expectation): Report {
       else if (triesLeft(entry.fileName) !== 0) good.push(entry.fileName);
     }
     const first = defaultEntry(entries);
-    const options = first && optionsOf(first);
+    const options = first && identityOf(first);
     const problem = first && broken.get(first.fileName);
     if (problem !== undefined) return bad(`default ${first?.fileName ?? ''}: ${problem}`, options);
     const answer = options === expected.new ? 'NEW' : options === expected.old ? 'OLD' : undefined;
@@ -71,8 +71,16 @@ export function checkHost(host: Host, expected: Expectation): Report {
   }
 }
 
-export function optionsOf(entry: LoaderEntry): string {
+function optionsOf(entry: LoaderEntry): string {
   return (entry.keys.get('options') ?? []).join(' ');
+}
+
+/**
+ * What tells one deployment from another: its command line, but not the name of its state directory, which is another
+ * one when a command is run again. Which state directory it names is checked for itself.
+ */
+export function identityOf(entry: LoaderEntry): string {
+  return optionsOf(entry).replace(/(^| )hostctl\.state=\S+/, '');
 }
 
 interface Pinned {
@@ -162,49 +170,39 @@ function stateProblem(root: Files, name: string, digest: string, image: readonly
   return undefined;
 }
 
-/** Files of the base copy of /etc; only their sizes and bytes, owners are for the tests of the copy. */
+/**
+ * A file of /etc has the bytes of the image's, or those of another deployment's /etc where a local change was carried
+ * over. Owners and modes are for the tests of the copy.
+ */
 function etcContentProblem(root: Files, state: string, image: readonly ImageEntry[]): string | undefined {
+  const others = (root.list('state/deploy') ?? []).map((name) => `state/deploy/${name}`).filter((one) => one !== state);
   for (const entry of image) {
-    if (!entry.path.startsWith('etc/') || entry.type === 'directory' || entry.type === 'other') continue;
-    const actual =
+    if (!entry.path.startsWith('etc/') || (entry.type !== 'file' && entry.type !== 'symlink')) continue;
+    const bytesIn = (deployment: string): Buffer | undefined =>
       entry.type === 'symlink'
-        ? Buffer.from(root.readlink(join(state, entry.path)) ?? '', 'latin1')
-        : root.read(join(state, entry.path));
-    const wanted = entry.object
-      ? root.read(`composefs/objects/${entry.object.path}`)
-      : (entry.content ?? Buffer.alloc(0));
-    if (actual && wanted?.equals(actual)) continue;
-    return `${state}/${entry.path} differs from the image's`;
+        ? Buffer.from(root.readlink(join(deployment, entry.path)) ?? '', 'latin1')
+        : root.read(join(deployment, entry.path));
+    const actual = bytesIn(state);
+    const wanted = entry.object ? root.read(`composefs/objects/${entry.object.path}`) : entry.content;
+    const candidates = [wanted, ...others.map(bytesIn)];
+    if (!actual || !candidates.some((candidate) => candidate?.equals(actual))) {
+      return `${state}/${entry.path} differs from the image's`;
+    }
   }
   return undefined;
 }
 
 /** For `image pull`: images the repository offers, each with what is wrong with it, if anything. */
-export function repositoryImages(
-  root: Files,
-  algorithm: string,
-  repository = 'composefs',
-): Map<string, string | undefined> {
+export function repositoryImages(root: Files, algorithm: string): Map<string, string | undefined> {
   const images = new Map<string, string | undefined>();
-  const top = repository === 'composefs' ? root : shifted(root, repository);
-  for (const digest of top.list('composefs/images') ?? []) {
+  for (const digest of root.list('composefs/images') ?? []) {
     if (!/^[0-9a-f]{64}([0-9a-f]{64})?$/.test(digest)) continue;
     try {
-      const entries = imageEntries(top, { algorithm, digest });
+      const entries = imageEntries(root, { algorithm, digest });
       images.set(digest, typeof entries === 'string' ? entries : undefined);
     } catch (error) {
       images.set(digest, error instanceof Error ? error.message : String(error));
     }
   }
   return images;
-}
-
-function shifted(files: Files, repository: string): Files {
-  const at = (path: string): string => path.replace(/^composefs/, repository);
-  return {
-    kind: (path) => files.kind(at(path)),
-    read: (path) => files.read(at(path)),
-    list: (path) => files.list(at(path)),
-    readlink: (path) => files.readlink(at(path)),
-  };
 }

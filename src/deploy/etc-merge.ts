@@ -1,0 +1,215 @@
+/**
+ * Decides how local changes in `/etc` go into a new deployment: three-way between the running image's default, the
+ * live directory and the new image's default. The outcome is the new default with every local change on top, whole
+ * files at a time. Where one side has a file and the other a directory nobody can say what was meant: a conflict,
+ * which a policy may settle. Pure.
+ */
+
+import { HostctlError } from '../errors.ts';
+import type { RawName } from '../tree/name.ts';
+import { inodeOf, type DirectoryNode, type TreeNode } from '../tree/node.ts';
+import {
+  diffEtc,
+  differingAspects,
+  joinEtcPath,
+  listEtc,
+  UPDATE_STAMP,
+  type EtcDifference,
+  type EtcLeaf,
+  type EtcNode,
+} from './etc-diff.ts';
+
+/** `base`: default of the running image; `local`: live; `next`: default of the new image. */
+export interface EtcTrees {
+  readonly base: DirectoryNode;
+  readonly local: DirectoryNode;
+  readonly next: DirectoryNode;
+}
+
+/** How a conflict is settled: the path and all below it as they are here, or as the new image has them. */
+export type EtcConflictRule = 'keep-local' | 'take-image';
+
+export interface EtcMergePolicy {
+  /** For conflicts that no entry of `paths` speaks of. Without it they stay conflicts. */
+  readonly otherwise?: EtcConflictRule;
+  /** The rule for a path and everything below it; the longest path decides. */
+  readonly paths?: ReadonlyMap<RawName, EtcConflictRule>;
+}
+
+/**
+ * One step from the new default to the outcome. Paths are relative to `/etc`, '' being `/etc` itself. Nodes are those
+ * of the local tree: two paths of one node are hard links.
+ */
+export type EtcChange =
+  /** Nothing stands at `path`, and its parent is there. A directory is added without its entries. */
+  | { readonly kind: 'add'; readonly path: RawName; readonly node: EtcNode }
+  /** Something that is no directory stands at `path`. */
+  | { readonly kind: 'replace'; readonly path: RawName; readonly node: EtcLeaf }
+  /** With everything below it. */
+  | { readonly kind: 'remove'; readonly path: RawName }
+  /** Mode, owner and xattrs of a directory. */
+  | { readonly kind: 'metadata'; readonly path: RawName; readonly node: DirectoryNode };
+
+export interface EtcConflict {
+  readonly path: RawName;
+  /** Reads on from the path: "is a directory with changes here, and a file in the new image". */
+  readonly reason: string;
+}
+
+export interface EtcMergePlan {
+  /** In the order in which they must be done. */
+  readonly changes: readonly EtcChange[];
+  /** What the policy does not settle; nothing at or below these paths is in `changes`. */
+  readonly conflicts: readonly EtcConflict[];
+}
+
+/** Plans the merge. The same trees and policy give the same plan; a plan without changes means the new default. */
+export function planEtcMerge(trees: EtcTrees, policy: EtcMergePolicy = {}): EtcMergePlan {
+  const planner = new Planner(trees, policy);
+  for (const difference of diffEtc(trees.base, trees.local)) planner.take(difference);
+  return { changes: planner.changes, conflicts: planner.conflicts };
+}
+
+/** Where a local difference meets the new image. */
+type Place =
+  /** `found` is what stands there; `missing` are the parents that do not, outermost first. */
+  | { readonly kind: 'open'; readonly found: TreeNode | undefined; readonly missing: readonly EtcChange[] }
+  /** Something that is no directory stands where a parent should be. */
+  | { readonly kind: 'blocked'; readonly path: RawName; readonly local: DirectoryNode; readonly found: TreeNode }
+  | { readonly kind: 'decided' };
+
+class Planner {
+  readonly changes: EtcChange[] = [];
+  readonly conflicts: EtcConflict[] = [];
+  readonly #trees: EtcTrees;
+  readonly #policy: EtcMergePolicy;
+  /** Directories of the outcome that have none of the new image's entries. */
+  readonly #bare = new Set<RawName>();
+  /** Paths of conflicts: what is below them is decided with them. */
+  readonly #decided = new Set<RawName>();
+
+  constructor(trees: EtcTrees, policy: EtcMergePolicy) {
+    this.#trees = trees;
+    this.#policy = policy;
+    if (trees.next.entries.has(UPDATE_STAMP)) this.changes.push({ kind: 'remove', path: UPDATE_STAMP });
+  }
+
+  /** Differences come a directory before its entries. */
+  take(difference: EtcDifference): void {
+    const { path } = difference;
+    const place = this.#placeOf(path);
+    if (place.kind === 'decided') return;
+    if (place.kind === 'blocked') {
+      this.#conflict(place.path, place.local, place.found, 'is a directory with changes here');
+    } else if (difference.kind === 'removed') {
+      if (place.found !== undefined) this.#remove(path, difference.before, place.found);
+    } else if (place.found === undefined) {
+      this.changes.push(...place.missing);
+      for (const parent of place.missing) this.#bare.add(parent.path);
+      this.#add(path, difference.after);
+    } else {
+      this.#put(difference, place.found);
+    }
+  }
+
+  #remove(path: RawName, before: EtcNode, found: TreeNode): void {
+    if (isDirectory(before) === isDirectory(found)) this.changes.push({ kind: 'remove', path });
+    else this.#conflict(path, undefined, found, `was ${nameOf(before)} and is removed here`);
+  }
+
+  /** The local version meets something in the new image. */
+  #put(difference: Exclude<EtcDifference, { kind: 'removed' }>, found: TreeNode): void {
+    const { path, after } = difference;
+    if (isDirectory(after) !== isDirectory(found)) {
+      const before = difference.kind === 'modified' ? difference.before : undefined;
+      if (before !== undefined && isDirectory(before) === isDirectory(found)) {
+        // Only this side changed from one to the other, so it is a local change like any other.
+        this.changes.push({ kind: 'remove', path });
+        this.#add(path, after);
+      } else {
+        const how = difference.kind === 'added' ? 'added' : 'changed';
+        this.#conflict(path, after, found, `is ${nameOf(after)} ${how} here`);
+      }
+    } else if (differingAspects(after, found).length > 0) {
+      if (after.kind === 'directory') this.changes.push({ kind: 'metadata', path, node: after });
+      else this.changes.push({ kind: 'replace', path, node: after });
+    }
+  }
+
+  #add(path: RawName, node: EtcNode): void {
+    this.changes.push({ kind: 'add', path, node });
+    if (node.kind === 'directory') this.#bare.add(path);
+  }
+
+  #conflict(path: RawName, local: EtcNode | undefined, found: TreeNode, how: string): void {
+    this.#decided.add(path);
+    const rule = ruleFor(this.#policy, path);
+    if (rule === undefined) {
+      this.conflicts.push({ path, reason: `${how}, and ${nameOf(found)} in the new image` });
+    } else if (rule === 'keep-local') {
+      this.changes.push({ kind: 'remove', path });
+      if (local === undefined) return;
+      for (const added of listEtc(path, local)) this.changes.push({ kind: 'add', ...added });
+    }
+  }
+
+  #placeOf(path: RawName): Place {
+    if (path === '') return { kind: 'open', found: this.#trees.next, missing: [] };
+    const missing: EtcChange[] = [];
+    const names = path.split('/') as RawName[];
+    const last = names.pop();
+    let prefix = '' as RawName;
+    let local: TreeNode | undefined = this.#trees.local;
+    let next: DirectoryNode | undefined = this.#trees.next;
+    for (const name of names) {
+      prefix = joinEtcPath(prefix, name);
+      if (this.#decided.has(prefix)) return { kind: 'decided' };
+      local = childOf(local, name);
+      if (local?.kind !== 'directory') throw new HostctlError('internal', 'A difference lies in no local directory');
+      const found: TreeNode | undefined = this.#bare.has(prefix) ? undefined : childOf(next, name);
+      if (found === undefined) {
+        if (!this.#bare.has(prefix)) missing.push({ kind: 'add', path: prefix, node: local });
+        next = undefined;
+      } else if (found.kind === 'directory') {
+        next = found;
+      } else {
+        return { kind: 'blocked', path: prefix, local, found };
+      }
+    }
+    return { kind: 'open', found: last === undefined ? undefined : childOf(next, last), missing };
+  }
+}
+
+function ruleFor(policy: EtcMergePolicy, path: RawName): EtcConflictRule | undefined {
+  for (let at: string = path; ; at = at.slice(0, at.lastIndexOf('/'))) {
+    const rule = policy.paths?.get(at as RawName);
+    if (rule !== undefined) return rule;
+    if (!at.includes('/')) return policy.otherwise;
+  }
+}
+
+function childOf(node: TreeNode | undefined, name: RawName): TreeNode | undefined {
+  const entry = node?.kind === 'directory' ? node.entries.get(name) : undefined;
+  return entry === undefined ? undefined : inodeOf(entry);
+}
+
+function isDirectory(node: TreeNode): boolean {
+  return node.kind === 'directory';
+}
+
+function nameOf(node: TreeNode): string {
+  switch (node.kind) {
+    case 'directory':
+      return 'a directory';
+    case 'file':
+      return 'a file';
+    case 'symlink':
+      return 'a symlink';
+    case 'block':
+    case 'char':
+      return 'a device';
+    case 'fifo':
+    case 'socket':
+      return `a ${node.kind}`;
+  }
+}

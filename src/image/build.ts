@@ -1,0 +1,111 @@
+/**
+ * From an opened container image to its tree: every layer read once and checked, merged, transformed. The tree is
+ * returned only when every digest was right; objects that the sink took for an image that failed are the caller's to
+ * drop.
+ */
+
+import type { ObjectSink } from '../tree/objects.ts';
+import { withContext } from '../format/error-context.ts';
+import { formatImageReference } from '../format/oci/reference.ts';
+import { copyTree } from '../tree/lookup.ts';
+import type { DirectoryNode } from '../tree/node.ts';
+import { findBootFiles, type BootFiles } from './boot-files.ts';
+import { Flattener } from './flatten.ts';
+import { LayerIngest } from './ingest.ts';
+import { NO_TOTALS, type ImageTotals } from './layer-entry.ts';
+import { readLayer } from './layers.ts';
+import type { ImageSource } from './source.ts';
+import { emptyMountPoints, transformForOci } from './transform.ts';
+import type { XattrMode } from './xattr-filter.ts';
+import type { StartFilter } from './zstd-decoder.ts';
+
+export interface BuildTreeOptions {
+  /** Where files over 64 bytes go; `measuringSink` if only the digest is wanted. */
+  readonly sink: ObjectSink;
+  readonly signal: AbortSignal;
+  readonly startFilter: StartFilter;
+  readonly xattrMode?: XattrMode;
+  /** Called with the bytes of all blobs taken so far, of `total`. */
+  readonly progress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+export interface BuiltTree {
+  /** The OCI-transformed tree. */
+  readonly tree: DirectoryNode;
+  /** What is wrong with the image, though not enough to refuse it. */
+  readonly warnings: readonly string[];
+}
+
+const MAX_WARNINGS = 20;
+
+/**
+ * Reads all layers and merges them. Errors name the image, the layer and the entry: 'image-invalid',
+ * 'image-unsupported', 'digest-mismatch', 'size-mismatch', 'interrupted', and whatever the sink throws.
+ */
+export async function buildTree(source: ImageSource, options: BuildTreeOptions): Promise<BuiltTree> {
+  try {
+    return await mergeLayers(source, options);
+  } catch (error) {
+    throw withContext(`Cannot use "${formatImageReference(source.reference)}"`, error);
+  }
+}
+
+async function mergeLayers(source: ImageSource, options: BuildTreeOptions): Promise<BuiltTree> {
+  const warnings = new Warnings();
+  const flattener = new Flattener((message) => warnings.add(message));
+  const totalBytes = source.layers.reduce((sum, layer) => sum + layer.descriptor.size, 0);
+  let doneBytes = 0;
+  let totals: ImageTotals = NO_TOTALS;
+  for (const layer of source.layers) {
+    const label = `Layer ${layer.number} of ${layer.count} (${layer.descriptor.digest})`;
+    const ingest = new LayerIngest(options.sink, options.xattrMode ?? 'allowlist-only', totals);
+    try {
+      const { outputBytes, trailingData } = await readLayer(layer, ingest, {
+        signal: options.signal,
+        startFilter: options.startFilter,
+        outputBytesBefore: totals.outputBytes,
+        onBytes: (bytes) => {
+          doneBytes += bytes;
+          options.progress?.(doneBytes, totalBytes);
+        },
+      });
+      totals = { ...ingest.used, outputBytes };
+      if (trailingData) warnings.add(`${label} goes on behind the end of its tar`);
+    } finally {
+      ingest.abort();
+    }
+    flattener.applyLayer(ingest.entries, label);
+  }
+  const tree = flattener.finish();
+  transformForOci(tree);
+  return { tree, warnings: warnings.list() };
+}
+
+export interface BootableTree {
+  /** A tree of its own; the one it was made from is unchanged. */
+  readonly tree: DirectoryNode;
+  readonly bootFiles: BootFiles;
+}
+
+/** The tree that is booted, from an OCI-transformed one. Throws 'image-not-bootable' or 'image-unsupported'. */
+export function bootableTree(ociTree: DirectoryNode): BootableTree {
+  const tree = copyTree(ociTree);
+  const bootFiles = findBootFiles(tree);
+  emptyMountPoints(tree);
+  return { tree, bootFiles };
+}
+
+/** The first warnings, and how many more there were. */
+class Warnings {
+  readonly #messages: string[] = [];
+  #more = 0;
+
+  add(message: string): void {
+    if (this.#messages.length < MAX_WARNINGS) this.#messages.push(message);
+    else this.#more++;
+  }
+
+  list(): readonly string[] {
+    return this.#more === 0 ? this.#messages : [...this.#messages, `${this.#more} more warnings of this kind`];
+  }
+}

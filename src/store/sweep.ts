@@ -1,0 +1,124 @@
+/** Removing objects that no image names. Only ever under the exclusive lock, and only what was looked up in every image. */
+
+import * as fs from 'node:fs';
+import { errnoOf } from '../errors.ts';
+import { imageObjects } from '../format/erofs/image-objects.ts';
+import { fsyncPath, listNames, openDirectory } from '../sys/files.ts';
+import type { Host } from '../sys/host.ts';
+import { DIGEST, listImages, listRefs, readImage, removeImage } from './images.ts';
+import { deadMarkers } from './markers.ts';
+import { digestOfFile, ObjectStore } from './objects.ts';
+import { objectFile, tryExclusive, withRepositoryLock, type Repository } from './repository.ts';
+
+/** Digests of every object that some image names, and of the images. Throws when an image cannot be read. */
+export function reachableObjects(repository: Repository): Set<string> {
+  const reachable = new Set<string>();
+  for (const digest of listImages(repository)) {
+    reachable.add(digest);
+    for (const object of imageObjects(readImage(repository, digest))) {
+      if (object.path !== undefined) reachable.add(object.path.replace('/', ''));
+    }
+  }
+  return reachable;
+}
+
+/**
+ * Runs `body` with a store to write to, under the shared repository lock. When it fails, what it published and the
+ * images it made are taken back, unless someone else uses the repository or a ref names them: then they stay as cache
+ * for gc.
+ */
+export async function withObjectStore<T>(
+  host: Host,
+  repository: Repository,
+  body: (store: ObjectStore) => Promise<T>,
+): Promise<T> {
+  settleDoubt(host, repository);
+  let store: ObjectStore | undefined;
+  try {
+    return await withRepositoryLock(host, repository.path, 'shared', async () => {
+      store = new ObjectStore(host, repository);
+      try {
+        return await body(store);
+      } finally {
+        store.close();
+      }
+    });
+  } catch (error) {
+    if (store !== undefined) takeBack(host, repository, store);
+    throw error;
+  }
+}
+
+function takeBack(host: Host, repository: Repository, { published, newImages }: ObjectStore): void {
+  bestEffort(host, repository, 'take back what was stored', () => {
+    const named = new Set(listRefs(repository).values());
+    for (const digest of newImages) if (!named.has(digest)) removeImage(repository, digest);
+    const reachable = reachableObjects(repository);
+    for (const digest of published) if (!reachable.has(digest)) removeObject(repository, digest);
+    dropDeadMarkers(host, repository);
+  });
+}
+
+/**
+ * Looks at what a command left that died while it published: objects that no image names are measured or read, damaged
+ * ones removed, and the rest made durable. Until this has been done, `ObjectStore` trusts no object for its name.
+ */
+function settleDoubt(host: Host, repository: Repository): void {
+  if (deadMarkers(host.syscalls, repository.path).length === 0) return;
+  bestEffort(host, repository, 'look at what an interrupted command left', () => {
+    const reachable = reachableObjects(repository);
+    const objects = `${repository.path}/objects`;
+    for (const prefix of listNames(objects)) {
+      for (const rest of listNames(`${objects}/${prefix}`)) {
+        const digest = prefix + rest;
+        const isSound = reachable.has(digest) || (DIGEST.test(digest) && isWhole(host, repository, digest));
+        if (!isSound) removeObject(repository, digest);
+      }
+    }
+    dropDeadMarkers(host, repository);
+  });
+}
+
+function isWhole(host: Host, repository: Repository, digest: string): boolean {
+  const fd = fs.openSync(objectFile(repository, digest), fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+  try {
+    if (!repository.hasVerity) return digestOfFile(fd, repository.algorithm) === digest;
+    const measured = host.syscalls.measureVerity(fd);
+    return measured.kind === 'enabled' && measured.digestHex === digest;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** What stands now is sound: made durable, and then beyond doubt. */
+function dropDeadMarkers(host: Host, repository: Repository): void {
+  const fd = openDirectory(repository.path);
+  try {
+    host.syscalls.syncfs(fd, repository.path);
+  } finally {
+    fs.closeSync(fd);
+  }
+  for (const path of deadMarkers(host.syscalls, repository.path)) fs.unlinkSync(path);
+  fsyncPath(repository.path);
+}
+
+/** Under the exclusive lock if nobody else uses the repository. Not doing it costs space or time, never safety. */
+function bestEffort(host: Host, repository: Repository, what: string, body: () => void): void {
+  try {
+    const done = tryExclusive(host, repository.path, () => {
+      body();
+      return true;
+    });
+    if (done === undefined) host.log.debug(`Cannot ${what}: the repository is in use`);
+  } catch (error) {
+    host.log.debug(`Cannot ${what}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+function removeObject(repository: Repository, digest: string): void {
+  try {
+    fs.unlinkSync(objectFile(repository, digest));
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  }
+}

@@ -1,0 +1,62 @@
+/**
+ * A tree as a flat table, so that a test can state all of it: path to `d755`, `f644 text`, `-> target`, `= first/name`
+ * of a hard link, `c 1,3`.
+ */
+
+import { displayRaw, type RawName } from '../../src/tree/name.ts';
+import type { DirectoryNode, LeafNode, TreeEntry, TreeNode } from '../../src/tree/node.ts';
+
+/** Every entry below the root by path, in no particular order. */
+export function listing(root: DirectoryNode): Record<string, string> {
+  const result: Record<string, string> = {};
+  const names = new Map<TreeNode, string>();
+  const links: { path: string; target: LeafNode }[] = [];
+  for (const { path, entry } of walk(root)) {
+    if (entry.kind === 'hardlink') {
+      links.push({ path, target: entry.target });
+    } else {
+      names.set(entry, path);
+      result[path] = describeNode(entry);
+    }
+  }
+  for (const { path, target } of links) result[path] = `= ${names.get(target) ?? '(nowhere)'}`;
+  return result;
+}
+
+/** Every entry below the root with its path. */
+export function* walk(root: DirectoryNode): Generator<{ path: string; entry: TreeEntry }> {
+  const stack: { path: string; directory: DirectoryNode }[] = [{ path: '', directory: root }];
+  for (let top = stack.pop(); top !== undefined; top = stack.pop()) {
+    for (const [name, entry] of top.directory.entries) {
+      const path = `${top.path}${top.path === '' ? '' : '/'}${displayRaw(name)}`;
+      yield { path, entry };
+      if (entry.kind === 'directory') stack.push({ path, directory: entry });
+    }
+  }
+}
+
+export function describeNode(node: TreeNode): string {
+  const mode = node.mode.toString(8);
+  const links = node.kind !== 'directory' && node.nlink !== 1 ? ` x${node.nlink}` : '';
+  switch (node.kind) {
+    case 'directory':
+      return `d${mode}`;
+    case 'file': {
+      const { content } = node;
+      const what =
+        content.kind === 'inline' ? latin1(content.bytes) : `<${content.size} ${content.digest?.slice(0, 12) ?? ''}>`;
+      return `f${mode} ${what}${links}`;
+    }
+    case 'symlink':
+      return `-> ${displayRaw(node.target)}${links}`;
+    case 'char':
+    case 'block':
+      return `${node.kind[0]} ${(node.rdev >>> 8) & 0xfff},${node.rdev & 0xff}${links}`;
+    default:
+      return `${node.kind}${links}`;
+  }
+}
+
+function latin1(bytes: Uint8Array): string {
+  return displayRaw(Buffer.from(bytes).toString('latin1') as RawName);
+}

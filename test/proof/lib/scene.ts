@@ -1,0 +1,183 @@
+/**
+ * A scene: two disks as they are before a command, and what the checker may find after it. Made by hostctl itself, once
+ * for each command and pair of file systems, then only copied.
+ */
+
+import { spawn } from 'node:child_process';
+import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { stableId } from '../checker/entries.ts';
+import { type Answer, checkHost, type Expectation, type Host, repositoryImages } from '../checker/check.ts';
+import { mountedFiles } from '../checker/mounted.ts';
+import type { Command } from '../commands.ts';
+import { copyDisk, type FileSystem, makeDisk, mount } from './disks.ts';
+
+/** What everything of one run of the proof shares. */
+export interface Lab {
+  /** Scratch folder on tmpfs. */
+  readonly directory: string;
+  /** The program under proof: `hostctl.mjs`. */
+  readonly program: string;
+  /** OCI layout with the tags `v1` and `v2`. */
+  readonly images: string;
+}
+
+export interface Disks {
+  readonly root: string;
+  readonly boot: string;
+}
+
+export interface Scene {
+  readonly command: Command;
+  readonly disks: Disks;
+  readonly bootType: FileSystem;
+  readonly expected: Expectation;
+  /** Ids of the entries that boot whole before the command; each must still do so after it. */
+  readonly goodBefore: readonly string[];
+  /** The image a `repository` command adds. */
+  readonly newImage: string | undefined;
+}
+
+/** A copy of a scene's disks, mounted. */
+export interface Mounted {
+  readonly root: string;
+  readonly boot: string;
+  close(): Promise<void>;
+}
+
+export interface Verdict {
+  readonly answer: Answer;
+  readonly reason?: string;
+}
+
+/** Hash of new repositories: hostctl's default. */
+const ALGORITHM = 'sha512';
+
+export function imageReference(lab: Lab): (version: 1 | 2) => string {
+  return (version) => `oci:${lab.images}:v${version}`;
+}
+
+/** The words that run hostctl on mounted disks. */
+export function hostctlCommand(lab: Lab, at: { root: string; boot: string }, args: readonly string[]): string[] {
+  return [process.execPath, lab.program, '--sysroot', at.root, '--boot', at.boot, ...args];
+}
+
+export interface Finished {
+  readonly code: number | null;
+  readonly output: string;
+}
+
+/** Runs a program to its end; one that takes longer than the limit is killed and has no exit code. */
+export function runToEnd(words: readonly string[], limitMs = 60_000): Promise<Finished> {
+  return new Promise((resolve, reject) => {
+    const [program = '', ...args] = words;
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: limitMs, killSignal: 'SIGKILL' });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => (output += text));
+    }
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, output }));
+  });
+}
+
+export async function mountDisks(disks: Disks, at: string): Promise<Mounted> {
+  const root = `${at}/root`;
+  const boot = `${at}/boot`;
+  const closeRoot = await mount(disks.root, root);
+  const closeBoot = await mount(disks.boot, boot);
+  return {
+    root,
+    boot,
+    close: async () => {
+      await closeBoot();
+      await closeRoot();
+    },
+  };
+}
+
+/** Makes the disks for a command and runs the command once, to learn what its end looks like. */
+export async function makeScene(
+  lab: Lab,
+  command: Command,
+  types: { root: FileSystem; boot: FileSystem },
+): Promise<Scene> {
+  const directory = `${lab.directory}/scene-${command.name.replaceAll(' ', '-')}-${types.root}-${types.boot}`;
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
+  const disks = { root: `${directory}/root.img`, boot: `${directory}/boot.img` };
+  await makeDisk(disks.root, types.root);
+  await makeDisk(disks.boot, types.boot);
+  const hostctl = async (mounted: Mounted, args: readonly string[]): Promise<void> => {
+    const { code, output } = await runToEnd(hostctlCommand(lab, mounted, args));
+    if (code !== 0) throw new Error(`hostctl ${args.join(' ')} ended with ${String(code)}: ${output}`);
+  };
+
+  const before = await mountDisks(disks, `${directory}/mnt`);
+  await command.prepare({
+    hostctl: (...args) => hostctl(before, args),
+    bless: () => blessNewest(before.boot),
+    image: imageReference(lab),
+  });
+  const old = look(before);
+  await before.close();
+
+  const copy = { root: `${directory}/after-root.img`, boot: `${directory}/after-boot.img` };
+  await copyDisk(disks.root, copy.root);
+  await copyDisk(disks.boot, copy.boot);
+  const after = await mountDisks(copy, `${directory}/mnt`);
+  await hostctl(after, command.args(imageReference(lab)));
+  const next = look(after);
+  await after.close();
+  rmSync(copy.root);
+  rmSync(copy.boot);
+
+  const newImages = [...next.images].filter((digest) => !old.images.includes(digest));
+  const expected = { old: old.options, new: command.changes === 'boot' ? next.options : old.options };
+  if (command.changes === 'boot' && (next.options === undefined || next.options === old.options)) {
+    throw new Error(`"${command.name}" changes nothing that boots`);
+  }
+  if (command.changes === 'repository' && newImages.length !== 1) throw new Error(`"${command.name}" adds no image`);
+  return {
+    command,
+    disks,
+    bootType: types.boot,
+    expected,
+    goodBefore: old.good.map(stableId),
+    newImage: command.changes === 'repository' ? newImages[0] : undefined,
+  };
+}
+
+/** What stands on a host that no fault has met; throws when it is not whole. */
+function look(at: Mounted): { options: string | undefined; good: readonly string[]; images: readonly string[] } {
+  const host = hostAt(at);
+  const report = checkHost(host, { old: undefined, new: undefined });
+  // Without knowing what to expect every default is "neither old nor new"; anything else is a fault of the scene.
+  if (report.answer === 'BAD' && !report.reason?.includes('is neither old nor new')) throw new Error(report.reason);
+  if (report.broken.size > 0) throw new Error([...report.broken].join());
+  return { options: report.options, good: report.good, images: [...repositoryImages(host.root, ALGORITHM).keys()] };
+}
+
+export function hostAt(at: { root: string; boot: string }): Host {
+  return { boot: mountedFiles(at.boot), bootDir: '', root: mountedFiles(at.root) };
+}
+
+function blessNewest(boot: string): void {
+  const entries = `${boot}/loader/entries`;
+  const newest = readdirSync(entries).sort().at(-1) ?? '';
+  renameSync(`${entries}/${newest}`, `${entries}/${stableId(newest)}.conf`);
+}
+
+/** The checker's answer for a scene, with what it must hold besides: nothing that booted before is lost. */
+export function judge(scene: Scene, host: Host): Verdict {
+  const report = checkHost(host, scene.expected);
+  if (report.answer === 'BAD') return { answer: 'BAD', reason: report.reason ?? '' };
+  for (const [file, problem] of report.broken) return { answer: 'BAD', reason: `${file} does not boot: ${problem}` };
+  const lost = scene.goodBefore.filter((id) => !report.good.map(stableId).includes(id));
+  if (lost.length > 0) return { answer: 'BAD', reason: `${lost.join()} booted before and does not now` };
+  const images = repositoryImages(host.root, ALGORITHM);
+  for (const [digest, problem] of images) {
+    if (problem !== undefined) return { answer: 'BAD', reason: `image ${digest}: ${problem}` };
+  }
+  if (scene.newImage === undefined) return { answer: report.answer };
+  return { answer: images.has(scene.newImage) ? 'NEW' : 'OLD' };
+}

@@ -1,0 +1,77 @@
+/** What the proof builds before it runs: its C programs and bundles of hostctl, whole or deliberately broken. */
+
+import { build, type Plugin } from 'esbuild';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { basename, dirname, relative } from 'node:path';
+import { projectPath } from '../../../scripts/lib/project.ts';
+import { run } from '../../../scripts/lib/run.ts';
+
+const BUILD = projectPath('build/proof');
+
+/** Compiles a C program of the proof; one that was compiled from the same text is reused. Returns its path. */
+export async function compile(source: string): Promise<string> {
+  const path = projectPath('test/proof', source);
+  const hash = createHash('sha256').update(readFileSync(path)).digest('hex').slice(0, 12);
+  const program = `${BUILD}/${basename(source, '.c')}-${hash}`;
+  if (existsSync(program)) return program;
+  mkdirSync(BUILD, { recursive: true });
+  const temporary = `${program}.${process.pid}`;
+  await run('gcc', ['-O2', '-Wall', '-Wextra', '-o', temporary, path]);
+  renameSync(temporary, program);
+  return program;
+}
+
+/** A change to one source file that breaks a promise. */
+export interface Patch {
+  /** Below `src/`. */
+  readonly file: string;
+  /** Stands in the file exactly once. */
+  readonly find: string;
+  readonly replace: string;
+}
+
+/** Bundles hostctl with `patches` applied and returns the program. Fails where a patch has lost its place. */
+export async function bundleHostctl(name: string, patches: readonly Patch[] = []): Promise<string> {
+  const directory = `${BUILD}/hostctl-${name}`;
+  const outfile = `${directory}/hostctl.mjs`;
+  const applied = new Set<Patch>();
+  const patching: Plugin = {
+    name: 'patches',
+    setup(setup) {
+      setup.onLoad({ filter: /\/src\/.*\.ts$/ }, async ({ path }) => {
+        let contents = await readFile(path, 'utf8');
+        for (const patch of patches) {
+          if (relative(projectPath('src'), path) !== patch.file) continue;
+          if (contents.split(patch.find).length !== 2) {
+            throw new Error(`Mutant "${name}": "${patch.find}" does not stand once in src/${patch.file}`);
+          }
+          contents = contents.replace(patch.find, () => patch.replace);
+          applied.add(patch);
+        }
+        return { contents, loader: 'ts' };
+      });
+    },
+  };
+  await build({
+    entryPoints: [projectPath('src/main.ts')],
+    outfile,
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'esm',
+    external: ['koffi'],
+    banner: {
+      js: "import { createRequire as _require } from 'node:module'; const require = _require(import.meta.url);",
+    },
+    plugins: [patching],
+    logLevel: 'error',
+  });
+  const lost = patches.filter((patch) => !applied.has(patch));
+  if (lost.length > 0) throw new Error(`Mutant "${name}": src/${lost[0]?.file ?? ''} is not part of hostctl`);
+  // koffi is native and is found beside the bundle.
+  const modules = `${directory}/node_modules`;
+  if (!existsSync(modules)) symlinkSync(relative(dirname(modules), projectPath('node_modules')), modules);
+  return outfile;
+}

@@ -1,0 +1,188 @@
+/**
+ * The kill and error sweep: a command is run once for each of its calls that changes a file system, and meets a fault
+ * exactly there. Afterwards the host must boot the old or the new deployment, the exit status must have told the truth,
+ * and the same command must go through when it is run again.
+ */
+
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { copyDisk } from './lib/disks.ts';
+import {
+  hostAt,
+  hostctlCommand,
+  imageReference,
+  judge,
+  type Lab,
+  type Mounted,
+  mountDisks,
+  runToEnd,
+  type Scene,
+} from './lib/scene.ts';
+
+export interface Fault {
+  /** As `tracer/trace.c` knows it. */
+  readonly kind: string;
+  /** From the Nth call on, not only there. */
+  readonly sticky: boolean;
+}
+
+export const KILLS: readonly Fault[] = [
+  { kind: 'kill', sticky: false },
+  { kind: 'kill-main', sticky: false },
+  { kind: 'term', sticky: false },
+];
+
+export const ERRORS: readonly Fault[] = ['ENOSPC', 'EIO', 'EDQUOT', 'EROFS', 'EMFILE']
+  .flatMap((kind) => [
+    { kind, sticky: false },
+    { kind, sticky: true },
+  ])
+  .concat({ kind: 'short', sticky: false });
+
+export interface Violation {
+  readonly command: string;
+  readonly fault: string;
+  /** The call that met it, as the tracer logged it. */
+  readonly call: string;
+  readonly problem: string;
+}
+
+export interface SweepResult {
+  /** Faults that met a call. */
+  readonly points: number;
+  readonly violations: readonly Violation[];
+}
+
+export interface SweepOptions {
+  readonly tracer: string;
+  /** Runs at a time. */
+  readonly jobs: number;
+  /** Take every Nth call only. */
+  readonly stride?: number;
+  /** First call taken. */
+  readonly first?: number;
+  readonly onPoint?: (fault: Fault, at: number, call: string) => void;
+}
+
+/** Sweeps one command with one fault. Ends when a run comes to its end without meeting the fault. */
+export async function sweep(lab: Lab, scene: Scene, fault: Fault, options: SweepOptions): Promise<SweepResult> {
+  const violations: Violation[] = [];
+  let points = 0;
+  let next = options.first ?? 1;
+  let ended = false;
+  const work = async (job: number): Promise<void> => {
+    while (!ended) {
+      const at = next;
+      next += options.stride ?? 1;
+      const result = await runPoint(lab, scene, fault, at, options.tracer, `${lab.directory}/job-${job}`);
+      if (result.call === undefined) ended = true;
+      else {
+        points += 1;
+        options.onPoint?.(fault, at, result.call);
+      }
+      for (const problem of result.problems) {
+        violations.push({
+          command: scene.command.name,
+          fault: `${fault.kind}${fault.sticky ? ' from' : ' at'} ${at}`,
+          call: result.call ?? 'none',
+          problem,
+        });
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: options.jobs }, (_, job) => work(job)));
+  return { points, violations };
+}
+
+interface Point {
+  /** Undefined when no call met the fault. */
+  readonly call: string | undefined;
+  readonly problems: readonly string[];
+}
+
+async function runPoint(
+  lab: Lab,
+  scene: Scene,
+  fault: Fault,
+  at: number,
+  tracer: string,
+  directory: string,
+): Promise<Point> {
+  const disks = { root: `${directory}-root.img`, boot: `${directory}-boot.img` };
+  await copyDisk(scene.disks.root, disks.root);
+  await copyDisk(scene.disks.boot, disks.boot);
+  const mounted = await mountDisks(disks, directory);
+  const log = `${directory}.log`;
+  try {
+    const args = scene.command.args(imageReference(lab));
+    const traced = [
+      ...[tracer, '--log', log, '--watch', mounted.root, '--watch', mounted.boot],
+      ...['--fault', fault.kind, '--at', String(at), ...(fault.sticky ? ['--sticky'] : [])],
+      ...['--', ...hostctlCommand(lab, mounted, args)],
+    ];
+    const { code, output } = await runToEnd(traced, 120_000);
+    if (code !== 0) return { call: 'none', problems: [`the tracer ended with ${String(code)}: ${output}`] };
+    const trace = readTrace(log);
+    const problems = [...(await thaw(mounted, fault)), ...truth(scene, mounted, fault, trace, output)];
+    if (problems.length === 0 && trace.hit !== undefined) problems.push(...(await again(lab, scene, mounted, args)));
+    return { call: trace.hit, problems };
+  } finally {
+    await mounted.close();
+    rmSync(disks.root, { force: true });
+    rmSync(disks.boot, { force: true });
+  }
+}
+
+interface Trace {
+  /** First call that met the fault. */
+  readonly hit: string | undefined;
+  /** Exit status; undefined when a signal ended the command. */
+  readonly exit: number | undefined;
+  readonly signal: number | undefined;
+}
+
+function readTrace(log: string): Trace {
+  const lines = existsSync(log) ? readFileSync(log, 'utf8').trimEnd().split('\n') : [];
+  const last = /^(exit|signal) (\d+)$/.exec(lines.at(-1) ?? '');
+  return {
+    hit: lines.find((line) => line.startsWith('HIT '))?.slice(4),
+    exit: last?.[1] === 'exit' ? Number(last[2]) : undefined,
+    signal: last?.[1] === 'signal' ? Number(last[2]) : undefined,
+  };
+}
+
+/** A frozen boot file system would hang the host. Only when nobody is left alive to thaw it may it stay so. */
+async function thaw({ boot }: Mounted, fault: Fault): Promise<string[]> {
+  // The watchdog needs a moment after its parent died.
+  if (fault.kind === 'kill-main') await delay(50);
+  const { code } = await runToEnd(['fsfreeze', '--unfreeze', boot]);
+  return code === 0 && fault.kind !== 'kill' ? ['the boot file system was left frozen'] : [];
+}
+
+/** What the host is, and whether the exit status says so. */
+function truth(scene: Scene, mounted: Mounted, fault: Fault, trace: Trace, output: string): string[] {
+  const { answer, reason } = judge(scene, hostAt(mounted));
+  if (answer === 'BAD') return [`BAD: ${reason ?? ''}`];
+  const killed = fault.kind.startsWith('kill');
+  if (killed && trace.hit !== undefined) return trace.signal === 9 ? [] : [`ended with ${describe(trace)} when killed`];
+  if (trace.exit === undefined) return [`ended with ${describe(trace)}: ${output}`];
+  if (trace.exit === 0) return answer === 'NEW' ? [] : ['exit 0, but nothing has changed'];
+  if (trace.hit === undefined) return [`exit ${trace.exit} without a fault: ${output}`];
+  if (trace.exit === 1) return [`exit 1, a bug: ${output}`];
+  if (fault.kind === 'short') return [`exit ${trace.exit} for a short write: ${output}`];
+  if (fault.kind === 'term' && trace.exit !== 143) return [`exit ${trace.exit} for SIGTERM: ${output}`];
+  // With every call failing from the commit on, nothing can be taken back; what must hold then is only that it boots.
+  if (answer === 'NEW' && !fault.sticky) return [`exit ${trace.exit}, but the change is there: ${output}`];
+  return [];
+}
+
+function describe({ exit, signal }: Trace): string {
+  return exit === undefined ? `signal ${String(signal)}` : `exit ${exit}`;
+}
+
+async function again(lab: Lab, scene: Scene, mounted: Mounted, args: readonly string[]): Promise<string[]> {
+  const { code, output } = await runToEnd(hostctlCommand(lab, mounted, args));
+  if (code !== 0) return [`run again it ended with ${String(code)}: ${output}`];
+  const { answer, reason } = judge(scene, hostAt(mounted));
+  return answer === 'NEW' ? [] : [`run again it is ${answer}: ${reason ?? ''}`];
+}

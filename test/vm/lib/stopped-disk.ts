@@ -1,0 +1,142 @@
+/**
+ * Looks at and damages the disk of a machine that is off, without mounting anything: debugfs for the root file system,
+ * mtools for the boot partition.
+ */
+
+import { open } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { run } from '../../../scripts/lib/run.ts';
+import { mtools } from './disk.ts';
+
+const SECTOR = 512;
+const BLOCK = 4096;
+
+interface PartitionTable {
+  readonly partitiontable: { readonly partitions: readonly { readonly start: number }[] };
+}
+
+export class StoppedDisk {
+  readonly path: string;
+  readonly #espOffset: number;
+  readonly #rootOffset: number;
+
+  private constructor(path: string, espOffset: number, rootOffset: number) {
+    this.path = path;
+    this.#espOffset = espOffset;
+    this.#rootOffset = rootOffset;
+  }
+
+  /** Opens a disk of an ESP and an ext4 root, and replays the root's journal: later edits would be undone by it. */
+  static async open(path: string): Promise<StoppedDisk> {
+    const table = JSON.parse(await run('sfdisk', ['--json', path])) as PartitionTable;
+    const [esp, root] = table.partitiontable.partitions;
+    if (esp === undefined || root === undefined) throw new Error(`Expected two partitions on "${path}"`);
+    const disk = new StoppedDisk(path, esp.start * SECTOR, root.start * SECTOR);
+    await disk.#replayJournal();
+    return disk;
+  }
+
+  /** By a loop device: e2fsck and debugfs know offsets, but lose them when they open the image again to recover. */
+  async #replayJournal(): Promise<void> {
+    const loop = (await run('losetup', ['--find', '--show', '--offset', String(this.#rootOffset), this.path])).trim();
+    try {
+      // 1: something was corrected, which replaying a journal is.
+      await run('e2fsck', ['-p', loop], { accept: [0, 1] });
+    } finally {
+      await run('losetup', ['--detach', loop]);
+    }
+  }
+
+  get #root(): string {
+    return `${this.path}?offset=${this.#rootOffset}`;
+  }
+
+  async #debugfs(...commands: string[]): Promise<string> {
+    const folder = await mkdtemp(join(tmpdir(), 'hostctl-debugfs-'));
+    try {
+      const script = join(folder, 'commands');
+      await writeFile(script, `${commands.join('\n')}\n`);
+      return await run('debugfs', ['-w', '-f', script, this.#root]);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  }
+
+  /** Content of a file of the root file system. */
+  async read(path: string): Promise<string> {
+    const folder = await mkdtemp(join(tmpdir(), 'hostctl-debugfs-'));
+    try {
+      const copy = join(folder, 'copy');
+      await this.#debugfs(`dump ${path} ${copy}`);
+      return await readFile(copy, 'utf8');
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  }
+
+  /** Inode number of a file. */
+  async inode(path: string): Promise<number> {
+    const found = /^Inode: (\d+)/m.exec(await this.#debugfs(`stat ${path}`))?.[1];
+    if (found === undefined) throw new Error(`No file "${path}" on the disk`);
+    return Number(found);
+  }
+
+  /** Changes one byte of a file's data where it lies on the disk; its metadata, fs-verity's included, stay. */
+  async flipByte(path: string, offset: number): Promise<void> {
+    const answer = await this.#debugfs(`bmap ${path} ${Math.floor(offset / BLOCK)}`);
+    const block = Number(/^(\d+)$/m.exec(answer)?.[1] ?? 0);
+    if (block === 0) throw new Error(`"${path}" has no block at ${offset}`);
+    const at = this.#rootOffset + block * BLOCK + (offset % BLOCK);
+    const file = await open(this.path, 'r+');
+    try {
+      const byte = Buffer.alloc(1);
+      await file.read(byte, 0, 1, at);
+      byte[0] = (byte[0] ?? 0) ^ 0x01;
+      await file.write(byte, 0, 1, at);
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Makes `path` a name of the inode `inode`, in place of what it named. */
+  async relink(path: string, inode: number): Promise<void> {
+    await this.#debugfs(`unlink ${path}`, `ln <${inode}> ${path}`);
+  }
+
+  /** Puts a new file with this content, without fs-verity, in place of `path`. */
+  async replace(path: string, content: string): Promise<void> {
+    const folder = await mkdtemp(join(tmpdir(), 'hostctl-debugfs-'));
+    try {
+      const source = join(folder, 'content');
+      await writeFile(source, content);
+      await this.#debugfs(`unlink ${path}`, `write ${source} ${path}`);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  }
+
+  async unlink(path: string): Promise<void> {
+    await this.#debugfs(`unlink ${path}`);
+  }
+
+  async symlink(path: string, target: string): Promise<void> {
+    await this.#debugfs(`symlink ${path} ${target}`);
+  }
+
+  /** Names in a folder of the boot partition, sorted. */
+  async bootFiles(folder: string): Promise<string[]> {
+    const listing = await mtools('mdir', ['-b', '-i', `${this.path}@@${this.#espOffset}`, `::${folder}`]);
+    return listing
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => line.replace(/^.*\//, ''))
+      .sort();
+  }
+
+  /** Content of a file of the boot partition. */
+  bootFile(path: string): Promise<string> {
+    return mtools('mtype', ['-i', `${this.path}@@${this.#espOffset}`, `::${path}`]);
+  }
+}
