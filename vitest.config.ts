@@ -16,7 +16,13 @@ export default defineConfig({
         test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], testTimeout: 300_000 },
       },
       {
-        test: { name: 'root', include: ['test/root/**/*.test.ts'], testTimeout: 300_000, fileParallelism: false },
+        test: {
+          name: 'root',
+          include: ['test/root/**/*.test.ts'],
+          globalSetup: ['test/helpers/build-program.ts'],
+          testTimeout: 300_000,
+          fileParallelism: false,
+        },
       },
       {
         test: {

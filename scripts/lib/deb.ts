@@ -121,10 +121,10 @@ async function bundleProgram(entry: string, folder: string): Promise<Metafile> {
 
 /** koffi has native code and stays a package of its own; what it needs beside its sources is its scripts and one build. */
 async function copyNativeInterface(folder: string): Promise<void> {
-  const isScript = (path: string): boolean => !/\.[^/.]+$/.test(path) || /\.(js|cjs|json|txt)$/.test(path);
+  const isWanted = (path: string): boolean => !/\.\w+$/.test(path) || /\.(js|cjs)$|package\.json$|LICENSE/.test(path);
   for (const part of ['package.json', 'index.js', 'index.cjs', 'LICENSE.txt', 'src/koffi']) {
     const source = projectPath('node_modules/koffi', part);
-    await cp(source, join(folder, 'koffi', part), { recursive: true, filter: isScript });
+    await cp(source, join(folder, 'koffi', part), { recursive: true, filter: isWanted });
   }
   for (const part of ['package.json', 'index.js', 'linux_x64/koffi.node']) {
     const name = join('@koromix/koffi-linux-x64', part);

@@ -4,6 +4,8 @@ import { HostctlError } from '../errors.ts';
 import { explainSystemError } from '../sys/files.ts';
 import { exitCodeOf } from './exit-codes.ts';
 
+const MAX_CAUSES = 8;
+
 export interface ReportOptions {
   readonly json: boolean;
   readonly debug: boolean;
@@ -16,7 +18,7 @@ export interface ErrorReport {
 }
 
 export function reportError(thrown: unknown, options: ReportOptions): ErrorReport {
-  const error = thrown instanceof HostctlError ? thrown : explainSystemError(thrown, 'hostctl failed');
+  const error = asHostctlError(thrown);
   const exitCode = exitCodeOf(error.code);
   const causes = causesOf(error);
   if (options.json) {
@@ -30,10 +32,22 @@ export function reportError(thrown: unknown, options: ReportOptions): ErrorRepor
   return { exitCode, text: `${lines.join('\n')}\n` };
 }
 
+function asHostctlError(thrown: unknown): HostctlError {
+  if (thrown instanceof HostctlError) return thrown;
+  // yargs' own, for what it finds before any verb runs.
+  if (thrown instanceof Error && thrown.name === 'YError') {
+    return new HostctlError('usage', thrown.message, { hint: 'See "hostctl --help"' });
+  }
+  return explainSystemError(thrown, 'hostctl failed');
+}
+
+/** The messages of the causes, but for those that the error before repeats with its context. */
 function causesOf(error: Error): string[] {
   const causes: string[] = [];
-  for (let cause = error.cause; cause instanceof Error && causes.length < 8; cause = cause.cause) {
-    causes.push(cause.message);
+  let above = error.message;
+  for (let cause = error.cause; cause instanceof Error && causes.length < MAX_CAUSES; cause = cause.cause) {
+    if (!above.toLowerCase().includes(cause.message.toLowerCase())) causes.push(cause.message);
+    above = cause.message;
   }
   return causes;
 }

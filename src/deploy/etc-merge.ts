@@ -52,7 +52,7 @@ export type EtcChange =
 
 export interface EtcConflict {
   readonly path: RawName;
-  /** Reads on from the path: "is a directory with changes here, and a file in the new image". */
+  /** Reads on from the path: "is a directory with changes here, but a file in the new image". */
   readonly reason: string;
 }
 
@@ -114,7 +114,7 @@ class Planner {
 
   #remove(path: RawName, before: EtcNode, found: TreeNode): void {
     if (isDirectory(before) === isDirectory(found)) this.changes.push({ kind: 'remove', path });
-    else this.#conflict(path, undefined, found, `was ${nameOf(before)} and is removed here`);
+    else this.#conflict(path, undefined, found, `is removed here (it was ${nameOf(before)})`);
   }
 
   /** The local version meets something in the new image. */
@@ -145,7 +145,7 @@ class Planner {
     this.#decided.add(path);
     const rule = ruleFor(this.#policy, path);
     if (rule === undefined) {
-      this.conflicts.push({ path, reason: `${how}, and ${nameOf(found)} in the new image` });
+      this.conflicts.push({ path, reason: `${how}, but ${nameOf(found)} in the new image` });
     } else if (rule === 'keep-local') {
       this.changes.push({ kind: 'remove', path });
       if (local === undefined) return;

@@ -68,7 +68,9 @@ export class GzipDecoder implements Decoder {
       return;
     }
     this.#fedBytes += chunk.length;
-    await new Promise<void>((resolve) => this.#gunzip.write(chunk, () => resolve()));
+    const taken = new Promise<void>((resolve) => this.#gunzip.write(chunk, () => resolve()));
+    // A stream that is destroyed by an error never says that it took the chunk.
+    await Promise.race([taken, this.#ended]);
     this.#check();
     const unused = this.#fedBytes - this.#gunzip.bytesWritten;
     if (unused > 0) checkPadding(chunk.subarray(chunk.length - unused));

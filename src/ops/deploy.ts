@@ -6,7 +6,7 @@
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
-import { HostctlError } from '../errors.ts';
+import { HostctlError, isHostctlError } from '../errors.ts';
 import { checkKarg, formatImageParameters } from '../format/cmdline.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
 import type { ImageSource } from '../image/source.ts';
@@ -48,7 +48,7 @@ const NO_OBJECTS: ObjectCounts = { writtenObjects: 0, writtenBytes: 0, reusedObj
 
 export async function deploy(host: Host, options: DeployOptions): Promise<DeployResult> {
   requireRoot(host, 'deploy');
-  for (const arg of options.kargs) checkKarg(arg);
+  checkUserKargs(options.kargs);
   const source = openImage(host, options.image);
   const sysroot = openSysroot(host, options);
   checkBoot(sysroot);
@@ -138,6 +138,15 @@ function findUnchanged(
     entryFile: entry.file,
     objects: NO_OBJECTS,
   };
+}
+
+function checkUserKargs(kargs: readonly string[]): void {
+  try {
+    kargs.forEach(checkKarg);
+  } catch (error) {
+    if (!isHostctlError(error)) throw error;
+    throw new HostctlError('usage', error.message, { ...(error.hint === undefined ? {} : { hint: error.hint }) });
+  }
 }
 
 /** What the replaced deployment had, then what is new; the very same argument is not repeated. */

@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openSysroot, withSysrootLock } from '../deploy/sysroot.ts';
-import { HostctlError } from '../errors.ts';
+import { HostctlError, isHostctlError } from '../errors.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import type { Repository } from '../store/repository.ts';
 import { createFile, exists, fsyncPath, makeDirectories } from '../sys/files.ts';
@@ -56,8 +56,8 @@ export async function installToDisk(
     throw new HostctlError('host-unsupported', `Cannot install on ${host.architecture}: no boot loader is known for it`);
   }
   const keys = options.authorizedKeys === undefined ? undefined : readKeys(options.authorizedKeys);
-  await checkHost(host);
   const isFile = checkTarget(host, options.target);
+  await checkHost(host);
   await checkEmpty(host, options.target);
   const source = openImage(host, options.image);
   if (!run.isRestarted) {
@@ -112,18 +112,29 @@ async function checkHost(host: Host): Promise<void> {
       });
     }
   }
-  await host.exec.run('modprobe', ['-q', 'vfat'], { allowed: [0, 1] });
-  await host.exec.run('modprobe', ['-q', 'ext4'], { allowed: [0, 1] });
-  if (!/\bvfat$/m.test(fs.readFileSync('/proc/filesystems', 'utf8'))) {
+  if (!(await knowsFileSystem(host, 'vfat'))) {
     throw new HostctlError('host-unsupported', 'The running kernel has no vfat, which the ESP needs; nothing was written', {
       hint: 'Install from a machine whose kernel has it',
     });
   }
-  if (!exists('/sys/fs/ext4/features/verity')) {
+  if (!(await knowsFileSystem(host, 'ext4')) || !exists('/sys/fs/ext4/features/verity')) {
     throw new HostctlError('verity-unsupported', 'The running kernel has no fs-verity; nothing was written', {
       hint: 'Install from a machine whose kernel has CONFIG_FS_VERITY',
     });
   }
+}
+
+/** Whether the running kernel can mount it, with its module loaded. */
+async function knowsFileSystem(host: Host, type: string): Promise<boolean> {
+  const isKnown = (): boolean => new RegExp(`\\b${type}$`, 'm').test(fs.readFileSync('/proc/filesystems', 'utf8'));
+  if (isKnown()) return true;
+  try {
+    await host.exec.run('modprobe', ['-q', type], { allowed: [0, 1] });
+  } catch (error) {
+    // A kernel without modules has no such program.
+    if (!isHostctlError(error, 'tool-missing')) throw error;
+  }
+  return isKnown();
 }
 
 /** Whether the target is a file; refuses what is in use or too small. */

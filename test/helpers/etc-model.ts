@@ -70,7 +70,7 @@ export function modelMerge(base: Plain, local: Plain, next: Plain, rule: EtcConf
   return { result, conflicts: conflicts.sort() };
 }
 
-function withoutSpecials(node: Plain): Plain {
+export function withoutSpecials(node: Plain): Plain {
   if (!('dir' in node)) return node;
   const kept = Object.entries(node.dir).filter(([, child]) => !('leaf' in child) || child.leaf !== 'fifo');
   return { ...node, dir: Object.fromEntries(kept.map(([name, child]) => [name, withoutSpecials(child)])) };

@@ -8,7 +8,7 @@ import type { DirectoryNode, LeafNode, TreeEntry, TreeNode } from '../../src/tre
 
 /** Every entry below the root by path, in no particular order. */
 export function listing(root: DirectoryNode): Record<string, string> {
-  const result: Record<string, string> = {};
+  const result = new Map<string, string>();
   const names = new Map<TreeNode, string>();
   const links: { path: string; target: LeafNode }[] = [];
   for (const { path, entry } of walk(root)) {
@@ -16,11 +16,11 @@ export function listing(root: DirectoryNode): Record<string, string> {
       links.push({ path, target: entry.target });
     } else {
       names.set(entry, path);
-      result[path] = describeNode(entry);
+      result.set(path, describeNode(entry));
     }
   }
-  for (const { path, target } of links) result[path] = `= ${names.get(target) ?? '(nowhere)'}`;
-  return result;
+  for (const { path, target } of links) result.set(path, `= ${names.get(target) ?? '(nowhere)'}`);
+  return Object.fromEntries(result);
 }
 
 /** Every entry below the root with its path. */

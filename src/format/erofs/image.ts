@@ -151,7 +151,10 @@ export class ErofsImage {
     return xattrs;
   }
 
-  /** Where the content of a directory, an inline file or a symlink lies, in order. Blocks first, then the tail. */
+  /**
+   * Where the content of a directory, an inline file or a symlink lies, in order: blocks, then the tail. Counts against
+   * the size of the image like `inode`.
+   */
   extents(inode: ImageInode): Extent[] {
     const { offset, size, layout } = inode;
     if (layout === L.LAYOUT_CHUNKED) refuseImage('inode', offset, `chunk-based ${inode.kind}`);
@@ -176,9 +179,9 @@ export class ErofsImage {
   }
 
   /** All entries of a directory, "." and ".." too. Refuses names out of order, which no lookup would find. */
-  entries(inode: ImageInode): ImageEntry[] {
+  entries(inode: ImageInode, extents = this.extents(inode)): ImageEntry[] {
     const entries: ImageEntry[] = [];
-    for (const { offset, size } of this.extents(inode)) {
+    for (const { offset, size } of extents) {
       for (let at = 0; at < size; at += L.BLOCK_SIZE) {
         this.#readDirents(offset + at, Math.min(L.BLOCK_SIZE, size - at), entries);
       }

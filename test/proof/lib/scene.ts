@@ -29,7 +29,7 @@ export interface Disks {
 export interface Scene {
   readonly command: Command;
   readonly disks: Disks;
-  readonly bootType: FileSystem;
+  readonly types: { readonly root: FileSystem; readonly boot: FileSystem };
   readonly expected: Expectation;
   /** Ids of the entries that boot whole before the command; each must still do so after it. */
   readonly goodBefore: readonly string[];
@@ -140,7 +140,7 @@ export async function makeScene(
   return {
     command,
     disks,
-    bootType: types.boot,
+    types,
     expected,
     goodBefore: old.good.map(stableId),
     newImage: command.changes === 'repository' ? newImages[0] : undefined,

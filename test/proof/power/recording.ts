@@ -1,0 +1,111 @@
+/** Recording of a command's disk writes: made over two loop devices on top of `recorder.c`, and read back. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { run } from '../../../scripts/lib/run.ts';
+import { mount } from '../lib/disks.ts';
+import { hostctlCommand, imageReference, type Lab, runToEnd, type Scene } from '../lib/scene.ts';
+
+/** Order of the disks in a recording. */
+export const DEVICES = ['root', 'boot'] as const;
+
+export type Event =
+  | { readonly kind: 'write'; readonly device: number; readonly offset: number; readonly data: Buffer }
+  | { readonly kind: 'flush'; readonly device: number }
+  | { readonly kind: 'mark'; readonly text: string };
+
+/** Everything between the marks "begin" and "end", and what the disks were at "begin". */
+export interface Recording {
+  /** Writes made while mounting, before the command: part of the disks the command found. */
+  readonly before: readonly Event[];
+  readonly events: readonly Event[];
+  /** Index in `events` from which on the command had ended with exit 0: all before it must be durable. */
+  readonly endedAt: number;
+}
+
+export function parseRecording(log: Buffer): Recording {
+  const all: Event[] = [];
+  for (let offset = 0; offset + 16 <= log.length;) {
+    const type = log.readUInt8(offset);
+    const device = log.readUInt8(offset + 1);
+    const length = log.readUInt32LE(offset + 4);
+    const at = Number(log.readBigUInt64LE(offset + 8));
+    offset += 16;
+    if (type === 2) {
+      all.push({ kind: 'flush', device });
+    } else if (type === 4) {
+      all.push({ kind: 'write', device, offset: at, data: Buffer.alloc(length) });
+    } else {
+      const data = log.subarray(offset, offset + length);
+      if (data.length < length) throw new Error('The recording is cut');
+      all.push(type === 1 ? { kind: 'write', device, offset: at, data } : { kind: 'mark', text: data.toString() });
+      offset += length;
+    }
+  }
+  const markAt = (text: string): number => {
+    const index = all.findIndex((event) => event.kind === 'mark' && event.text === text);
+    if (index < 0) throw new Error(`The recording has no mark "${text}"`);
+    return index;
+  };
+  const begin = markAt('begin');
+  const end = markAt('end');
+  const between = all.slice(begin + 1, end);
+  return {
+    before: all.slice(0, begin),
+    events: [...between, ...all.slice(end + 1)],
+    endedAt: between.length,
+  };
+}
+
+/** Serves disks through the recorder; `close` ends it and must come after everything on top is gone. */
+export async function startRecorder(
+  program: string,
+  directory: string,
+  disks: Readonly<Record<string, string>>,
+): Promise<{ at: string; log: string; mark(text: string): void; close(): Promise<void> }> {
+  const at = `${directory}/recorder`;
+  const log = `${directory}/recording`;
+  mkdirSync(at, { recursive: true });
+  const devices = Object.entries(disks).map(([name, image]) => `${name}=${image}`);
+  const child: ChildProcess = spawn(program, [at, log, ...devices], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+  await new Promise<void>((resolve, reject) => {
+    child.stdout?.once('data', () => resolve());
+    void ended.then((code) => reject(new Error(`The recorder ended with ${String(code)}`)));
+  });
+  return {
+    at,
+    log,
+    mark: (text) => writeFileSync(`${at}/mark`, text),
+    async close() {
+      await run('umount', [at]);
+      const code = await ended;
+      if (code !== 0) throw new Error(`The recorder ended with ${String(code)}`);
+    },
+  };
+}
+
+/** Records a scene's command on loop devices. Throws unless the command succeeds. */
+export async function record(lab: Lab, scene: Scene, recorderProgram: string): Promise<Recording> {
+  const directory = `${lab.directory}/record`;
+  const recorder = await startRecorder(recorderProgram, directory, { root: scene.disks.root, boot: scene.disks.boot });
+  const undo: (() => Promise<unknown>)[] = [() => recorder.close()];
+  try {
+    const at = { root: `${directory}/root`, boot: `${directory}/boot` };
+    for (const device of DEVICES) {
+      // Direct, so that each request of the file system is one write of the recording.
+      const loop = (await run('losetup', ['--find', '--show', '--direct-io=on', `${recorder.at}/${device}`])).trim();
+      undo.push(() => run('losetup', ['--detach', loop]));
+      undo.push(await mount(loop, at[device]));
+    }
+    await run('sync', ['--file-system', at.root]);
+    await run('sync', ['--file-system', at.boot]);
+    recorder.mark('begin');
+    const { code, output } = await runToEnd(hostctlCommand(lab, at, scene.command.args(imageReference(lab))));
+    recorder.mark('end');
+    if (code !== 0) throw new Error(`${scene.command.name} ended with ${String(code)}: ${output}`);
+  } finally {
+    for (const step of undo.reverse()) await step();
+  }
+  return parseRecording(readFileSync(recorder.log));
+}

@@ -1,0 +1,267 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { blessEntry, listEntries } from '../../src/deploy/boot-entries.ts';
+import { openSysroot } from '../../src/deploy/sysroot.ts';
+import { rollback } from '../../src/ops/rollback.ts';
+import { bootableLayout, INITRD, KERNEL } from '../helpers/bootable-layout.ts';
+import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
+import { snapshot } from '../helpers/snapshot.ts';
+
+/** What the boot loader and the mark-good unit do after a boot that came up. */
+function bless(sysroot: ScratchSysroot, id: number): void {
+  const { boot } = openSysroot(sysroot.host, { sysroot: sysroot.path });
+  const entry = listEntries(boot).entries.find(({ sequence }) => sequence === id);
+  if (entry === undefined) throw new Error(`no entry ${id}`);
+  blessEntry(boot, entry);
+}
+
+describe('deploy', () => {
+  test('puts image, state, kernel and one entry in their places', async () => {
+    const sysroot = scratchSysroot();
+    const result = await sysroot.deploy(bootableLayout().reference, { kargs: ['root=UUID=abc', 'quiet', 'rw'] });
+    const { digest } = result;
+    expect(result).toMatchObject({ changed: true, id: 1, parameters: 'v1-sha512-12', entryFile: 'hostctl-00000001+3-0.conf' });
+    const document = sysroot.status();
+    expect(document).toMatchObject({ booted: null, next: 1, staged: null, rollback: null, warnings: [] });
+    expect(document.deployments).toHaveLength(1);
+    expect(document.deployments[0]).toMatchObject({
+      id: 1,
+      state: 'trying',
+      triesLeft: 3,
+      composefs: { digest, hash: 'sha512', version: 1, verity: 'optional' },
+      problems: [],
+    });
+    expect(document.deployments[0]?.entry?.kargs).toEqual([
+      'root=UUID=abc',
+      'rw',
+      `composefs.digest=?v1-sha512-12:${digest}`,
+      'panic=30',
+      'rd.shell=0',
+      'rd.emergency=reboot',
+      'console=ttyS0',
+      'quiet',
+    ]);
+    const linux = document.deployments[0]?.entry?.linux ?? '';
+    expect(readFileSync(sysroot.path + linux).equals(KERNEL)).toBe(true);
+    expect(readFileSync(sysroot.path + linux.replace(/linux$/, 'initrd')).equals(INITRD)).toBe(true);
+    expect(readFileSync(`${sysroot.path}/state/deploy/${digest}/etc/hostname`, 'utf8')).toBe('example\n');
+    expect(readFileSync(`${sysroot.path}/state/deploy/${digest}/var/lib/shipped`, 'utf8')).toBe('from the image');
+    expect(existsSync(`${sysroot.path}/composefs/images/refs/hostctl/1`)).toBe(true);
+    expect(statSync(`${sysroot.path}/composefs`).mode & 0o777).toBe(0o700);
+    expect(readdirSync(`${sysroot.path}/composefs`).filter((name) => name.startsWith('.'))).toEqual([]);
+  });
+
+  test('of an unchanged image writes no object and no entry', async () => {
+    const sysroot = scratchSysroot();
+    const { reference } = bootableLayout();
+    await sysroot.deploy(reference);
+    const before = snapshot(sysroot.path);
+    const again = await sysroot.deploy(reference);
+    expect(again).toMatchObject({ changed: false, id: 1 });
+    expect(snapshot(sysroot.path)).toEqual(before);
+  });
+
+  test('of another version adds an entry and keeps the first', async () => {
+    const sysroot = scratchSysroot();
+    const first = await sysroot.deploy(bootableLayout({ version: '1' }).reference, { kargs: ['root=UUID=abc'] });
+    const second = await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    expect(second.digest).not.toBe(first.digest);
+    expect(sysroot.entries()).toEqual(['hostctl-00000001+3-0.conf', 'hostctl-00000002+3-0.conf']);
+    const document = sysroot.status();
+    expect(document.next).toBe(2);
+    expect(document.deployments[0]?.entry?.kargs[0]).toBe('root=UUID=abc');
+  });
+
+  test('of an earlier image again gives it a state directory of its own', async () => {
+    const sysroot = scratchSysroot();
+    const one = bootableLayout({ version: '1' }).reference;
+    const first = await sysroot.deploy(one);
+    await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    const third = await sysroot.deploy(one);
+    expect(third).toMatchObject({ changed: true, id: 3, digest: first.digest });
+    expect(sysroot.status().deployments[0]?.entry?.kargs).toContain(`hostctl.state=${first.digest}.3`);
+    expect(third.objects.writtenObjects).toBe(0);
+  });
+
+  test('carries local changes of /etc over, and leaves them where they were', async () => {
+    const sysroot = scratchSysroot();
+    const first = await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    const etc = `${sysroot.path}/state/deploy/${first.digest}/etc`;
+    writeFileSync(`${etc}/hostname`, 'mine\n');
+    writeFileSync(`${etc}/machine-id`, '0123456789abcdef0123456789abcdef\n');
+    writeFileSync(`${etc}/ssh/new-key`, 'secret', { mode: 0o600 });
+    rmSync(`${etc}/motd`);
+    const before = snapshot(etc);
+    const second = await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    const next = `${sysroot.path}/state/deploy/${second.digest}/etc`;
+    expect(snapshot(next)).toEqual(before);
+    expect(snapshot(etc)).toEqual(before);
+  });
+
+  test('does not touch what belongs to others on the boot partition', async () => {
+    const sysroot = scratchSysroot();
+    mkdirSync(`${sysroot.path}/boot/loader/entries`, { recursive: true });
+    writeFileSync(`${sysroot.path}/boot/loader/entries/other.conf`, 'title Other\nlinux /other/linux\n');
+    writeFileSync(`${sysroot.path}/boot/loader/loader.conf`, 'timeout 5\n');
+    const before = snapshot(`${sysroot.path}/boot`);
+    await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    expect(snapshot(`${sysroot.path}/boot`)).toMatchObject(before);
+    expect(sysroot.status().next).toBe(2);
+  });
+
+  test('leaves a damaged kernel directory alone and takes the next name', async () => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    const linux = `${sysroot.path}${sysroot.status().deployments[0]?.entry?.linux ?? ''}`;
+    writeFileSync(linux, 'damaged');
+    await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    const second = sysroot.status().deployments[0]?.entry?.linux ?? '';
+    expect(second).toMatch(/-1\/linux$/);
+    expect(readFileSync(sysroot.path + second).equals(KERNEL)).toBe(true);
+    expect(readFileSync(linux, 'utf8')).toBe('damaged');
+  });
+
+  test('replaces an object that was damaged in the store', async () => {
+    const sysroot = scratchSysroot();
+    const first = await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    const objects = `${sysroot.path}/composefs/objects`;
+    for (const name of readdirSync(objects, { recursive: true, encoding: 'utf8' })) {
+      if (statSync(`${objects}/${name}`).isFile()) writeFileSync(`${objects}/${name}`, 'short');
+    }
+    rmSync(`${sysroot.path}/composefs/images/${first.digest}`);
+    const again = await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    expect(again).toMatchObject({ changed: true, digest: first.digest });
+    expect(again.objects.writtenObjects).toBeGreaterThan(0);
+  });
+});
+
+describe('rollback', () => {
+  test('gives the good deployment a new entry without counter and edits nothing', async () => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    bless(sysroot, 1);
+    await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    const before = snapshot(sysroot.path);
+    const result = await rollback(sysroot.host, { sysroot: sysroot.path });
+    expect(result).toEqual({ changed: true, from: 2, to: 1, entryFile: 'hostctl-00000003.conf' });
+    expect(sysroot.entries()).toEqual([
+      'hostctl-00000001.conf',
+      'hostctl-00000002+3-0.conf',
+      'hostctl-00000003.conf',
+    ]);
+    const { ['state/hostctl/lock-holder']: _, ...unchanged } = before;
+    expect(snapshot(sysroot.path)).toMatchObject(unchanged);
+    const document = sysroot.status();
+    expect(document).toMatchObject({ next: 1 });
+    const kargs = document.deployments.find(({ id }) => id === 1)?.entry?.kargs ?? [];
+    // A good one stops with its reason on the console instead of booting again and again.
+    expect(kargs).not.toContain('rd.emergency=reboot');
+    expect(kargs).toContain('panic=30');
+  });
+
+  test('and back again leads to the deployment it came from', async () => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    bless(sysroot, 1);
+    await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    bless(sysroot, 2);
+    await rollback(sysroot.host, { sysroot: sysroot.path });
+    expect(sysroot.status()).toMatchObject({ next: 1, rollback: 2 });
+    await rollback(sysroot.host, { sysroot: sysroot.path });
+    expect(sysroot.status()).toMatchObject({ next: 2, rollback: 1 });
+  });
+
+  test.each([
+    ['by number', () => '1'],
+    ['by the beginning of its digest', (digest: string) => digest.slice(0, 12)],
+  ])('takes a deployment %s, with tries while it is unproven', async (_, idOf) => {
+    const sysroot = scratchSysroot();
+    const first = await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    const result = await rollback(sysroot.host, { sysroot: sysroot.path, to: idOf(first.digest) });
+    expect(result).toMatchObject({ changed: true, to: 1, entryFile: 'hostctl-00000003+3-0.conf' });
+  });
+
+  test('to what boots next anyway changes nothing', async () => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    const before = sysroot.entries();
+    expect(await rollback(sysroot.host, { sysroot: sysroot.path, to: '1' })).toMatchObject({ changed: false });
+    expect(sysroot.entries()).toEqual(before);
+  });
+
+  test.each([
+    ['nothing to go to', undefined, 'deployment-not-found'],
+    ['a number that does not exist', '99', 'deployment-not-found'],
+    ['something that is no id', '../etc', 'usage'],
+  ])('refuses %s', async (_, to, code) => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    await expect(rollback(sysroot.host, { sysroot: sysroot.path, to })).rejects.toMatchObject({ code });
+  });
+
+  test('refuses a deployment whose image is gone', async () => {
+    const sysroot = scratchSysroot();
+    const first = await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    bless(sysroot, 1);
+    await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    rmSync(`${sysroot.path}/composefs/images/${first.digest}`);
+    await expect(rollback(sysroot.host, { sysroot: sysroot.path, to: '1' })).rejects.toMatchObject({
+      code: 'state-invalid',
+      message: expect.stringContaining('is not in') as string,
+    });
+  });
+});
+
+describe('status', () => {
+  test.each([
+    ['a lost origin', (path: string, name: string) => rmSync(`${path}/state/deploy/${name}/${name}.origin`), []],
+    [
+      'a garbled origin',
+      (path: string, name: string) => writeFileSync(`${path}/state/deploy/${name}/${name}.origin`, '\0\0'),
+      ['origin-unreadable'],
+    ],
+    ['a missing state directory', (path: string, name: string) => rmSync(`${path}/state/deploy/${name}`, { recursive: true }), ['state-missing']],
+    ['a missing image', (path: string, name: string) => rmSync(`${path}/composefs/images/${name}`), ['image-missing']],
+    ['a missing kernel', (path: string) => rmSync(`${path}/boot/hostctl`, { recursive: true }), ['kernel-missing', 'kernel-missing']],
+    ['a missing entry', (path: string) => rmSync(`${path}/boot/loader/entries/hostctl-00000001+3-0.conf`), ['entry-missing']],
+  ])('shows %s as a problem of that deployment', async (_, damage, codes) => {
+    const sysroot = scratchSysroot();
+    const { digest } = await sysroot.deploy(bootableLayout().reference);
+    damage(sysroot.path, digest);
+    const document = sysroot.status();
+    expect(document.deployments).toHaveLength(1);
+    expect(document.deployments[0]?.problems.map(({ code }) => code)).toEqual(codes);
+  });
+
+  test('shows an entry that cannot be read as a warning and the rest as ever', async () => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(bootableLayout().reference);
+    writeFileSync(`${sysroot.path}/boot/loader/entries/broken.conf`, Buffer.of(0xff, 0xfe, 0));
+    const document = sysroot.status();
+    expect(document.next).toBe(1);
+    expect(document.warnings.map(({ code }) => code)).toEqual(['entry-unreadable']);
+  });
+
+  test('says when a foreign entry would boot', async () => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(bootableLayout().reference);
+    writeFileSync(`${sysroot.path}/boot/loader/entries/aaa.conf`, 'title A\nsort-key a\nlinux /a\n');
+    const document = sysroot.status();
+    expect(document.next).toBeNull();
+    expect(document.warnings.map(({ code }) => code)).toEqual(['foreign-default']);
+  });
+
+  test('of an empty sysroot is empty', () => {
+    const document = scratchSysroot().status();
+    expect(document).toMatchObject({ booted: null, next: null, rollback: null, deployments: [], warnings: [] });
+  });
+});
+
+test('what is in a deployment keeps the owners and modes of the image', async () => {
+  const sysroot = scratchSysroot();
+  const { digest } = await sysroot.deploy(bootableLayout().reference);
+  const etc = statSync(`${sysroot.path}/state/deploy/${digest}/etc`);
+  expect([etc.uid, etc.gid, etc.mode & 0o7777]).toEqual([0, 0, 0o755]);
+});
