@@ -5,6 +5,7 @@ export default tseslint.config(
   { ignores: ['dist/', 'coverage/', 'build/'] },
   js.configs.recommended,
   ...tseslint.configs.recommendedTypeChecked,
+  { files: ['**/*.js'], languageOptions: { globals: { console: 'readonly', process: 'readonly', URL: 'readonly' } } },
   {
     languageOptions: {
       parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname },
@@ -21,6 +22,7 @@ export default tseslint.config(
       'no-control-regex': 'off',
     },
   },
+  { files: ['**/*.js'], ...tseslint.configs.disableTypeChecked },
   {
     files: ['*.config.js', '*.config.ts', 'scripts/**', 'test/**'],
     rules: { 'no-restricted-exports': 'off', 'no-console': 'off' },

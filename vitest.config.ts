@@ -1,7 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
 // Projects: `unit` is pure and quick; `conformance` uses other programs as referees; `root` needs root;
-// `vm` boots machines. `npm run check` runs the first two.
+// `proof` is a slice of the crash proof; `vm` boots machines; `long` takes too long for each change. `npm run check`
+// runs the first two, `npm test` all but the last.
 export default defineConfig({
   test: {
     projects: [
@@ -21,6 +22,24 @@ export default defineConfig({
           include: ['test/root/**/*.test.ts'],
           globalSetup: ['test/helpers/build-program.ts'],
           testTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'proof',
+          include: ['test/proof/**/*.test.ts'],
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'long',
+          include: ['test/long/**/*.test.ts'],
+          testTimeout: 3_600_000,
+          hookTimeout: 3_600_000,
           fileParallelism: false,
         },
       },

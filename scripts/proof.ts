@@ -23,7 +23,15 @@ try {
     for (const fault of [...KILLS, ...ERRORS]) {
       if (kinds && !kinds.split(',').includes(fault.kind)) continue;
       const start = Date.now();
-      const result = await sweep(lab, scene, fault, { tracer, jobs: 2, stride: Number(process.argv[4] ?? 1), first: Number(process.argv[5] ?? 1), onPoint: (f, at, call) => { if (process.env.V) console.log(f.kind, at, call); } });
+      const result = await sweep(lab, scene, fault, {
+        tracer,
+        jobs: 2,
+        stride: Number(process.argv[4] ?? 1),
+        first: Number(process.argv[5] ?? 1),
+        onPoint: (f, at, call) => {
+          if (process.env.V) console.log(f.kind, at, call);
+        },
+      });
       console.log(command.name, fault, result.points, ((Date.now() - start) / 1000).toFixed(1));
       for (const violation of result.violations) console.log(JSON.stringify(violation));
     }

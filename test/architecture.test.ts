@@ -69,7 +69,9 @@ describe('the import direction', () => {
 
   test('only the command line prints', () => {
     const printing = files.filter(
-      (file) => layerOf(file) !== 'cli' && /\bconsole\.\w+\(|process\.(stdout|stderr)\.write/.test(readFileSync(SRC + file, 'utf8')),
+      (file) =>
+        layerOf(file) !== 'cli' &&
+        /\bconsole\.\w+\(|process\.(stdout|stderr)\.write/.test(readFileSync(SRC + file, 'utf8')),
     );
     expect(printing).toEqual([]);
   });

@@ -35,6 +35,23 @@ export const VM_NEEDS: readonly HostNeed[] = [
   { probe: 'fsverity', package: 'fsverity' },
 ];
 
+/** Everything that any test of the normal suite calls: machines, and referees. */
+export const TEST_NEEDS: readonly HostNeed[] = [
+  ...VM_NEEDS,
+  { probe: 'shellcheck', package: 'shellcheck' },
+  { probe: 'fsck.erofs', package: 'erofs-utils' },
+  { probe: 'bsdtar', package: 'libarchive-tools' },
+  { probe: 'umoci', package: 'umoci' },
+  { probe: 'setfattr', package: 'attr' },
+  { probe: 'cpio', package: 'cpio' },
+  { probe: 'gcc', package: 'gcc' },
+  { probe: '/usr/include/stdlib.h', package: 'libc6-dev' },
+  { probe: 'mkfs.xfs', package: 'xfsprogs' },
+  { probe: 'mkfs.btrfs', package: 'btrfs-progs' },
+  { probe: 'qemu-storage-daemon', package: 'qemu-system-common' },
+  { probe: 'strace', package: 'strace' },
+];
+
 function isPresent(probe: string): boolean {
   if (probe.startsWith('/')) return existsSync(probe);
   const folders = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`.split(':');

@@ -22,7 +22,9 @@ export async function runCli(args: readonly string[], signal: AbortSignal): Prom
   };
   const run: Run = { signal, setExitCode, ...restartInPrivateMounts(args, signal) };
   // What the options said, for the form of an error that comes before they are parsed.
-  const json = args.includes('--json') || args.some((arg, at) => arg === '--format=json' || args[at - 1] === '--format' && arg === 'json');
+  const json =
+    args.includes('--json') ||
+    args.some((arg, at) => arg === '--format=json' || (args[at - 1] === '--format' && arg === 'json'));
   try {
     await program(run).parseAsync([...args]);
   } catch (error) {
@@ -38,8 +40,6 @@ export interface Run extends Restart {
   readonly signal: AbortSignal;
 }
 
-/** The options every verb has. */
-export type GlobalArgv = Argv<GlobalOptions>;
 
 /** Options that may be given several times. */
 const REPEATABLE = new Set(['karg']);
@@ -52,13 +52,26 @@ function program(run: Run): Argv<GlobalOptions> {
     .option('boot', { type: 'string', describe: 'Where boot entries and kernels go', requiresArg: true })
     .option('repo', { type: 'string', describe: 'Object repository (SYSROOT/composefs)', requiresArg: true })
     .option('json', { type: 'boolean', default: false, describe: 'Same as --format json' })
-    .option('format', { choices: ['human', 'json', 'yaml'] as const, default: 'human' as const, describe: 'Form of the result' })
+    .option('format', {
+      choices: ['human', 'json', 'yaml'] as const,
+      default: 'human' as const,
+      describe: 'Form of the result',
+    })
     .option('format-version', { choices: [1] as const, default: 1 as const, describe: 'Version of that form' })
     .option('quiet', { type: 'boolean', default: false, describe: 'Only warnings and errors on stderr' })
     .option('debug', { type: 'boolean', default: false, describe: 'Log what is done; stack traces' })
     .option('color', { choices: ['auto', 'always', 'never'] as const, default: 'auto' as const, describe: 'Colours' })
-    .option('progress-fd', { type: 'number', describe: 'Write progress as JSON Lines to this descriptor', requiresArg: true })
-    .option('wait', { type: 'string', default: '10', describe: 'Seconds to wait for a lock, or "forever"', requiresArg: true })
+    .option('progress-fd', {
+      type: 'number',
+      describe: 'Write progress as JSON Lines to this descriptor',
+      requiresArg: true,
+    })
+    .option('wait', {
+      type: 'string',
+      default: '10',
+      describe: 'Seconds to wait for a lock, or "forever"',
+      requiresArg: true,
+    })
     .middleware((argv) => {
       if (argv.json) argv.format = 'json';
       for (const [name, value] of Object.entries(argv)) {
@@ -78,9 +91,13 @@ function program(run: Run): Argv<GlobalOptions> {
     .recommendCommands()
     .version(version)
     .help()
-    .parserConfiguration({ 'duplicate-arguments-array': true, 'parse-positional-numbers': false, 'greedy-arrays': false })
+    .parserConfiguration({
+      'duplicate-arguments-array': true,
+      'parse-positional-numbers': false,
+      'greedy-arrays': false,
+    })
     .exitProcess(false)
     .fail((message: string | undefined, error: Error | undefined) => {
       throw error ?? new HostctlError('usage', message ?? 'Wrong usage', { hint: 'See "hostctl --help"' });
-    }) as unknown as Argv<GlobalOptions>;
+    });
 }

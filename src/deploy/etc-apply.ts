@@ -60,7 +60,7 @@ class Merger {
   readonly #target: DirectoryWalker;
   readonly #links: LinkedLeaves;
   /** Directories that get their attributes last, when nothing more is put into them. */
-  readonly #directories: { readonly path: RawName; readonly node: DirectoryNode; readonly isNew: boolean }[] = [];
+  readonly #directories: { readonly path: RawName; readonly node: DirectoryNode }[] = [];
   readonly #buffer = Buffer.allocUnsafe(READ_BYTES);
 
   constructor(host: Host, localFd: number, newFd: number) {
@@ -73,11 +73,11 @@ class Merger {
   run(changes: readonly EtcChange[]): void {
     try {
       for (const change of changes) named(change.path, () => this.#apply(change));
-      for (const { path, node, isNew } of this.#directories.reverse()) {
+      for (const { path, node } of this.#directories) {
         named(path, () => {
           const fd = this.#target.enter(path);
           setDirectoryAttributes(this.#host, fd, node);
-          if (isNew) this.#host.syscalls.setMtime(selfPath(fd), node.mtime);
+          this.#host.syscalls.setMtime(selfPath(fd), node.mtime);
         });
       }
     } finally {
@@ -90,7 +90,7 @@ class Merger {
   #apply(change: EtcChange): void {
     const { path } = change;
     if (change.kind === 'metadata') {
-      this.#directories.push({ path, node: change.node, isNew: false });
+      this.#directories.push({ path, node: change.node });
       return;
     }
     const { parent, name } = splitEtcPath(path);
@@ -99,7 +99,7 @@ class Merger {
       case 'add':
         if (change.node.kind === 'directory') {
           fs.mkdirSync(entryPath(fd, name), 0o700);
-          this.#directories.push({ path, node: change.node, isNew: true });
+          this.#directories.push({ path, node: change.node });
         } else {
           this.#addLeaf(fd, parent, name, change.node);
         }

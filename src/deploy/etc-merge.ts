@@ -47,7 +47,7 @@ export type EtcChange =
   | { readonly kind: 'replace'; readonly path: RawName; readonly node: EtcLeaf }
   /** With everything below it. */
   | { readonly kind: 'remove'; readonly path: RawName }
-  /** Mode, owner and xattrs of a directory. */
+  /** Mode, owner, xattrs and time of a directory. */
   | { readonly kind: 'metadata'; readonly path: RawName; readonly node: DirectoryNode };
 
 export interface EtcConflict {

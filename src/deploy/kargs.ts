@@ -3,7 +3,13 @@
  * finds the root, what pins the image, what makes a failed boot end, then the image's and the user's arguments.
  */
 
-import { checkCmdlineLength, formatDigestArgument, joinCmdline, parseKarg, type DigestArgument } from '../format/cmdline.ts';
+import {
+  checkCmdlineLength,
+  formatDigestArgument,
+  joinCmdline,
+  parseKarg,
+  type DigestArgument,
+} from '../format/cmdline.ts';
 
 /** Keys that say where the root is and how it is mounted: they stand first. */
 const ROOT_KEYS = new Set(['root', 'rootflags', 'rootfstype', 'rootwait', 'rootdelay', 'rw', 'ro']);

@@ -7,7 +7,16 @@
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import { errnoOf, HostctlError } from '../errors.ts';
-import { createFile, exists, fileChunks, fsyncPath, isDirectory, makeDirectories, removeQuietly, temporaryName } from '../sys/files.ts';
+import {
+  createFile,
+  exists,
+  fileChunks,
+  fsyncPath,
+  isDirectory,
+  makeDirectories,
+  removeQuietly,
+  temporaryName,
+} from '../sys/files.ts';
 import { checkBootSpace, type BootPartition } from './boot-partition.ts';
 
 /** Content that can be read more than once, in pieces. */

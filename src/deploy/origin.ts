@@ -104,4 +104,3 @@ function required(file: Keyfile, section: string, key: string): string {
   }
   return value;
 }
-

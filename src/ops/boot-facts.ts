@@ -24,11 +24,7 @@ const SMALL_FILE_MAX_BYTES = 65536;
 const KARGS_D = '/usr/lib/bootc/kargs.d';
 
 /** @param architecture - Go's name of it */
-export function bootFacts(
-  { tree, bootFiles }: BootableTree,
-  contentOf: ContentOf,
-  architecture: string,
-): BootFacts {
+export function bootFacts({ tree, bootFiles }: BootableTree, contentOf: ContentOf, architecture: string): BootFacts {
   // Usually a link to the second, which is then not a file.
   const osRelease = parseOsRelease(
     smallText(lookup(tree, '/etc/os-release'), contentOf) ??

@@ -171,4 +171,3 @@ function checkVerity(host: Host, { path, repo }: Sysroot, allowMissing: boolean)
   }
   host.log.warn(`The file system of "${repo}" has no fs-verity: nothing will be verified at boot`);
 }
-

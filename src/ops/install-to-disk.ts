@@ -53,7 +53,10 @@ export async function installToDisk(
   requireRoot(host, 'install');
   const architecture = ARCHITECTURES.get(host.architecture);
   if (architecture === undefined) {
-    throw new HostctlError('host-unsupported', `Cannot install on ${host.architecture}: no boot loader is known for it`);
+    throw new HostctlError(
+      'host-unsupported',
+      `Cannot install on ${host.architecture}: no boot loader is known for it`,
+    );
   }
   const keys = options.authorizedKeys === undefined ? undefined : readKeys(options.authorizedKeys);
   const isFile = checkTarget(host, options.target);
@@ -113,9 +116,13 @@ async function checkHost(host: Host): Promise<void> {
     }
   }
   if (!(await knowsFileSystem(host, 'vfat'))) {
-    throw new HostctlError('host-unsupported', 'The running kernel has no vfat, which the ESP needs; nothing was written', {
-      hint: 'Install from a machine whose kernel has it',
-    });
+    throw new HostctlError(
+      'host-unsupported',
+      'The running kernel has no vfat, which the ESP needs; nothing was written',
+      {
+        hint: 'Install from a machine whose kernel has it',
+      },
+    );
   }
   if (!(await knowsFileSystem(host, 'ext4')) || !exists('/sys/fs/ext4/features/verity')) {
     throw new HostctlError('verity-unsupported', 'The running kernel has no fs-verity; nothing was written', {

@@ -21,11 +21,7 @@ export interface Restart {
  * Makes the sysroot and the boot partition writable for this command. Returns true when the command was run to its
  * end in a second process, so that there is nothing left to do here.
  */
-export async function ensureWritable(
-  host: Host,
-  paths: SysrootOptions,
-  run: Restart,
-): Promise<boolean> {
+export async function ensureWritable(host: Host, paths: SysrootOptions, run: Restart): Promise<boolean> {
   if (!host.isRoot) return false;
   const sysroot = openSysroot(host, paths);
   if (!sysroot.isRunning) return false;

@@ -304,7 +304,7 @@ function enableVerity(host: Host, fd: number, algorithm: Repository['algorithm']
 export function digestOfFile(fd: number, algorithm: Repository['algorithm']): VerityDigest {
   const hasher = new VerityHasher(algorithm);
   const buffer = Buffer.allocUnsafe(READ_BYTES);
-  for (let offset = 0; ; ) {
+  for (let offset = 0; ;) {
     const count = fs.readSync(fd, buffer, 0, buffer.length, offset);
     if (count === 0) return hasher.digest();
     hasher.update(buffer.subarray(0, count));

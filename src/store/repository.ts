@@ -124,12 +124,7 @@ function enableVerityOn(host: Host, path: string, algorithm: VerityAlgorithm): v
  * Runs `body` under the repository lock (the directory itself, as composefs-rs does it): shared while adding,
  * exclusive for what can delete.
  */
-export function withRepositoryLock<T>(
-  host: Host,
-  path: string,
-  mode: LockMode,
-  body: () => Promise<T>,
-): Promise<T> {
+export function withRepositoryLock<T>(host: Host, path: string, mode: LockMode, body: () => Promise<T>): Promise<T> {
   return withLock(host.syscalls, path, mode, { waitMs: host.lockWaitMs, signal: host.signal }, body);
 }
 

@@ -143,6 +143,7 @@ function missing(program: string, cause: unknown): HostctlError {
 
 /** A command line as one would type it. */
 export function describe(program: string, args: readonly string[]): string {
-  return [program, ...args].map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)).join(' ');
+  return [program, ...args]
+    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`))
+    .join(' ');
 }
-

@@ -74,7 +74,9 @@ export function loadNative(): NativeCalls | undefined {
   }
   const flock = libc.func('int flock(int fd, int operation)');
   const syncfs = libc.func('int syncfs(int fd)');
-  const linkat = libc.func('int linkat(int olddirfd, const char *oldpath, int newdirfd, const char *newpath, int flags)');
+  const linkat = libc.func(
+    'int linkat(int olddirfd, const char *oldpath, int newdirfd, const char *newpath, int flags)',
+  );
   const ioctl = libc.func('int ioctl(int fd, unsigned long request, void *argument)');
   const llistxattr = libc.func('long llistxattr(void *path, void *list, size_t size)');
   const lgetxattr = libc.func('long lgetxattr(void *path, void *name, void *value, size_t size)');

@@ -36,9 +36,8 @@ export function displayRaw(name: RawName): string {
   const bytes = Buffer.from(name, 'latin1');
   const text = bytes.toString('utf8');
   const faithful = !text.includes('�') && Buffer.from(text, 'utf8').equals(bytes);
-  const shown = faithful ? text : name.replace(/[\x80-\xff\\]/g, hexEscape);
-  const unsafe = /[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
-  return (faithful ? shown.replaceAll('\\', '\\x5c') : shown).replace(unsafe, hexEscape);
+  if (!faithful) return name.replace(/[^\x20-\x5b\x5d-\x7e]/g, hexEscape);
+  return text.replace(/[\x00-\x1f\x7f\\\u0080-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, hexEscape);
 }
 
 function hexEscape(char: string): string {

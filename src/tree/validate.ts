@@ -104,7 +104,7 @@ function* nodeProblems(node: TreeNode, options: ValidateOptions): Generator<stri
   if (node.kind === 'directory') return;
   if (!isWithin(node.nlink, MAX_U32)) yield `has link count ${node.nlink}`;
   if (node.kind === 'file') yield* contentProblems(node.content, options);
-  else if (node.kind === 'symlink') yield* textProblems('symlink target', node.target, MAX_SYMLINK_TARGET);
+  else if (node.kind === 'symlink') yield* textProblems('a symlink target', node.target, MAX_SYMLINK_TARGET);
   else if (node.kind === 'char' || node.kind === 'block') {
     if (!isWithin(node.rdev, MAX_U32)) yield `has device number ${node.rdev}`;
   }
@@ -117,7 +117,7 @@ export function* contentProblems(content: FileContent, options: ValidateOptions 
     return;
   }
   if (content.size < 1 || !isWithin(content.size, MAX_FILE_SIZE)) yield `has external size ${content.size}`;
-  if (content.path !== undefined) yield* textProblems('object path', content.path, MAX_OBJECT_PATH);
+  if (content.path !== undefined) yield* textProblems('an object path', content.path, MAX_OBJECT_PATH);
   if (content.digest !== undefined) yield* digestProblems(content.digest, options);
 }
 
@@ -128,12 +128,12 @@ function* digestProblems(digest: VerityDigest, { algorithm }: ValidateOptions): 
   }
 }
 
-/** What is wrong with a byte string of 1…`max` bytes without NUL, called `what`. */
+/** What is wrong with a byte string of 1…`max` bytes without NUL, called `what` (with its article). */
 export function* textProblems(what: string, text: RawName, max: number): Generator<string> {
-  if (text.length === 0) yield `has an empty ${what}`;
-  if (text.length > max) yield `has a ${what} of ${text.length} bytes, above ${max}`;
-  if (text.includes('\0')) yield `has a ${what} with NUL in it`;
-  if (!isRaw(text)) yield `has a ${what} that is not a byte string`;
+  if (text.length === 0) yield `has ${what} of 0 bytes`;
+  if (text.length > max) yield `has ${what} of ${text.length} bytes, above ${max}`;
+  if (text.includes('\0')) yield `has ${what} with NUL in it`;
+  if (!isRaw(text)) yield `has ${what} that is not a byte string`;
 }
 
 /** What is wrong with the xattrs of one node. */

@@ -199,8 +199,8 @@ function node(options: TreeOptions): fc.Arbitrary<TreeNode> {
     fc.tuple(common, nlink, fields).map(([meta, links, rest]) => ({ ...meta, nlink: links, ...rest }));
   return fc.oneof(
     { weight: 3, arbitrary: directory(options) },
-    { weight: 4, arbitrary: leaf(fc.record({ kind: fc.constant('file' as const), content: content(options) })) },
-    { weight: 2, arbitrary: leaf(fc.record({ kind: fc.constant('symlink' as const), target })) },
+    { weight: 4, arbitrary: leaf(content(options).map((bytes) => ({ kind: 'file' as const, content: bytes }))) },
+    { weight: 2, arbitrary: leaf(target.map((text) => ({ kind: 'symlink' as const, target: text }))) },
     {
       weight: 2,
       arbitrary: leaf(

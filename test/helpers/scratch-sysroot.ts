@@ -37,4 +37,3 @@ export function scratchSysroot(): ScratchSysroot {
     entries: () => readdirSync(`${path}/boot/loader/entries`).sort(),
   };
 }
-

@@ -208,7 +208,10 @@ describe('time grows with the layers, not with their product', () => {
     ['a marker for each of many files', [range((i) => f(`d/${i}`, '')), range((i) => wh(`d/.wh.${i}`))]],
     ['many opaque markers in one large directory', [range((i) => f(`d/${i}`, '')), range(() => opaque('d'))]],
     ['many links', [[f('a', '')], range((i) => h(`l${i}`, 'a'))]],
-    ['many links to what is hidden later', [range((i) => f(`d/${i}`, '')), [...range((i) => h(`l${i}`, `d/${i}`)), wh('.wh.d')]]],
+    [
+      'many links to what is hidden later',
+      [range((i) => f(`d/${i}`, '')), [...range((i) => h(`l${i}`, `d/${i}`)), wh('.wh.d')]],
+    ],
     ['many entries through a symlink', [[d('d'), s('l', 'd')], range((i) => f(`l/${i}/x`, ''))]],
   ])('%s', (_title, layers) => {
     const start = performance.now();

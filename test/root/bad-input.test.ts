@@ -3,7 +3,17 @@
  */
 
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { hostctl, type ProgramResult } from '../helpers/run-program.ts';
@@ -12,7 +22,8 @@ import { snapshot } from '../helpers/snapshot.ts';
 import { tarFile } from '../helpers/tar-builder.ts';
 
 /** Files of the lock and of an empty repository: set up before anything can fail, and useful to the next run. */
-const HARMLESS = /^(state|state\/hostctl(\/lock-holder)?|composefs(\/(meta\.json|objects|images|images\/refs|streams|streams\/refs|objects\/[0-9a-f]{2}))?)$/;
+const HARMLESS =
+  /^(state|state\/hostctl(\/lock-holder)?|composefs(\/(meta\.json|objects|images|images\/refs|streams|streams\/refs|objects\/[0-9a-f]{2}))?)$/;
 
 interface Sysroot {
   readonly path: string;
@@ -102,9 +113,19 @@ describe('deploy refuses', () => {
     ],
     ['an image for another machine', () => bootableLayout({ layout: { architecture: 's390x' } }).reference, 7, /s390x/],
     ['an image without kernel', () => bootableLayout({ kernels: [] }).reference, 7, /no kernel/],
-    ['an image with two kernels', () => bootableLayout({ kernels: ['6.12.1', '6.12.2'] }).reference, 7, /6\.12\.1.*6\.12\.2/],
+    [
+      'an image with two kernels',
+      () => bootableLayout({ kernels: ['6.12.1', '6.12.2'] }).reference,
+      7,
+      /6\.12\.1.*6\.12\.2/,
+    ],
     ['an image without initramfs', () => bootableLayout({ withInitrd: false }).reference, 7, /initramfs\.img/],
-    ['a path that leaves the tree', () => bootableLayout({ more: [tarFile('../etc/passwd', 'x')] }).reference, 7, /\.\./],
+    [
+      'a path that leaves the tree',
+      () => bootableLayout({ more: [tarFile('../etc/passwd', 'x')] }).reference,
+      7,
+      /\.\./,
+    ],
     ['a transport that it cannot read', () => 'docker://registry.example/os:1', 7, /docker:/],
     ['what is no reference', () => 'oci:', 2, /oci:/],
   ])('%s', (_, image, exitCode, message) => {

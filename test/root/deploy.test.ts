@@ -20,7 +20,12 @@ describe('deploy', () => {
     const sysroot = scratchSysroot();
     const result = await sysroot.deploy(bootableLayout().reference, { kargs: ['root=UUID=abc', 'quiet', 'rw'] });
     const { digest } = result;
-    expect(result).toMatchObject({ changed: true, id: 1, parameters: 'v1-sha512-12', entryFile: 'hostctl-00000001+3-0.conf' });
+    expect(result).toMatchObject({
+      changed: true,
+      id: 1,
+      parameters: 'v1-sha512-12',
+      entryFile: 'hostctl-00000001+3-0.conf',
+    });
     const document = sysroot.status();
     expect(document).toMatchObject({ booted: null, next: 1, staged: null, rollback: null, warnings: [] });
     expect(document.deployments).toHaveLength(1);
@@ -145,13 +150,9 @@ describe('rollback', () => {
     const before = snapshot(sysroot.path);
     const result = await rollback(sysroot.host, { sysroot: sysroot.path });
     expect(result).toEqual({ changed: true, from: 2, to: 1, entryFile: 'hostctl-00000003.conf' });
-    expect(sysroot.entries()).toEqual([
-      'hostctl-00000001.conf',
-      'hostctl-00000002+3-0.conf',
-      'hostctl-00000003.conf',
-    ]);
-    const { ['state/hostctl/lock-holder']: _, ...unchanged } = before;
-    expect(snapshot(sysroot.path)).toMatchObject(unchanged);
+    expect(sysroot.entries()).toEqual(['hostctl-00000001.conf', 'hostctl-00000002+3-0.conf', 'hostctl-00000003.conf']);
+    delete before['state/hostctl/lock-holder'];
+    expect(snapshot(sysroot.path)).toMatchObject(before);
     const document = sysroot.status();
     expect(document).toMatchObject({ next: 1 });
     const kargs = document.deployments.find(({ id }) => id === 1)?.entry?.kargs ?? [];
@@ -222,10 +223,22 @@ describe('status', () => {
       (path: string, name: string) => writeFileSync(`${path}/state/deploy/${name}/${name}.origin`, '\0\0'),
       ['origin-unreadable'],
     ],
-    ['a missing state directory', (path: string, name: string) => rmSync(`${path}/state/deploy/${name}`, { recursive: true }), ['state-missing']],
+    [
+      'a missing state directory',
+      (path: string, name: string) => rmSync(`${path}/state/deploy/${name}`, { recursive: true }),
+      ['state-missing'],
+    ],
     ['a missing image', (path: string, name: string) => rmSync(`${path}/composefs/images/${name}`), ['image-missing']],
-    ['a missing kernel', (path: string) => rmSync(`${path}/boot/hostctl`, { recursive: true }), ['kernel-missing', 'kernel-missing']],
-    ['a missing entry', (path: string) => rmSync(`${path}/boot/loader/entries/hostctl-00000001+3-0.conf`), ['entry-missing']],
+    [
+      'a missing kernel',
+      (path: string) => rmSync(`${path}/boot/hostctl`, { recursive: true }),
+      ['kernel-missing', 'kernel-missing'],
+    ],
+    [
+      'a missing entry',
+      (path: string) => rmSync(`${path}/boot/loader/entries/hostctl-00000001+3-0.conf`),
+      ['entry-missing'],
+    ],
   ])('shows %s as a problem of that deployment', async (_, damage, codes) => {
     const sysroot = scratchSysroot();
     const { digest } = await sysroot.deploy(bootableLayout().reference);

@@ -23,7 +23,12 @@ export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArgu
     builder: (argv) =>
       imageOptions(argv)
         .positional('image', { type: 'string', demandOption: true, describe: 'Image reference, such as oci:DIR' })
-        .option('tries', { type: 'number', default: 3, requiresArg: true, describe: 'Boots to try before it is given up' })
+        .option('tries', {
+          type: 'number',
+          default: 3,
+          requiresArg: true,
+          describe: 'Boots to try before it is given up',
+        })
         .check(({ tries }) => {
           if (Number.isInteger(tries) && tries >= 1 && tries <= MAX_TRIES) return true;
           throw new HostctlError('usage', `--tries takes a whole number from 1 to ${MAX_TRIES}`);

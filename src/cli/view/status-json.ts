@@ -73,7 +73,7 @@ function deploymentDocument({ id, state, triesLeft, origin, entries, problems, n
       signature: 'unsigned',
     },
     composefs: {
-      digest: origin?.digest ?? pinned?.digest ?? (/^[0-9a-f]{64,128}/.exec(name)?.[0] ?? null),
+      digest: origin?.digest ?? pinned?.digest ?? /^[0-9a-f]{64,128}/.exec(name)?.[0] ?? null,
       hash: parameters?.algorithm ?? null,
       version: parameters?.formatVersion ?? null,
       verity: pinned === undefined ? null : pinned.verityRequired ? 'required' : 'optional',

@@ -39,7 +39,11 @@ function deploymentText(deployment: DeploymentDocument, document: StatusDocument
   }
   const lines = rows.flatMap(([name, value]) => (value === null ? [] : `  ${name.padEnd(10)} ${printable(value)}`));
   for (const { message } of problems) lines.push(`  problem    ${printable(message)}`);
-  const heading = [`Deployment ${id ?? '(no number)'}`, `(${state}${tries})`, ...roles.map((role) => role.toUpperCase())];
+  const heading = [
+    `Deployment ${id ?? '(no number)'}`,
+    `(${state}${tries})`,
+    ...roles.map((role) => role.toUpperCase()),
+  ];
   return `${[heading.join(' '), ...lines].join('\n')}\n`;
 }
 

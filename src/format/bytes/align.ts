@@ -6,8 +6,3 @@
 export function roundUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit;
 }
-
-/** The largest multiple of `unit` that is not above `value`. */
-export function roundDown(value: number, unit: number): number {
-  return Math.floor(value / unit) * unit;
-}

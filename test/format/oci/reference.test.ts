@@ -2,9 +2,11 @@
 
 import { describe, expect, test } from 'vitest';
 import { HostctlError } from '../../../src/errors.ts';
+import { parseOciDigest } from '../../../src/format/oci/digest.ts';
 import { formatImageReference, parseImageReference, type ImageReference } from '../../../src/format/oci/reference.ts';
 
-const digest = `sha256:${'a'.repeat(64)}` as never;
+const text = `sha256:${'a'.repeat(64)}`;
+const digest = parseOciDigest(text, 'Digest');
 
 describe('image references', () => {
   test.each<readonly [string, ImageReference]>([
@@ -12,8 +14,8 @@ describe('image references', () => {
     ['quay.io/a/b:1.0', { transport: 'docker', name: 'quay.io/a/b', tag: '1.0' }],
     ['localhost:5000/a', { transport: 'docker', name: 'localhost:5000/a' }],
     ['localhost/a:b', { transport: 'docker', name: 'localhost/a', tag: 'b' }],
-    [`docker://r.example/a@${digest}`, { transport: 'docker', name: 'r.example/a', digest }],
-    [`r.example:1/a:t@${digest}`, { transport: 'docker', name: 'r.example:1/a', tag: 't', digest }],
+    [`docker://r.example/a@${text}`, { transport: 'docker', name: 'r.example/a', digest }],
+    [`r.example:1/a:t@${text}`, { transport: 'docker', name: 'r.example:1/a', tag: 't', digest }],
     ['[::1]:5000/a_b__c-d.e', { transport: 'docker', name: '[::1]:5000/a_b__c-d.e' }],
     ['oci:dir', { transport: 'oci', path: 'dir' }],
     ['oci:/a/b:c', { transport: 'oci', path: '/a/b', tag: 'c' }],

@@ -23,8 +23,49 @@ export interface Recording {
   readonly endedAt: number;
 }
 
+/** Reads a recording of two disks with the marks "begin" and "end". */
 export function parseRecording(log: Buffer): Recording {
-  const all: Event[] = [];
+  const events = parseEvents(log);
+  return cut(events, markAt(events, 'begin'), markAt(events, 'end'), events.length);
+}
+
+/**
+ * Reads a recording made in a guest: disks 2i and 2i + 1 are those of job i, and the last disk takes the marks
+ * "begin i", "end i" and "after i".
+ */
+export function parseRecordings(log: Buffer, jobs: number): Recording[] {
+  const events = parseEvents(log).map((event): Event => {
+    if (event.kind !== 'write' || event.device !== 2 * jobs) return event;
+    return { kind: 'mark', text: event.data.toString('latin1', 0, 512).trimEnd() };
+  });
+  return Array.from({ length: jobs }, (_, job) => {
+    const at = (text: string): number => markAt(events, `${text} ${job}`);
+    const { before, events: own, endedAt } = cut(events, at('begin'), at('end'), at('after'));
+    const ofJob = (list: readonly Event[]): Event[] =>
+      list.flatMap((event) =>
+        event.kind === 'mark' || event.device >> 1 !== job ? [] : [{ ...event, device: event.device & 1 }],
+      );
+    return { before: ofJob(before), events: ofJob(own), endedAt: ofJob(own.slice(0, endedAt)).length };
+  });
+}
+
+function cut(events: readonly Event[], begin: number, end: number, after: number): Recording {
+  const between = events.slice(begin + 1, end);
+  return {
+    before: events.slice(0, begin),
+    events: [...between, ...events.slice(end + 1, after)],
+    endedAt: between.length,
+  };
+}
+
+function markAt(events: readonly Event[], text: string): number {
+  const index = events.findIndex((event) => event.kind === 'mark' && event.text === text);
+  if (index < 0) throw new Error(`The recording has no mark "${text}"`);
+  return index;
+}
+
+function parseEvents(log: Buffer): Event[] {
+  const events: Event[] = [];
   for (let offset = 0; offset + 16 <= log.length;) {
     const type = log.readUInt8(offset);
     const device = log.readUInt8(offset + 1);
@@ -32,29 +73,17 @@ export function parseRecording(log: Buffer): Recording {
     const at = Number(log.readBigUInt64LE(offset + 8));
     offset += 16;
     if (type === 2) {
-      all.push({ kind: 'flush', device });
+      events.push({ kind: 'flush', device });
     } else if (type === 4) {
-      all.push({ kind: 'write', device, offset: at, data: Buffer.alloc(length) });
+      events.push({ kind: 'write', device, offset: at, data: Buffer.alloc(length) });
     } else {
       const data = log.subarray(offset, offset + length);
       if (data.length < length) throw new Error('The recording is cut');
-      all.push(type === 1 ? { kind: 'write', device, offset: at, data } : { kind: 'mark', text: data.toString() });
+      events.push(type === 1 ? { kind: 'write', device, offset: at, data } : { kind: 'mark', text: data.toString() });
       offset += length;
     }
   }
-  const markAt = (text: string): number => {
-    const index = all.findIndex((event) => event.kind === 'mark' && event.text === text);
-    if (index < 0) throw new Error(`The recording has no mark "${text}"`);
-    return index;
-  };
-  const begin = markAt('begin');
-  const end = markAt('end');
-  const between = all.slice(begin + 1, end);
-  return {
-    before: all.slice(0, begin),
-    events: [...between, ...all.slice(end + 1)],
-    endedAt: between.length,
-  };
+  return events;
 }
 
 /** Serves disks through the recorder; `close` ends it and must come after everything on top is gone. */

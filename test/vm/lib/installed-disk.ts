@@ -56,7 +56,10 @@ export async function installedDisk(image: TestImage, say: (line: string) => voi
       deadlineMs: INSTALL_DEADLINE_MS,
       steps: [
         { name: 'layout', run: MOUNT_LAYOUT },
-        { name: 'install', run: 'hostctl install to-disk "$(realpath /dev/disk/by-id/virtio-target)" oci:/run/layout:v1' },
+        {
+          name: 'install',
+          run: 'hostctl install to-disk "$(realpath /dev/disk/by-id/virtio-target)" oci:/run/layout:v1',
+        },
       ],
     });
     guest.ok('layout');

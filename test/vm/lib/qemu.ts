@@ -11,8 +11,8 @@ import { join } from 'node:path';
 const OVMF_CODE = '/usr/share/OVMF/OVMF_CODE_4M.fd';
 const OVMF_VARS = '/usr/share/OVMF/OVMF_VARS_4M.fd';
 
-/** A boot takes 30–50 s on an idle machine of two cores. */
-const DEFAULT_DEADLINE_MS = 180_000;
+/** A boot takes 30–50 s on an idle machine of two cores; on a busy one three times as long was seen. */
+const DEFAULT_DEADLINE_MS = 300_000;
 
 export interface MachineDisk {
   readonly path: string;

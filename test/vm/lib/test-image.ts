@@ -18,7 +18,8 @@ type Say = (line: string) => void;
 /** Files that only the tests look at. Those named `probe-…` are too large to be inlined: each is an object. */
 export const PROBE_FOLDER = 'usr/share/hostctl-test';
 
-function probe(name: string): string {
+/** Content of the file `probe-<name>`. */
+export function probe(name: string): string {
   return createHash('sha512').update(name).digest('hex').repeat(80);
 }
 
@@ -45,6 +46,7 @@ const FIRST: Readonly<Record<string, string>> = {
   [`${PROBE_FOLDER}/probe-a`]: probe('a'),
   [`${PROBE_FOLDER}/probe-b`]: probe('b'),
   [`${PROBE_FOLDER}/probe-c`]: probe('c'),
+  [`${PROBE_FOLDER}/probe-e`]: probe('e'),
   'var/lib/hostctl-test/first': 'copied at the first installation\n',
 };
 
