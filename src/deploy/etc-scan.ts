@@ -142,7 +142,7 @@ function timestamp(nanoseconds: bigint): Metadata['mtime'] {
 /** Undefined when it is no file any more. */
 function readContent(path: Buffer, algorithm: VerityAlgorithm): FileContent | undefined {
   // Should it have become a fifo in between, opening it must not wait for a writer.
-  const fd = fs.openSync(path, fs.constants.O_RDONLY);
+  const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
   try {
     const stat = fs.fstatSync(fd);
     if (!stat.isFile()) return undefined;

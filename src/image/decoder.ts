@@ -3,6 +3,7 @@
  * when it is nothing but what its media type says, to the last byte. Bounded memory.
  */
 
+import type { Writable } from 'node:stream';
 import { createGunzip, type Gunzip } from 'node:zlib';
 import { HostctlError } from '../errors.ts';
 import { isAllZero } from '../format/zeros.ts';
@@ -101,6 +102,11 @@ export class GzipDecoder implements Decoder {
   #check(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
+}
+
+/** Resolves when `stream` has used the chunk up, or has ended: a failing stream may never call back. */
+export async function writeOrEnd(stream: Writable, chunk: Uint8Array, ended: Promise<void>): Promise<void> {
+  await Promise.race([new Promise<void>((resolve) => stream.write(chunk, () => resolve())), ended]);
 }
 
 /** What was thrown, as an error. */

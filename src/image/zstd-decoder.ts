@@ -7,7 +7,7 @@ import type { Readable, Transform, Writable } from 'node:stream';
 import * as zlib from 'node:zlib';
 import { HostctlError } from '../errors.ts';
 import { ZstdFrameScanner, type ZstdFrameHeader } from '../format/zstd/frames.ts';
-import { damaged, OUTPUT_CHUNK_BYTES, toError, type Decoder, type DecoderOutput } from './decoder.ts';
+import { damaged, OUTPUT_CHUNK_BYTES, toError, writeOrEnd, type Decoder, type DecoderOutput } from './decoder.ts';
 
 /** A running program that turns standard input into standard output. */
 export interface FilterProgram {
@@ -113,7 +113,7 @@ export class ZstdBuiltinDecoder implements Decoder {
       frameStart: (header) => this.#steps.push(() => this.#startFrame(header)),
       frameData: (bytes) => {
         // Headers come in the scanner's own buffer, which it reuses.
-        const kept = bytes.length < 32 ? bytes.slice() : bytes;
+        const kept = bytes.length < 32 ? Uint8Array.from(bytes) : bytes;
         this.#steps.push(() => this.#frameData(kept));
       },
       frameEnd: () => this.#steps.push(() => this.#endFrame()),
@@ -158,8 +158,8 @@ export class ZstdBuiltinDecoder implements Decoder {
   }
 
   async #frameData(bytes: Uint8Array): Promise<void> {
-    const { stream } = this.#currentFrame();
-    await new Promise<void>((resolve) => stream.write(bytes, () => resolve()));
+    const { stream, ended } = this.#currentFrame();
+    await writeOrEnd(stream, bytes, ended);
     this.#check();
   }
 

@@ -7,6 +7,7 @@ import { onTestFinished } from 'vitest';
 /** A fresh directory for the running test. */
 export function scratchDir(): string {
   const path = mkdtempSync(`${os.tmpdir()}/hostctl-test-`);
-  onTestFinished(() => rmSync(path, { recursive: true, force: true }));
+  // Removing many files takes long on a busy machine.
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }), 120_000);
   return path;
 }

@@ -8,7 +8,7 @@ import { readComposefsImage } from '../../src/format/erofs/reader.ts';
 import { writeComposefsImage } from '../../src/format/erofs/writer.ts';
 import { fsverityDigest, objectPath } from '../../src/format/fsverity/digest.ts';
 import { readDirectoryTree } from '../../src/image/directory.ts';
-import { createExec } from '../../src/sys/exec.ts';
+import { openExec } from '../../src/sys/exec.ts';
 import { openSyscalls, type Syscalls } from '../../src/sys/syscalls.ts';
 import { encodeDevice } from '../../src/tree/node.ts';
 import type { ObjectSink } from '../../src/tree/objects.ts';
@@ -53,7 +53,10 @@ function make(top: string, entry: DirectoryEntry, sys: Syscalls): void {
 function stamp(top: string, entries: readonly DirectoryEntry[], sys: Syscalls): void {
   for (const { path, mtime_ns: mtime } of [...entries].sort((a, b) => b.path.length - a.path.length)) {
     if (mtime === undefined) continue;
-    sys.setMtime(`${top}/${path}`, { sec: BigInt(mtime) / 1_000_000_000n, nsec: Number(BigInt(mtime) % 1_000_000_000n) });
+    sys.setMtime(`${top}/${path}`, {
+      sec: BigInt(mtime) / 1_000_000_000n,
+      nsec: Number(BigInt(mtime) % 1_000_000_000n),
+    });
   }
 }
 
@@ -77,31 +80,37 @@ class MemoryStore implements ObjectSink {
   }
 }
 
-const sys = openSyscalls(createExec());
+const sys = openSyscalls(openExec(() => undefined, new AbortController().signal));
 
-describe.each(directoryVectors())('the directory "$name" becomes the image of mkcomposefs', ({ entries, expect: expected }) => {
-  test('under every option', () => {
-    const top = `${scratchDir()}/top`;
-    for (const entry of entries) make(top, entry, sys);
-    stamp(top, entries, sys);
-    const found: Record<string, DirectoryExpected> = {};
-    for (const option of Object.keys(expected)) {
-      const { minVersion, maxVersion, ...rest } = OPTIONS[option]!;
-      const store = new MemoryStore();
-      const tree = readDirectoryTree(top, store, { ...rest, listXattrs: (path) => sys.listXattrs(path) });
-      const versions = { ...(minVersion === undefined ? {} : { minVersion }), ...(maxVersion === undefined ? {} : { maxVersion }) };
-      const { bytes, version } = writeComposefsImage(tree, { algorithm: 'sha256', ...versions });
-      found[option] = {
-        digest: fsverityDigest('sha256', bytes),
-        sha256: createHash('sha256').update(bytes).digest('hex'),
-        size: bytes.length,
-        header_version: version,
-        ...(expected[option]!.info_dump === undefined
-          ? {}
-          : { info_dump: [...formatDump(readComposefsImage(bytes), { version })].join('') }),
-        ...(expected[option]!.store === undefined ? {} : { store: store.objects }),
-      };
-    }
-    expect(found).toEqual(expected);
-  });
-});
+describe.each(directoryVectors())(
+  'the directory "$name" becomes the image of mkcomposefs',
+  ({ entries, expect: expected }) => {
+    test('under every option', () => {
+      const top = `${scratchDir()}/top`;
+      for (const entry of entries) make(top, entry, sys);
+      stamp(top, entries, sys);
+      const found: Record<string, DirectoryExpected> = {};
+      for (const option of Object.keys(expected)) {
+        const { minVersion, maxVersion, ...rest } = OPTIONS[option]!;
+        const store = new MemoryStore();
+        const tree = readDirectoryTree(top, store, { ...rest, listXattrs: (path) => sys.listXattrs(path) });
+        const versions = {
+          ...(minVersion === undefined ? {} : { minVersion }),
+          ...(maxVersion === undefined ? {} : { maxVersion }),
+        };
+        const { bytes, version } = writeComposefsImage(tree, { algorithm: 'sha256', ...versions });
+        found[option] = {
+          digest: fsverityDigest('sha256', bytes),
+          sha256: createHash('sha256').update(bytes).digest('hex'),
+          size: bytes.length,
+          header_version: version,
+          ...(expected[option]!.info_dump === undefined
+            ? {}
+            : { info_dump: [...formatDump(readComposefsImage(bytes), { version })].join('') }),
+          ...(expected[option]!.store === undefined ? {} : { store: store.objects }),
+        };
+      }
+      expect(found).toEqual(expected);
+    });
+  },
+);

@@ -25,3 +25,23 @@ export function join(...parts: string[]): string {
     .filter((part) => part !== '' && part !== '.')
     .join('/');
 }
+
+/** Remembers every answer: for a file system that does not change while it is looked at more than once. */
+export function rememberedFiles(files: Files): Files {
+  const remember = <T>(ask: (path: string) => T): ((path: string) => T) => {
+    const answers = new Map<string, T>();
+    return (path) => {
+      const known = answers.get(path);
+      if (known !== undefined || answers.has(path)) return known as T;
+      const answer = ask(path);
+      answers.set(path, answer);
+      return answer;
+    };
+  };
+  return {
+    kind: remember((path) => files.kind(path)),
+    read: remember((path) => files.read(path)),
+    list: remember((path) => files.list(path)),
+    readlink: remember((path) => files.readlink(path)),
+  };
+}

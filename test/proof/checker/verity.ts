@@ -4,8 +4,19 @@ import { createHash } from 'node:crypto';
 
 const BLOCK = 4096;
 
-/** Lower-case hex digest of a file's content. */
+/** The same buffer is asked for again and again while crash states are tried. */
+const known = new WeakMap<Buffer, Map<string, string>>();
+
+/** Lower-case hex digest of a file's content, which must not change afterwards. */
 export function verityHex(algorithm: string, content: Buffer): string {
+  const digests = known.get(content) ?? new Map<string, string>();
+  known.set(content, digests);
+  const digest = digests.get(algorithm) ?? computeHex(algorithm, content);
+  digests.set(algorithm, digest);
+  return digest;
+}
+
+function computeHex(algorithm: string, content: Buffer): string {
   const hash = (bytes: Buffer): Buffer => createHash(algorithm).update(bytes).digest();
   const hashBlocks = (bytes: Buffer): Buffer => {
     const hashes: Buffer[] = [];

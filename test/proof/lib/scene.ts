@@ -118,7 +118,7 @@ export async function makeScene(
     bless: () => blessNewest(before.boot),
     image: imageReference(lab),
   });
-  const old = look(before);
+  const old = look(hostAt(before));
   await before.close();
 
   const copy = { root: `${directory}/after-root.img`, boot: `${directory}/after-boot.img` };
@@ -126,14 +126,18 @@ export async function makeScene(
   await copyDisk(disks.boot, copy.boot);
   const after = await mountDisks(copy, `${directory}/mnt`);
   await hostctl(after, command.args(imageReference(lab)));
-  const next = look(after);
+  const next = look(hostAt(after));
   await after.close();
   rmSync(copy.root);
   rmSync(copy.boot);
+  return sceneBetween(command, types, disks, old, next);
+}
 
-  const newImages = [...next.images].filter((digest) => !old.images.includes(digest));
-  const expected = { old: old.options, new: command.changes === 'boot' ? next.options : old.options };
-  if (command.changes === 'boot' && (next.options === undefined || next.options === old.options)) {
+/** The scene of a command of which both ends have been looked at. */
+export function sceneBetween(command: Command, types: Scene['types'], disks: Disks, old: Look, next: Look): Scene {
+  const newImages = next.images.filter((digest) => !old.images.includes(digest));
+  const expected = { old: old.identity, new: command.changes === 'boot' ? next.identity : old.identity };
+  if (command.changes === 'boot' && (next.identity === undefined || next.identity === old.identity)) {
     throw new Error(`"${command.name}" changes nothing that boots`);
   }
   if (command.changes === 'repository' && newImages.length !== 1) throw new Error(`"${command.name}" adds no image`);
@@ -147,14 +151,21 @@ export async function makeScene(
   };
 }
 
-/** What stands on a host that no fault has met; throws when it is not whole. */
-function look(at: Mounted): { options: string | undefined; good: readonly string[]; images: readonly string[] } {
-  const host = hostAt(at);
+/** What stands on a host that no fault has met. */
+export interface Look {
+  /** What the default entry boots. */
+  readonly identity: string | undefined;
+  readonly good: readonly string[];
+  readonly images: readonly string[];
+}
+
+/** Looks at a host; throws when it is not whole. */
+export function look(host: Host): Look {
   const report = checkHost(host, { old: undefined, new: undefined });
   // Without knowing what to expect every default is "neither old nor new"; anything else is a fault of the scene.
   if (report.answer === 'BAD' && !report.reason?.includes('is neither old nor new')) throw new Error(report.reason);
   if (report.broken.size > 0) throw new Error([...report.broken].join());
-  return { options: report.options, good: report.good, images: [...repositoryImages(host.root, ALGORITHM).keys()] };
+  return { identity: report.options, good: report.good, images: [...repositoryImages(host.root, ALGORITHM).keys()] };
 }
 
 export function hostAt(at: { root: string; boot: string }): Host {

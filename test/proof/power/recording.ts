@@ -114,8 +114,23 @@ export async function startRecorder(
   };
 }
 
-/** Records a scene's command on loop devices. Throws unless the command succeeds. */
-export async function record(lab: Lab, scene: Scene, recorderProgram: string): Promise<Recording> {
+/** A first run of the command that is killed at a call, without a power cut: what it left is found by the second run. */
+export interface KilledFirst {
+  readonly tracer: string;
+  /** Number of the call. */
+  readonly at: number;
+}
+
+/**
+ * Records a scene's command on loop devices; undefined when it ended before the call that `killedFirst` names. Throws
+ * unless the command succeeds.
+ */
+export async function record(
+  lab: Lab,
+  scene: Scene,
+  recorderProgram: string,
+  killedFirst?: KilledFirst,
+): Promise<Recording | undefined> {
   const directory = `${lab.directory}/record`;
   const recorder = await startRecorder(recorderProgram, directory, { root: scene.disks.root, boot: scene.disks.boot });
   const undo: (() => Promise<unknown>)[] = [() => recorder.close()];
@@ -130,7 +145,16 @@ export async function record(lab: Lab, scene: Scene, recorderProgram: string): P
     await run('sync', ['--file-system', at.root]);
     await run('sync', ['--file-system', at.boot]);
     recorder.mark('begin');
-    const { code, output } = await runToEnd(hostctlCommand(lab, at, scene.command.args(imageReference(lab))));
+    const words = hostctlCommand(lab, at, scene.command.args(imageReference(lab)));
+    if (killedFirst) {
+      const log = `${directory}/trace`;
+      const watched = ['--watch', at.root, '--watch', at.boot];
+      const fault = ['--fault', 'kill', '--at', String(killedFirst.at)];
+      await runToEnd([killedFirst.tracer, '--log', log, ...watched, ...fault, '--', ...words]);
+      await runToEnd(['fsfreeze', '--unfreeze', at.boot]);
+      if (!/^HIT /m.test(readFileSync(log, 'utf8'))) return undefined;
+    }
+    const { code, output } = await runToEnd(words);
     recorder.mark('end');
     if (code !== 0) throw new Error(`${scene.command.name} ended with ${String(code)}: ${output}`);
   } finally {

@@ -4,8 +4,8 @@
  */
 
 import { mkdirSync } from 'node:fs';
-import type { Files } from '../checker/files.ts';
 import { fatFiles } from '../checker/fat.ts';
+import { type Files, rememberedFiles } from '../checker/files.ts';
 import { mountedFiles } from '../checker/mounted.ts';
 import { type FileSystem, mount } from '../lib/disks.ts';
 import { hostctlCommand, imageReference, judge, type Lab, runToEnd, type Scene, type Verdict } from '../lib/scene.ts';
@@ -15,10 +15,12 @@ import type { Recording } from './recording.ts';
 import { crashStates, type CrashState } from './states.ts';
 
 export interface ReplayOptions {
-  /** Chosen subsets of open writes at each point. */
-  readonly subsets: number;
+  /** Chosen subsets of open writes at each point, see `crashStates`. */
+  readonly subsets: { readonly all: number; readonly boot: number };
   /** Take every Nth state only. */
   readonly stride?: number;
+  /** Only states after the command has reported success. */
+  readonly endedOnly?: boolean;
   /** Run the command again on every Nth state; never when absent. */
   readonly againEvery?: number;
   /** Stop at the first violation: enough for a mutant. */
@@ -43,87 +45,137 @@ export async function replay(
   recording: Recording,
   options: ReplayOptions,
 ): Promise<ReplayResult> {
-  const directory = `${lab.directory}/replay`;
-  mkdirSync(directory, { recursive: true });
-  const root = new DiskImage(scene.disks.root, recording, 0);
-  const boot = new DiskImage(scene.disks.boot, recording, 1);
+  const stage = new Stage(lab, scene, recording);
   const violations: Violation[] = [];
   let index = 0;
   let states = 0;
-  for (const state of crashStates(recording, [scene.types.root, scene.types.boot], options.subsets)) {
-    root.advance(state.flushed[0] ?? 0);
-    boot.advance(state.flushed[1] ?? 0);
-    index += 1;
-    if (options.stride !== undefined && index % options.stride !== 0) continue;
-    states += 1;
-    const again = options.againEvery !== undefined && states % options.againEvery === 0;
-    const problem = await tryState(lab, scene, directory, { root, boot }, state, again);
-    if (problem === undefined) continue;
-    violations.push({
-      command: scene.command.name,
-      fault: `power cut at event ${state.at}, ${state.choice} of the open writes`,
-      call: state.ended ? 'after exit 0' : 'while running',
-      problem,
-    });
-    if (options.stopAtFirst) break;
+  try {
+    for (const state of crashStates(recording, [scene.types.root, scene.types.boot], options.subsets)) {
+      stage.advance(state);
+      if (options.endedOnly && !state.ended) continue;
+      index += 1;
+      if (options.stride !== undefined && index % options.stride !== 0) continue;
+      states += 1;
+      const problem = await stage.check(state, options.againEvery !== undefined && states % options.againEvery === 0);
+      if (problem === undefined) continue;
+      violations.push({
+        command: scene.command.name,
+        fault: `power cut at event ${state.at}, ${state.choice} of the open writes (${scene.types.root}, ${scene.types.boot})`,
+        call: state.ended ? 'after exit 0' : 'while running',
+        problem,
+      });
+      if (options.stopAtFirst) break;
+    }
+  } finally {
+    await stage.close();
   }
   return { states, violations };
 }
 
-async function tryState(
-  lab: Lab,
-  scene: Scene,
-  directory: string,
-  disks: { root: DiskImage; boot: DiskImage },
-  state: CrashState,
-  again: boolean,
-): Promise<string | undefined> {
-  const images = { root: `${directory}/root.img`, boot: `${directory}/boot.img` };
-  disks.root.with(state.open[0] ?? [], () => disks.root.save(images.root));
-  const fat = disks.boot.with(state.open[1] ?? [], (bytes) => {
-    if (scene.types.boot === 'vfat') return Buffer.from(bytes);
-    disks.boot.save(images.boot);
-    return undefined;
-  });
-  const wrong = (view: string, { answer, reason }: Verdict): string | undefined => {
-    if (answer === 'BAD') return `${view}: BAD: ${reason ?? ''}`;
-    return state.ended && answer === 'OLD' ? `${view}: the change is lost after exit 0` : undefined;
-  };
-  try {
-    return await withMount(images.root, `${directory}/root`, '', async (root) => {
-      if (fat) return wrong('as firmware reads', judge(scene, { boot: fatFiles(fat), bootDir: '', root }));
-      const options = WITHOUT_REPLAY[scene.types.boot as Exclude<FileSystem, 'vfat'>];
-      const unreplayed = state.tearsBlocks
-        ? undefined
-        : await withMount(images.boot, `${directory}/boot`, options, (boot) =>
-            wrong('as a boot loader reads', judge(scene, { boot, bootDir: '', root })),
-          );
-      if (unreplayed !== undefined) return unreplayed;
-      return withMount(images.boot, `${directory}/boot`, '', async (boot) => {
-        const replayed = wrong('journal replayed', judge(scene, { boot, bootDir: '', root }));
-        if (replayed !== undefined || !again) return replayed;
-        const at = { root: `${directory}/root`, boot: `${directory}/boot` };
-        const { code, output } = await runToEnd(hostctlCommand(lab, at, scene.command.args(imageReference(lab))));
-        if (code !== 0) return `run again it ended with ${String(code)}: ${output}`;
-        const { answer, reason } = judge(scene, { boot, bootDir: '', root });
-        return answer === 'NEW' ? undefined : `run again it is ${answer}: ${reason ?? ''}`;
-      });
-    });
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+/** The disks of one recording, and their mounts, which stay as long as the next state has the same content. */
+class Stage {
+  readonly #lab: Lab;
+  readonly #scene: Scene;
+  readonly #disks: { readonly root: DiskImage; readonly boot: DiskImage };
+  readonly #root: View;
+  /** The boot disk as the kernel mounts it, and as a boot loader reads it. */
+  readonly #boot: View;
+  readonly #loader: View;
+
+  constructor(lab: Lab, scene: Scene, recording: Recording) {
+    const directory = `${lab.directory}/replay`;
+    mkdirSync(directory, { recursive: true });
+    this.#lab = lab;
+    this.#scene = scene;
+    this.#disks = {
+      root: new DiskImage(scene.disks.root, recording, 0),
+      boot: new DiskImage(scene.disks.boot, recording, 1),
+    };
+    const { boot } = scene.types;
+    this.#root = new View(`${directory}/root`, '');
+    this.#boot = new View(`${directory}/boot`, boot === 'xfs' ? 'nouuid' : '');
+    this.#loader = new View(`${directory}/loader`, boot === 'vfat' ? '' : WITHOUT_REPLAY[boot]);
+  }
+
+  advance({ flushed }: CrashState): void {
+    this.#disks.root.advance(flushed[0] ?? 0);
+    this.#disks.boot.advance(flushed[1] ?? 0);
+  }
+
+  /** What is wrong in this state; undefined when nothing is. */
+  async check(state: CrashState, again: boolean): Promise<string | undefined> {
+    const wrong = (view: string, { answer, reason }: Verdict): string | undefined => {
+      if (answer === 'BAD') return `${view}: BAD: ${reason ?? ''}`;
+      return state.ended && answer === 'OLD' ? `${view}: the change is lost after exit 0` : undefined;
+    };
+    try {
+      const root = await this.#view(this.#root, 0, state);
+      if (this.#scene.types.boot === 'vfat') {
+        const bytes = this.#disks.boot.with(state.open[1] ?? [], (disk) => Buffer.from(disk));
+        return wrong('as firmware reads', judge(this.#scene, { boot: fatFiles(bytes), bootDir: '', root }));
+      }
+      if (!state.tearsBlocks) {
+        const loader = await this.#view(this.#loader, 1, state);
+        const unreplayed = wrong('as a boot loader reads', judge(this.#scene, { boot: loader, bootDir: '', root }));
+        if (unreplayed !== undefined) return unreplayed;
+      }
+      const boot = await this.#view(this.#boot, 1, state);
+      const replayed = wrong('journal replayed', judge(this.#scene, { boot, bootDir: '', root }));
+      return replayed === undefined && again ? await this.#again() : replayed;
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** The command must go through on what the cut has left. */
+  async #again(): Promise<string | undefined> {
+    const at = { root: this.#root.at, boot: this.#boot.at };
+    const { code, output } = await runToEnd(
+      hostctlCommand(this.#lab, at, this.#scene.command.args(imageReference(this.#lab))),
+    );
+    const host = { boot: mountedFiles(at.boot), bootDir: '', root: mountedFiles(at.root) };
+    const { answer, reason } = judge(this.#scene, host);
+    await this.#root.close();
+    await this.#boot.close();
+    if (code !== 0) return `run again it ended with ${String(code)}: ${output}`;
+    return answer === 'NEW' ? undefined : `run again it is ${answer}: ${reason ?? ''}`;
+  }
+
+  #view(view: View, device: 0 | 1, { keys, open }: CrashState): Promise<Files> {
+    const disk = device === 0 ? this.#disks.root : this.#disks.boot;
+    return view.show(keys[device] ?? '', (path) => disk.with(open[device] ?? [], () => disk.save(path)));
+  }
+
+  async close(): Promise<void> {
+    for (const view of [this.#boot, this.#loader, this.#root]) await view.close();
   }
 }
 
-async function withMount<T>(
-  image: string,
-  at: string,
-  options: string,
-  use: (files: Files) => T | Promise<T>,
-): Promise<T> {
-  const unmount = await mount(image, at, options);
-  try {
-    return await use(mountedFiles(at));
-  } finally {
-    await unmount();
+/** One way to look at one disk: an image file of its own, mounted while its content is the one that is asked for. */
+class View {
+  readonly at: string;
+  readonly #options: string;
+  #shown: { readonly key: string; readonly files: Files; readonly unmount: () => Promise<void> } | undefined;
+
+  constructor(at: string, options: string) {
+    this.at = at;
+    this.#options = options;
+  }
+
+  async show(key: string, save: (path: string) => void): Promise<Files> {
+    if (this.#shown?.key === key) return this.#shown.files;
+    await this.close();
+    const image = `${this.at}.img`;
+    save(image);
+    const unmount = await mount(image, this.at, this.#options);
+    const files = rememberedFiles(mountedFiles(this.at));
+    this.#shown = { key, files, unmount };
+    return files;
+  }
+
+  async close(): Promise<void> {
+    const shown = this.#shown;
+    this.#shown = undefined;
+    await shown?.unmount();
   }
 }

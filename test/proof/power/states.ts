@@ -8,19 +8,28 @@ import { createHash } from 'node:crypto';
 import type { FileSystem } from '../lib/disks.ts';
 import type { Event, Recording } from './recording.ts';
 
+/** Place of the boot disk in a recording. */
+const BOOT = 1;
 /** Smallest piece of a write that is there or not. */
 const SECTOR = 512;
 /** What file systems with a journal take for granted that a disk writes whole. */
 const BLOCK = 4096;
 
+/** Where superblocks lie that a file system rewrites in place and nothing mends: it needs them written whole. */
+const SUPERBLOCKS: Readonly<Partial<Record<FileSystem, readonly number[]>>> = {
+  ext4: [0],
+  btrfs: [64 * 2 ** 10, 64 * 2 ** 20],
+};
+
 /**
- * Bytes of a write that a cut keeps or loses together. FAT is torn at 512. So are ext4 and btrfs, but for ext4's
- * superblock, which it rewrites in place without its journal. XFS is torn at its blocks: its recovery leaves a block
- * alone whose header is new already, so it cannot mend one that was torn behind the header.
+ * Bytes of a write that a cut keeps or loses together. FAT is torn at 512. So are ext4 and btrfs, but for superblocks.
+ * XFS is torn at its blocks: its recovery leaves a block alone whose header is new already, so it cannot mend one that
+ * was torn behind the header.
  */
 function tearUnit(type: FileSystem, offset: number): number {
-  if (type === 'xfs' || (type === 'ext4' && offset < BLOCK)) return BLOCK;
-  return SECTOR;
+  if (type === 'xfs') return BLOCK;
+  const block = offset - (offset % BLOCK);
+  return SUPERBLOCKS[type]?.includes(block) ? BLOCK : SECTOR;
 }
 
 /** One crash state of all disks. */
@@ -66,12 +75,13 @@ const NONE: Choose = () => [];
  * Every distinct crash state of a recording.
  *
  * @param types file system of each disk
- * @param subsets number of chosen subsets at each point that has open writes
+ * @param subsets how many chosen subsets to take at each point that has open writes: on all disks at once, and on the
+ *   boot disk with the root whole
  */
 export function* crashStates(
   recording: Recording,
   types: readonly FileSystem[],
-  subsets: number,
+  subsets: { readonly all: number; readonly boot: number },
   seed = 1,
 ): Generator<CrashState> {
   const random = randomNumbers(seed);
@@ -90,7 +100,10 @@ export function* crashStates(
       { name: 'none', choose: NONE, tearsBlocks: false },
     ];
     if (open.some((writes) => writes.length > 0)) {
-      for (let i = 0; i < subsets; i += 1) choices.push(chosen(random, types));
+      for (let i = 0; i < subsets.all; i += 1) choices.push(chosen(random, types));
+    }
+    if (open[BOOT]?.length) {
+      for (let i = 0; i < subsets.boot; i += 1) choices.push(onBootOnly(chosen(random, types)));
     }
     for (const choice of choices) {
       const state = build(recording, at, choice, flushed, open);
@@ -143,6 +156,14 @@ function flushedWrites({ events }: Recording, device: number, count: number): nu
   return writes;
 }
 
+function onBootOnly({ name, choose, tearsBlocks }: Choice): Choice {
+  return {
+    name: `${name} on the boot disk`,
+    tearsBlocks,
+    choose: (write, i, count) => (write.device === BOOT ? choose : ALL)(write, i, count),
+  };
+}
+
 /** One way to lose writes: most of them there, few of them there, one missing, one alone, or all torn. */
 function chosen(random: () => number, types: readonly FileSystem[]): Choice {
   const pick = random();
@@ -157,20 +178,26 @@ function chosen(random: () => number, types: readonly FileSystem[]): Choice {
     case 3:
       return some('the last first', (write, i, count) => (i >= Math.floor(pick * count) ? ALL(write, i, count) : []));
     case 4:
-      return some('torn between blocks', (write) => torn(write, BLOCK, pick, random));
+      return some('torn between blocks', (write) => torn(write, () => BLOCK, pick, random));
     default:
       return {
         name: 'torn',
         tearsBlocks: true,
-        choose: (write) => torn(write, tearUnit(types[write.device] ?? 'vfat', write.offset), pick, random),
+        choose: (write) => torn(write, (at) => tearUnit(types[write.device] ?? 'vfat', at), pick, random),
       };
   }
 }
 
-/** Pieces of a write, cut where the disk has borders of `unit`, each there with probability `keep`. */
-function torn({ offset, data }: Write, unit: number, keep: number, random: () => number): [number, number][] {
+/** Pieces of a write, cut where the disk has borders of its unit, each there with probability `keep`. */
+function torn(
+  { offset, data }: Write,
+  unitAt: (offset: number) => number,
+  keep: number,
+  random: () => number,
+): [number, number][] {
   const kept: [number, number][] = [];
   for (let from = 0; from < data.length;) {
+    const unit = unitAt(offset + from);
     const to = Math.min(data.length, from + unit - ((offset + from) % unit));
     if (random() < keep) kept.push([from, to]);
     from = to;

@@ -124,6 +124,8 @@ export interface TestImage {
   readonly layout: string;
   /** ext4 image of the same layout, to be given to a machine as a disk. */
   readonly disk: string;
+  /** systemd-boot, out of the image. */
+  readonly loader: string;
   /** Root file system of the installing machine, its kernel and initramfs. */
   readonly installer: { readonly disk: string; readonly kernel: string; readonly initrd: string };
 }
@@ -146,6 +148,7 @@ export async function testImage(deb: string, say: Say): Promise<TestImage> {
   return {
     layout: join(folder, 'layout'),
     disk: join(folder, 'layout.ext4'),
+    loader: join(folder, 'systemd-bootx64.efi'),
     installer: {
       disk: join(folder, 'installer.ext4'),
       kernel: join(folder, 'vmlinuz'),
@@ -191,5 +194,6 @@ async function writeInstaller(scratch: string, target: string): Promise<void> {
   ] as const) {
     await run('cp', [join(tree, 'usr/lib/modules', version, from), join(target, to)]);
   }
+  await run('cp', [join(tree, 'usr/lib/systemd/boot/efi/systemd-bootx64.efi'), target]);
   await makeExt4(tree, join(target, 'installer.ext4'), { label: 'installer', spareMiB: 512 });
 }

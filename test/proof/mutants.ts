@@ -1,0 +1,162 @@
+/**
+ * Deliberately broken builds of hostctl: each leaves out one step that the promise needs, at a named place of the
+ * source. The proof must catch every one of them; a proof that passes a mutant is broken.
+ */
+
+import type { Patch } from './lib/tools.ts';
+
+/** How a mutant is looked for. */
+export type Hunt =
+  /** Power cuts while and after this command runs, on ext4, or on FAT as recorded in a guest. */
+  | { readonly kind: 'power'; readonly command: string; readonly boot: 'ext4' | 'vfat' }
+  /** The command is killed at every call, run again, and the power cut after it has succeeded. */
+  | { readonly kind: 'kill, then power'; readonly command: string }
+  /** One fault at every call. */
+  | { readonly kind: 'fault'; readonly command: string; readonly fault: string };
+
+export interface Mutant {
+  readonly name: string;
+  readonly patches: readonly Patch[];
+  readonly hunt: Hunt;
+}
+
+/** Not a mutant: hostctl as it is on a kernel without fs-verity, so that this kernel can read what a guest wrote. */
+export const WITHOUT_VERITY: Patch = {
+  file: 'sys/syscalls.ts',
+  find: "return syscalls.measureVerity(fd).kind !== 'unsupported';",
+  replace: 'return false;',
+};
+
+const FILE_FSYNC: Patch = {
+  file: 'sys/files.ts',
+  find: '    fs.fsyncSync(fd);\n    fs.closeSync(fd);\n  } catch',
+  replace: '    fs.closeSync(fd);\n  } catch',
+};
+
+const COMMIT_FSYNCS: Patch = {
+  file: 'deploy/boot-entries.ts',
+  find: '  fsyncPath(inert.finalPath);\n  fsyncPath(`${boot.path}/${ENTRIES}`);\n  return bootBarrier(host, boot);',
+  replace: '  return bootBarrier(host, boot);',
+};
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'no fsync of files on FAT',
+    patches: [FILE_FSYNC],
+    hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
+  },
+  {
+    name: 'no fsync after the commit on FAT',
+    patches: [COMMIT_FSYNCS],
+    hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
+  },
+  {
+    name: 'syncfs instead of fsync on FAT',
+    patches: [
+      FILE_FSYNC,
+      COMMIT_FSYNCS,
+      {
+        file: 'deploy/boot-partition.ts',
+        find: '  if (boot.isFat) return true;\n  const fd = openDirectory(boot.path);',
+        replace:
+          '  const fd = openDirectory(boot.path);\n  if (boot.isFat) { host.syscalls.syncfs(fd, boot.path); closeSync(fd); return true; }',
+      },
+    ],
+    hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
+  },
+  {
+    name: 'rename over an existing entry on FAT',
+    patches: [
+      {
+        file: 'deploy/boot-entries.ts',
+        find: '  fs.renameSync(inert.temporaryPath, inert.finalPath);',
+        replace:
+          "  const names = listNames(`${boot.path}/${ENTRIES}`).filter((name) => name.endsWith('.conf')).sort();\n" +
+          '  fs.renameSync(inert.temporaryPath, names.length > 0 ? `${boot.path}/${ENTRIES}/${names.at(-1)}` : inert.finalPath);\n' +
+          '  if (names.length > 0) return bootBarrier(host, boot);',
+      },
+    ],
+    hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
+  },
+  {
+    name: 'no freeze for the boot loader',
+    patches: [
+      {
+        file: 'deploy/boot-partition.ts',
+        find: '    if (!boot.isLoaderRead) return true;',
+        replace: '    return true;',
+      },
+    ],
+    hunt: { kind: 'power', command: 'deploy', boot: 'ext4' },
+  },
+  {
+    name: 'entry before its kernel',
+    patches: [
+      {
+        file: 'ops/publish.ts',
+        find: '    writeKernel(sysroot.boot, kernel);\n    stopIfAborted(host);',
+        replace: '    stopIfAborted(host);',
+      },
+      {
+        file: 'ops/publish.ts',
+        find: '    const settled = await commitEntry(host, sysroot.boot, inert);',
+        replace:
+          '    const settled = await commitEntry(host, sysroot.boot, inert);\n    writeKernel(sysroot.boot, kernel);',
+      },
+    ],
+    hunt: { kind: 'fault', command: 'deploy', fault: 'kill' },
+  },
+  {
+    name: 'old entries deleted before the barrier',
+    patches: [
+      {
+        file: 'deploy/boot-entries.ts',
+        find: '  fs.renameSync(inert.temporaryPath, inert.finalPath);',
+        replace:
+          '  for (const name of listNames(`${boot.path}/${ENTRIES}`)) {\n' +
+          "    if (name.endsWith('.conf')) fs.unlinkSync(`${boot.path}/${ENTRIES}/${name}`);\n" +
+          '  }\n' +
+          '  fs.renameSync(inert.temporaryPath, inert.finalPath);',
+      },
+    ],
+    hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
+  },
+  {
+    name: 'image linked before its objects are durable',
+    patches: [{ file: 'store/images.ts', find: '  store.barrier();\n', replace: '' }],
+    hunt: { kind: 'power', command: 'image pull', boot: 'ext4' },
+  },
+  {
+    name: 'state directory not synced',
+    patches: [
+      {
+        file: 'deploy/state.ts',
+        find: '    syncFileSystem(host, temporary);\n    fs.renameSync(temporary, `${sysroot.deployments}/${state.name}`);',
+        replace: '    fs.renameSync(temporary, `${sysroot.deployments}/${state.name}`);',
+      },
+    ],
+    hunt: { kind: 'power', command: 'deploy', boot: 'ext4' },
+  },
+  {
+    name: 'dirty marker left out',
+    patches: [
+      {
+        file: 'store/objects.ts',
+        find: 'this.#suspicious = deadMarkers(host.syscalls, repository.path).length > 0;',
+        replace: 'this.#suspicious = false && deadMarkers(host.syscalls, repository.path).length > 0;',
+      },
+    ],
+    hunt: { kind: 'power', command: 'image pull', boot: 'ext4' },
+  },
+  {
+    name: 'short write ignored',
+    patches: [
+      {
+        file: 'sys/files.ts',
+        find: '  while (done < bytes.length) {',
+        replace: '  if (done < bytes.length) {',
+      },
+    ],
+    hunt: { kind: 'fault', command: 'deploy', fault: 'short' },
+  },
+];
