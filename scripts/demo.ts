@@ -111,21 +111,23 @@ async function bootDisk(image: TestImage, digest: string): Promise<void> {
     ],
   });
   say(`The machine ran ${guest.seconds} s. In it:`);
-  say(`  ${guest.ok('release').trim()}; systemctl is-system-running: ${guest.answers.get('state')?.output.trim()}`);
-  say(`  touch /usr/written: ${guest.answers.get('write')?.output.trim()}`);
-  say(guest.ok('mounts').trimEnd());
+  say(
+    `  ${guest.answers.ok('release').trim()}; systemctl is-system-running: ${guest.answers.of('state').output.trim()}`,
+  );
+  say(`  touch /usr/written: ${guest.answers.of('write').output.trim()}`);
+  say(guest.answers.ok('mounts').trimEnd());
 
   heading('One digest');
-  const cmdline = guest.ok('cmdline');
+  const cmdline = guest.answers.ok('cmdline');
   const onCommandLine = /\bcomposefs\.digest=v1-sha512-12:([0-9a-f]{128})\b/.exec(cmdline)?.[1];
-  const mounted = /^composefs:([0-9a-f]{128})$/m.exec(guest.ok('source'))?.[1];
+  const mounted = /^composefs:([0-9a-f]{128})$/m.exec(guest.answers.ok('source'))?.[1];
   say(`deployed      ${digest}`);
   say(`command line  ${onCommandLine}`);
   say(`mounted       ${mounted}`);
   if (onCommandLine !== digest || mounted !== digest) throw new Error('The three digests differ');
 
   heading("The booted machine's own hostctl status");
-  say(guest.ok('status').trimEnd());
+  say(guest.answers.ok('status').trimEnd());
 }
 
 async function demo(): Promise<void> {

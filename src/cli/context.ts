@@ -1,8 +1,10 @@
 /** What the global options mean: a host to work on, and where results, messages and progress go. */
 
 import { writeSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { stringify } from 'yaml';
-import { HostctlError } from '../errors.ts';
+import { errnoOf, HostctlError } from '../errors.ts';
 import type { SysrootOptions } from '../deploy/sysroot.ts';
 import type { Host, Log, ProgressEvent } from '../sys/host.ts';
 import { openRealHost } from '../sys/real-host.ts';
@@ -26,6 +28,8 @@ export interface Context {
   readonly options: GlobalOptions;
   /** Prints a result on stdout: `data` for machines, `human` otherwise. */
   print(data: unknown, human: () => string): void;
+  /** Prints text or bytes piece by piece, no faster than they are read. A reader that goes away ends it quietly. */
+  printPieces(pieces: Iterable<string | Uint8Array>): Promise<void>;
 }
 
 export function openContext(options: GlobalOptions, signal: AbortSignal): Context {
@@ -44,6 +48,13 @@ export function openContext(options: GlobalOptions, signal: AbortSignal): Contex
     options,
     print(data, human) {
       process.stdout.write(render(data, human, options.format));
+    },
+    async printPieces(pieces) {
+      try {
+        await pipeline(Readable.from(pieces), process.stdout, { end: false });
+      } catch (error) {
+        if (errnoOf(error) !== 'EPIPE') throw error;
+      }
     },
   };
 }

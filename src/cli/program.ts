@@ -2,6 +2,7 @@
 
 import yargs, { type Argv } from 'yargs';
 import { HostctlError } from '../errors.ts';
+import { composefsCommand, fsverityCommand } from './commands/composefs.ts';
 import { deployCommand } from './commands/deploy.ts';
 import { imageCommand } from './commands/image.ts';
 import { installCommand } from './commands/install.ts';
@@ -40,9 +41,8 @@ export interface Run extends Restart {
   readonly signal: AbortSignal;
 }
 
-
 /** Options that may be given several times. */
-const REPEATABLE = new Set(['karg']);
+const REPEATABLE = new Set(['karg', 'file', 'rw']);
 
 function program(run: Run): Argv<GlobalOptions> {
   return yargs()
@@ -85,6 +85,8 @@ function program(run: Run): Argv<GlobalOptions> {
     .command(rollbackCommand(run))
     .command(installCommand(run))
     .command(imageCommand(run))
+    .command(composefsCommand(run))
+    .command(fsverityCommand(run))
     .command(markGoodCommand(run))
     .demandCommand(1, 'Name a verb')
     .strict()

@@ -25,13 +25,13 @@ const COPY_ATTEMPTS = 2;
 /**
  * Applies `plan` to `newDirectory`, which holds the new image's default and nothing else: what an earlier attempt left
  * must be made anew. `localDirectory` is what the plan's local tree was scanned from. A file that was removed since is
- * left out, with a warning. Throws 'state-invalid' when the plan has conflicts, or a file changes again and again while
+ * left out, with a warning. Throws 'etc-conflict' when the plan has conflicts, or a file changes again and again while
  * it is copied; `newDirectory` is then of no use.
  */
 export function applyEtcMerge(host: Host, plan: EtcMergePlan, localDirectory: string, newDirectory: string): void {
   const [conflict] = plan.conflicts;
   if (conflict !== undefined) {
-    throw new HostctlError('state-invalid', `Cannot merge "/etc/${displayRaw(conflict.path)}": it ${conflict.reason}`);
+    throw new HostctlError('etc-conflict', `Cannot merge "/etc/${displayRaw(conflict.path)}": it ${conflict.reason}`);
   }
   const doing = `Cannot merge "${localDirectory}" into "${newDirectory}"`;
   try {
@@ -177,7 +177,7 @@ function isSame(before: fs.BigIntStats, path: Buffer): boolean {
 }
 
 function changed(how: string, cause?: unknown): HostctlError {
-  return new HostctlError('state-invalid', `It changed while it was being merged: ${how}`, {
+  return new HostctlError('etc-conflict', `It changed while it was being merged: ${how}`, {
     hint: 'Stop what writes to it, then run the command again',
     cause,
   });

@@ -14,14 +14,7 @@ import { explainSystemError, split } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { compareRaw, displayRaw, rawFromText, type RawName } from '../tree/name.ts';
 import { inodeOf, type DirectoryNode, type FileNode, type LeafNode, type TreeEntry } from '../tree/node.ts';
-import {
-  dropXattrs,
-  LinkedLeaves,
-  setDirectoryAttributes,
-  writeFile,
-  writeSpecial,
-  writeSymlink,
-} from './write-inode.ts';
+import { dropXattrs, LinkedLeaves, setDirectoryAttributes, writeFile, writeSymlink } from './write-inode.ts';
 
 /** Gives the bytes of a file, all at once or in pieces; a piece is used before the next one is asked for. */
 export type ContentSource = (file: FileNode) => Uint8Array | Iterable<Uint8Array>;
@@ -29,8 +22,8 @@ export type ContentSource = (file: FileNode) => Uint8Array | Iterable<Uint8Array
 const READ_BYTES = 1 << 20;
 
 /**
- * Writes `directory` and everything below it as `target`, which must not exist in an existing directory. Sockets are
- * left out. A hard link whose other name lies outside `directory` becomes a file of its own. Takes `target` away again
+ * Writes `directory` and everything below it as `target`, which must not exist in an existing directory. Devices,
+ * fifos and sockets are left out. A hard link whose other name lies outside `directory` becomes a file of its own. Takes `target` away again
  * when it fails; a crash leaves what was written. Needs root unless every node belongs to the caller.
  */
 export function materializeTree(host: Host, directory: DirectoryNode, target: string, contentOf: ContentSource): void {
@@ -132,7 +125,8 @@ function writeLeaf(host: Host, fd: number, name: RawName, node: LeafNode, conten
     case 'char':
     case 'fifo':
     case 'socket':
-      return writeSpecial(host, fd, name, node);
+      // Metadata of the image, never made on the host: a device node is a way into it.
+      return false;
   }
 }
 

@@ -10,11 +10,10 @@ import { DirectoryWalker, entryPath, selfPath } from '../sys/beneath.ts';
 import { writeAll } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { rawToBytes, type RawName } from '../tree/name.ts';
-import type { DeviceNode, LeafNode, Metadata, SpecialNode, SymlinkNode } from '../tree/node.ts';
+import type { LeafNode, Metadata, SymlinkNode } from '../tree/node.ts';
 import { isCarriedXattr, isLabelXattr } from './xattr-rules.ts';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
-const TYPE_BITS = { char: 0o020000, block: 0o060000, fifo: 0o010000 } as const;
 const ACCESS_ACL = 'system.posix_acl_access' as RawName;
 
 /** Makes a regular file. */
@@ -46,20 +45,6 @@ export function writeSymlink(host: Host, directoryFd: number, name: RawName, nod
   fs.lchownSync(path, node.uid, node.gid);
   setXattrs(host, path, node);
   host.syscalls.setMtime(path, node.mtime);
-}
-
-/** Makes a device or fifo. A socket means nothing without the process behind it: returns false. */
-export function writeSpecial(host: Host, directoryFd: number, name: RawName, node: DeviceNode | SpecialNode): boolean {
-  if (node.kind === 'socket') return false;
-  const path = entryPath(directoryFd, name);
-  host.syscalls.mknod(path, TYPE_BITS[node.kind] | 0o600, 'rdev' in node ? node.rdev : 0);
-  fs.lchownSync(path, node.uid, node.gid);
-  dropInheritedAcl(host, path, node);
-  // chmod follows symlinks, but the name was free and nobody else changes this directory.
-  fs.chmodSync(path, node.mode);
-  setXattrs(host, path, node);
-  host.syscalls.setMtime(path, node.mtime);
-  return true;
 }
 
 /**

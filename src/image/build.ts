@@ -14,6 +14,7 @@ import { Flattener } from './flatten.ts';
 import { LayerIngest } from './ingest.ts';
 import { NO_TOTALS, type ImageTotals } from './layer-entry.ts';
 import { readLayer } from './layers.ts';
+import { relabel } from './selinux.ts';
 import type { ImageSource } from './source.ts';
 import { emptyMountPoints, transformForOci } from './transform.ts';
 import type { XattrMode } from './xattr-filter.ts';
@@ -92,6 +93,7 @@ export function bootableTree(ociTree: DirectoryNode): BootableTree {
   const tree = copyTree(ociTree);
   const bootFiles = findBootFiles(tree);
   emptyMountPoints(tree);
+  relabel(tree);
   return { tree, bootFiles };
 }
 

@@ -14,13 +14,13 @@ import type { ObjectSink, ObjectWriter } from '../tree/objects.ts';
 import { INLINE_LIMIT, MAX_XATTRS_SIZE } from '../tree/validate.ts';
 import type { ImageTotals, LayerEntry } from './layer-entry.ts';
 import { normalisePath, parseLayerPath } from './layer-path.ts';
+import { isPolicyFile, MAX_POLICY_BYTES } from './selinux.ts';
 import { isKeptXattr, type XattrMode } from './xattr-filter.ts';
 
 const MAX_ENTRIES = 4_000_000;
 /** What names, xattrs and inline contents of an image may take in memory; real images need some ten megabytes. */
 const MAX_METADATA_BYTES = 512 << 20;
 const MAX_TARGET_BYTES = 4095;
-const EMPTY = new Uint8Array(0);
 
 /** A sink that keeps nothing: digests are all that is wanted. */
 export function measuringSink(algorithm: VerityAlgorithm): ObjectSink {
@@ -42,8 +42,9 @@ interface OpenFile {
   readonly entry: TarEntry;
   readonly path: RawName;
   readonly writer: ObjectWriter | undefined;
-  readonly inline: Uint8Array;
-  inlineBytes: number;
+  /** Kept content: that of a small file, or of one that labelling will read. */
+  readonly kept: Uint8Array | undefined;
+  keptBytes: number;
 }
 
 export class LayerIngest implements TarHandler {
@@ -96,24 +97,18 @@ export class LayerIngest implements TarHandler {
     const file = this.#file;
     // Without a file, this is the content of a whiteout marker: only its name counts.
     if (file === undefined) return;
-    if (file.writer !== undefined) {
-      file.writer.write(chunk);
-    } else {
-      file.inline.set(chunk, file.inlineBytes);
-      file.inlineBytes += chunk.length;
+    file.writer?.write(chunk);
+    if (file.kept !== undefined) {
+      file.kept.set(chunk, file.keptBytes);
+      file.keptBytes += chunk.length;
     }
   }
 
   entryEnd(): void {
     const file = this.#file;
     if (file === undefined) return;
-    let content: FileContent = { kind: 'inline', bytes: file.inline };
-    if (file.writer !== undefined) {
-      const digest = file.writer.finish();
-      content = { kind: 'external', size: file.entry.size, digest, path: objectPath(digest) };
-    }
+    const node: TreeNode = { kind: 'file', ...this.#metadata(file.entry), content: contentOf(file), nlink: 0 };
     this.#file = undefined;
-    const node: TreeNode = { kind: 'file', ...this.#metadata(file.entry), content, nlink: 0 };
     this.entries.push({ kind: 'node', number: file.entry.number, path: file.path, node });
   }
 
@@ -125,13 +120,14 @@ export class LayerIngest implements TarHandler {
 
   #startFile(entry: TarEntry, path: RawName): void {
     const isInline = entry.size <= INLINE_LIMIT;
-    if (isInline) this.#charge(entry.size);
+    const isKept = isInline || (isPolicyFile(path) && entry.size <= MAX_POLICY_BYTES);
+    if (isKept) this.#charge(entry.size);
     this.#file = {
       entry,
       path,
       writer: isInline ? undefined : this.#sink.create(entry.size),
-      inline: isInline && entry.size > 0 ? new Uint8Array(entry.size) : EMPTY,
-      inlineBytes: 0,
+      kept: isKept ? new Uint8Array(entry.size) : undefined,
+      keptBytes: 0,
     };
   }
 
@@ -189,4 +185,12 @@ export class LayerIngest implements TarHandler {
       );
     }
   }
+}
+
+/** The content of a file whose data has passed. */
+function contentOf({ entry, writer, kept }: OpenFile): FileContent {
+  if (writer === undefined) return { kind: 'inline', bytes: kept! };
+  const digest = writer.finish();
+  const external = { kind: 'external', size: entry.size, digest, path: objectPath(digest) } as const;
+  return kept === undefined ? external : { ...external, bytes: kept };
 }

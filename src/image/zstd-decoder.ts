@@ -96,6 +96,11 @@ export type CreateZstdDecompress = (options: { chunkSize: number }) => Transform
 /** What this Node has for zstd. */
 export const builtinZstd = (zlib as { createZstdDecompress?: CreateZstdDecompress }).createZstdDecompress;
 
+type FrameStep =
+  | { readonly kind: 'start'; readonly header: ZstdFrameHeader }
+  | { readonly kind: 'data'; readonly pieces: Uint8Array[] }
+  | { readonly kind: 'end' };
+
 /** Node's own zstd. It stops behind the first frame, so each frame gets a decompressor of its own. */
 export class ZstdBuiltinDecoder implements Decoder {
   readonly #scanner: ZstdFrameScanner;
@@ -103,27 +108,27 @@ export class ZstdBuiltinDecoder implements Decoder {
   readonly #create: CreateZstdDecompress;
   #frame: { stream: Transform; ended: Promise<void> } | undefined;
   /** What the scanner found in the chunk at hand, to be done in order. */
-  #steps: (() => Promise<void>)[] = [];
+  #steps: FrameStep[] = [];
   #failure: Error | undefined;
 
   constructor(output: DecoderOutput, create: CreateZstdDecompress) {
     this.#output = output;
     this.#create = create;
     this.#scanner = new ZstdFrameScanner({
-      frameStart: (header) => this.#steps.push(() => this.#startFrame(header)),
-      frameData: (bytes) => {
-        // Headers come in the scanner's own buffer, which it reuses.
-        const kept = bytes.length < 32 ? Uint8Array.from(bytes) : bytes;
-        this.#steps.push(() => this.#frameData(kept));
-      },
-      frameEnd: () => this.#steps.push(() => this.#endFrame()),
+      frameStart: (header) => this.#steps.push({ kind: 'start', header }),
+      frameData: (bytes) => this.#addData(bytes),
+      frameEnd: () => this.#steps.push({ kind: 'end' }),
     });
   }
 
   async write(chunk: Uint8Array): Promise<void> {
     this.#steps = [];
     this.#scanner.push(chunk);
-    for (const step of this.#steps) await step();
+    for (const step of this.#steps) {
+      if (step.kind === 'start') this.#startFrame(step.header);
+      else if (step.kind === 'data') await this.#frameData(Buffer.concat(step.pieces));
+      else await this.#endFrame();
+    }
   }
 
   end(): Promise<void> {
@@ -136,7 +141,16 @@ export class ZstdBuiltinDecoder implements Decoder {
     await this.#frame?.ended;
   }
 
-  #startFrame(header: ZstdFrameHeader): Promise<void> {
+  /** Gathers the pieces of a frame: each write costs a trip through the thread pool. */
+  #addData(bytes: Uint8Array): void {
+    // Headers come in the scanner's own buffer, which it reuses.
+    const piece = bytes.length < 32 ? Uint8Array.from(bytes) : bytes;
+    const last = this.#steps.at(-1);
+    if (last?.kind === 'data') last.pieces.push(piece);
+    else this.#steps.push({ kind: 'data', pieces: [piece] });
+  }
+
+  #startFrame(header: ZstdFrameHeader): void {
     const expected = header.contentBytes ?? header.windowBytes;
     const stream = this.#create({ chunkSize: Math.min(OUTPUT_CHUNK_BYTES, Math.max(4096, expected)) });
     stream.on('data', (chunk: Uint8Array) => {
@@ -154,7 +168,6 @@ export class ZstdBuiltinDecoder implements Decoder {
       stream.once('close', resolve);
     });
     this.#frame = { stream, ended };
-    return Promise.resolve();
   }
 
   async #frameData(bytes: Uint8Array): Promise<void> {

@@ -8,8 +8,16 @@ import * as fs from 'node:fs';
 import { errnoOf, HostctlError } from '../errors.ts';
 import { formatImageParameters, type ImageParameters } from '../format/cmdline.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
-import { formatKeyfile } from '../format/keyfile.ts';
-import { createFile, exists, fsyncPath, listNames, makeDirectories, temporaryName } from '../sys/files.ts';
+import { formatKeyfile, parseKeyfile } from '../format/keyfile.ts';
+import {
+  createFile,
+  exists,
+  fsyncPath,
+  listNames,
+  makeDirectories,
+  readSmallText,
+  temporaryName,
+} from '../sys/files.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import type { ObjectStore } from './objects.ts';
 import { objectFile, type Repository } from './repository.ts';
@@ -163,6 +171,22 @@ function writeRecord(repository: Repository, digest: VerityDigest, record: Image
   createFile(temporary, text, 0o644);
   fs.renameSync(temporary, path);
   fsyncPath(directory);
+}
+
+/** How an image was made, as far as it was recorded. */
+export function readImageRecord(
+  repository: Repository,
+  digest: VerityDigest,
+): { readonly parameters?: string; readonly xattrs?: string; readonly bootable?: boolean } {
+  const text = readSmallText(`${repository.path}/${RECORDS}/${digest}`);
+  const section = text === undefined ? undefined : parseKeyfile(text).get('image');
+  const parameters = section?.get('parameters');
+  const xattrs = section?.get('xattrs');
+  return {
+    ...(parameters === undefined ? {} : { parameters }),
+    ...(xattrs === undefined ? {} : { xattrs }),
+    ...(section === undefined ? {} : { bootable: section.get('bootable') === 'true' }),
+  };
 }
 
 function notFound(repository: Repository, digest: VerityDigest): HostctlError {

@@ -9,12 +9,12 @@
 import * as fs from 'node:fs';
 import { errnoOf, HostctlError } from '../errors.ts';
 import { fsverityDigest, VerityHasher } from '../format/fsverity/digest.ts';
-import { fsyncPath, openDirectory, removeQuietly, split, temporaryName, writeAll } from '../sys/files.ts';
+import { openDirectory, removeQuietly, split, temporaryName, writeAll } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { ObjectSink, ObjectWriter } from '../tree/objects.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { createDirtyMarker, deadMarkers, type DirtyMarker } from './markers.ts';
-import { objectFile, type Repository } from './repository.ts';
+import { objectFile, type ObjectPlace } from './repository.ts';
 
 /** Content up to this size is held in memory until its digest is known, so that a known object is not written. */
 const BUFFERED_BYTES = 256 * 1024;
@@ -33,14 +33,14 @@ export interface ObjectCounts {
 
 /** An `ObjectSink` that stores. Open it, write through it, then `barrier()`; `close()` in any case. */
 export class ObjectStore implements ObjectSink {
-  readonly algorithm: Repository['algorithm'];
+  readonly algorithm: ObjectPlace['algorithm'];
   readonly counts: ObjectCounts = { writtenObjects: 0, writtenBytes: 0, reusedObjects: 0 };
   /** Every object this run published, for taking them back when it fails. */
   readonly published = new Set<VerityDigest>();
   /** Images this run made mountable, likewise. */
   readonly newImages = new Set<VerityDigest>();
   readonly #host: Host;
-  readonly #repository: Repository;
+  readonly #place: ObjectPlace;
   readonly #madeDirectories = new Set<string>();
   readonly #buffer = Buffer.allocUnsafe(BUFFERED_BYTES);
   /** A dead command left doubt: names alone prove nothing. */
@@ -48,11 +48,11 @@ export class ObjectStore implements ObjectSink {
   #marker: DirtyMarker | undefined;
 
   /** The caller holds the shared repository lock until its image is committed. */
-  constructor(host: Host, repository: Repository) {
+  constructor(host: Host, place: ObjectPlace) {
     this.#host = host;
-    this.#repository = repository;
-    this.algorithm = repository.algorithm;
-    this.#suspicious = deadMarkers(host.syscalls, repository.path).length > 0;
+    this.#place = place;
+    this.algorithm = place.algorithm;
+    this.#suspicious = deadMarkers(host.syscalls, place.markersPath).length > 0;
   }
 
   create(sizeBytes: number): ObjectWriter {
@@ -70,9 +70,9 @@ export class ObjectStore implements ObjectSink {
   /** Makes everything published so far durable, then takes the dirty marker away. */
   barrier(): void {
     if (this.#marker === undefined) return;
-    const fd = openDirectory(`${this.#repository.path}/objects`);
+    const fd = openDirectory(this.#place.objectsPath);
     try {
-      this.#host.syscalls.syncfs(fd, this.#repository.path);
+      this.#host.syscalls.syncfs(fd, this.#place.objectsPath);
     } finally {
       fs.closeSync(fd);
     }
@@ -149,7 +149,7 @@ export class ObjectStore implements ObjectSink {
   /** Whether the object is there and may be trusted. A damaged one is as good as absent, and is replaced. */
   #isPresent(digest: VerityDigest, sizeBytes: number): boolean {
     if (this.published.has(digest)) return true;
-    const path = objectFile(this.#repository, digest);
+    const path = objectFile(this.#place, digest);
     let fd: number;
     try {
       fd = fs.openSync(path, O_RDONLY | O_NOFOLLOW);
@@ -160,7 +160,7 @@ export class ObjectStore implements ObjectSink {
     try {
       const stat = fs.fstatSync(fd);
       if (!stat.isFile() || stat.size !== sizeBytes) return false;
-      if (!this.#repository.hasVerity) return !this.#suspicious || digestOfFile(fd, this.algorithm) === digest;
+      if (!this.#place.hasVerity) return !this.#suspicious || digestOfFile(fd, this.algorithm) === digest;
       const measured = this.#host.syscalls.measureVerity(fd);
       // Without fs-verity where the file system has it, a command died between the two steps, or someone copied it in.
       return measured.kind === 'enabled' && measured.digestHex === digest;
@@ -172,8 +172,8 @@ export class ObjectStore implements ObjectSink {
   /** Gives a filled file its verity and its name. Somebody else's equal object is as good. */
   #nameObject(file: UnnamedFile, digest: VerityDigest, sizeBytes: number): void {
     this.#objectDirectory(digest.slice(0, 2));
-    const target = objectFile(this.#repository, digest);
-    file.seal(this.#repository.hasVerity ? this.algorithm : undefined);
+    const target = objectFile(this.#place, digest);
+    file.seal(this.#place.hasVerity ? this.algorithm : undefined);
     if (file.link(target)) {
       this.published.add(digest);
       this.counts.writtenObjects += 1;
@@ -193,8 +193,8 @@ export class ObjectStore implements ObjectSink {
 
   /** `objects/xx`, made when missing. The dirty marker is durable before anything is created. */
   #objectDirectory(prefix: string): string {
-    this.#marker ??= createDirtyMarker(this.#host.syscalls, this.#repository.path);
-    const path = `${this.#repository.path}/objects/${prefix}`;
+    this.#marker ??= createDirtyMarker(this.#host.syscalls, this.#place.markersPath);
+    const path = `${this.#place.objectsPath}/${prefix}`;
     if (this.#madeDirectories.has(prefix)) return path;
     try {
       fs.mkdirSync(path, 0o755);
@@ -215,7 +215,7 @@ export class ObjectStore implements ObjectSink {
 interface UnnamedFile {
   readonly fd: number;
   /** Closes it for writing; with an algorithm, turns fs-verity on. */
-  seal(algorithm: Repository['algorithm'] | undefined): void;
+  seal(algorithm: ObjectPlace['algorithm'] | undefined): void;
   /** Gives it its name; false when the name is taken. */
   link(target: string): boolean;
   /** Takes the name from whoever has it. */
@@ -288,7 +288,7 @@ function openUnnamed(host: Host, directory: string): UnnamedFile {
  * Turns fs-verity on. A child that is just being started holds copies of our descriptors until it has become its
  * program, which makes the file busy for a moment.
  */
-function enableVerity(host: Host, fd: number, algorithm: Repository['algorithm']): void {
+function enableVerity(host: Host, fd: number, algorithm: ObjectPlace['algorithm']): void {
   for (let attempt = 0; ; attempt += 1) {
     try {
       host.syscalls.enableVerity(fd, algorithm);
@@ -301,7 +301,7 @@ function enableVerity(host: Host, fd: number, algorithm: Repository['algorithm']
 }
 
 /** fs-verity digest of an open file's content, read in pieces. */
-export function digestOfFile(fd: number, algorithm: Repository['algorithm']): VerityDigest {
+export function digestOfFile(fd: number, algorithm: ObjectPlace['algorithm']): VerityDigest {
   const hasher = new VerityHasher(algorithm);
   const buffer = Buffer.allocUnsafe(READ_BYTES);
   for (let offset = 0; ;) {
@@ -310,13 +310,6 @@ export function digestOfFile(fd: number, algorithm: Repository['algorithm']): Ve
     hasher.update(buffer.subarray(0, count));
     offset += count;
   }
-}
-
-/** Makes one object, already published, durable by itself: its data, then its name. */
-export function syncObject(repository: Repository, digest: VerityDigest): void {
-  const path = objectFile(repository, digest);
-  fsyncPath(path);
-  fsyncPath(split(path).directory);
 }
 
 function overlong(sizeBytes: number): HostctlError {

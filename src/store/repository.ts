@@ -26,12 +26,19 @@ import { withLock } from '../sys/lock.ts';
 import { probeVerity, type LockMode } from '../sys/syscalls.ts';
 import type { VerityAlgorithm } from '../tree/node.ts';
 
-export interface Repository {
-  readonly path: string;
-  readonly meta: RepoMeta;
+/** Where objects lie: `xx/rest` below a directory. */
+export interface ObjectPlace {
+  readonly objectsPath: string;
+  /** Directory of the dirty markers; on the same file system. */
+  readonly markersPath: string;
   readonly algorithm: VerityAlgorithm;
   /** Whether the file system can do fs-verity, so that every object has it. */
   readonly hasVerity: boolean;
+}
+
+export interface Repository extends ObjectPlace {
+  readonly path: string;
+  readonly meta: RepoMeta;
 }
 
 /** Subdirectories a complete repository has. */
@@ -44,7 +51,17 @@ export function openRepository(host: Host, path: string): Repository | undefined
   const text = readSmallText(`${path}/meta.json`);
   if (text === undefined) return undefined;
   const meta = parseRepoMeta(text);
-  return { path, meta, algorithm: meta.algorithm, hasVerity: probeVerity(host.syscalls, path) };
+  return { path, meta, ...placeOf(host, `${path}/objects`, path, meta.algorithm) };
+}
+
+/** A directory of nothing but objects, as mkcomposefs' `--digest-store`; made when missing. */
+export function openDigestStore(host: Host, path: string, algorithm: VerityAlgorithm): ObjectPlace {
+  fs.mkdirSync(path, { recursive: true, mode: 0o755 });
+  return placeOf(host, path, path, algorithm);
+}
+
+function placeOf(host: Host, objectsPath: string, markersPath: string, algorithm: VerityAlgorithm): ObjectPlace {
+  return { objectsPath, markersPath, algorithm, hasVerity: probeVerity(host.syscalls, markersPath) };
 }
 
 /** Opens the repository at `path` or fails with 'image-not-found'. */
@@ -139,8 +156,8 @@ export function tryExclusive<T>(host: Host, path: string, body: () => T): T | un
 }
 
 /** Path of the object that holds the content with this digest. */
-export function objectFile(repository: Repository, digestHex: string): string {
-  return `${repository.path}/objects/${digestHex.slice(0, 2)}/${digestHex.slice(2)}`;
+export function objectFile({ objectsPath }: ObjectPlace, digestHex: string): string {
+  return `${objectsPath}/${digestHex.slice(0, 2)}/${digestHex.slice(2)}`;
 }
 
 /** Whether the repository names this image as one that may be mounted, and its object is there. */

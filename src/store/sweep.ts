@@ -67,7 +67,7 @@ function settleDoubt(host: Host, repository: Repository): void {
   if (deadMarkers(host.syscalls, repository.path).length === 0) return;
   bestEffort(host, repository, 'look at what an interrupted command left', () => {
     const reachable = reachableObjects(repository);
-    const objects = `${repository.path}/objects`;
+    const objects = repository.objectsPath;
     for (const prefix of listNames(objects)) {
       for (const rest of listNames(`${objects}/${prefix}`)) {
         const digest = prefix + rest;

@@ -40,9 +40,24 @@ export interface NativeCalls {
   lgetxattr(path: Buffer, name: Buffer): Uint8Array;
   lsetxattr(path: Buffer, name: Buffer, value: Uint8Array): void;
   lremovexattr(path: Buffer, name: Buffer): void;
-  mknod(path: Buffer, mode: number, device: number): void;
   /** `utimensat(2)`: the modification time, to the nanosecond, not following a symlink. */
   setMtime(path: Buffer, sec: bigint, nsec: number): void;
+  /** The mount API by descriptors; undefined where the C library is older than it (glibc 2.36). */
+  readonly mountApi: MountCalls | undefined;
+}
+
+/** `fsopen(2)` and its family. Every descriptor returned is close-on-exec and the caller's. */
+export interface MountCalls {
+  fsopen(type: string): number;
+  setString(fd: number, key: string, value: string): void;
+  setFlag(fd: number, key: string): void;
+  /** Gives a descriptor as the value of an option. */
+  setFd(fd: number, key: string, value: number): void;
+  create(fd: number): void;
+  /** A mount that has no place yet. */
+  fsmount(fd: number, readOnly: boolean): number;
+  /** Gives a mount its place: the directory `targetFd` is of. */
+  moveMount(mountFd: number, targetFd: number): void;
 }
 
 const LOCK_FLAGS = { shared: 1 | 4, exclusive: 2 | 4, unlock: 8 } as const;
@@ -53,6 +68,17 @@ const AT_SYMLINK_NOFOLLOW = 0x100;
 const UTIME_OMIT = 0x3ffffffen;
 /** Largest xattr list and value the kernel hands out. */
 const XATTR_SIZE_MAX = 65536;
+
+/** linux/mount.h */
+const FSOPEN_CLOEXEC = 1;
+const FSMOUNT_CLOEXEC = 1;
+const FSCONFIG_SET_FLAG = 0;
+const FSCONFIG_SET_STRING = 1;
+const FSCONFIG_SET_FD = 5;
+const FSCONFIG_CMD_CREATE = 6;
+const MOUNT_ATTR_RDONLY = 1;
+/** Both descriptors stand for themselves: MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH. */
+const MOVE_EMPTY_PATHS = 0x04 | 0x40;
 
 type CFunction = (...args: readonly unknown[]) => number;
 
@@ -82,9 +108,10 @@ export function loadNative(): NativeCalls | undefined {
   const lgetxattr = libc.func('long lgetxattr(void *path, void *name, void *value, size_t size)');
   const lsetxattr = libc.func('int lsetxattr(void *path, void *name, void *value, size_t size, int flags)');
   const lremovexattr = libc.func('int lremovexattr(void *path, void *name)');
-  const mknod = libc.func('int mknod(void *path, unsigned int mode, unsigned long dev)');
 
   const utimensat = libc.func('int utimensat(int dirfd, void *path, void *times, int flags)');
+
+  const mountApi = loadMountCalls();
 
   const EAGAIN = os.constants.errno.EAGAIN;
   const EINTR = os.constants.errno.EINTR;
@@ -98,7 +125,39 @@ export function loadNative(): NativeCalls | undefined {
     }
   }
 
+  function loadMountCalls(): MountCalls | undefined {
+    let calls: Record<'fsopen' | 'fsconfig' | 'fsmount' | 'moveMount', CFunction>;
+    try {
+      calls = {
+        fsopen: libc.func('int fsopen(const char *type, unsigned int flags)'),
+        fsconfig: libc.func('int fsconfig(int fd, unsigned int command, const char *key, const char *value, int aux)'),
+        fsmount: libc.func('int fsmount(int fd, unsigned int flags, unsigned int attributes)'),
+        moveMount: libc.func(
+          'int move_mount(int from, const char *fromPath, int to, const char *toPath, unsigned int flags)',
+        ),
+      };
+    } catch {
+      // An older C library: mounts are made by mount(8).
+      return undefined;
+    }
+    const { fsopen, fsconfig, fsmount, moveMount } = calls;
+    const configure = (what: string, ...args: readonly unknown[]): void =>
+      void check('fsconfig', what, () => fsconfig(...args));
+    return {
+      fsopen: (type) => check('fsopen', type, () => fsopen(type, FSOPEN_CLOEXEC)),
+      setString: (fd, key, value) => configure(`${key}=${value}`, fd, FSCONFIG_SET_STRING, key, value, 0),
+      setFlag: (fd, key) => configure(key, fd, FSCONFIG_SET_FLAG, key, null, 0),
+      setFd: (fd, key, value) => configure(`${key} by descriptor`, fd, FSCONFIG_SET_FD, key, null, value),
+      create: (fd) => configure('create', fd, FSCONFIG_CMD_CREATE, null, null, 0),
+      fsmount: (fd, readOnly) =>
+        check('fsmount', `fd ${fd}`, () => fsmount(fd, FSMOUNT_CLOEXEC, readOnly ? MOUNT_ATTR_RDONLY : 0)),
+      moveMount: (mountFd, targetFd) =>
+        void check('move_mount', `fd ${targetFd}`, () => moveMount(mountFd, '', targetFd, '', MOVE_EMPTY_PATHS)),
+    };
+  }
+
   return {
+    mountApi,
     flock(fd, mode) {
       try {
         check('flock', `fd ${fd}`, () => flock(fd, LOCK_FLAGS[mode]));
@@ -134,9 +193,6 @@ export function loadNative(): NativeCalls | undefined {
     },
     lremovexattr(path, name) {
       check('lremovexattr', path.toString(), () => lremovexattr(cString(path), cString(name)));
-    },
-    mknod(path, mode, device) {
-      check('mknod', path.toString(), () => mknod(cString(path), mode, device));
     },
     setMtime(path, sec, nsec) {
       // Two struct timespec: access and modification.

@@ -9,7 +9,7 @@ import os from 'node:os';
 import { errnoOf, HostctlError } from '../errors.ts';
 import type { Timestamp, VerityAlgorithm } from '../tree/node.ts';
 import type { Exec } from './exec.ts';
-import { loadNative, SyscallError, type NativeCalls } from './native.ts';
+import { loadNative, SyscallError, type MountCalls, type NativeCalls } from './native.ts';
 
 export type LockMode = 'shared' | 'exclusive';
 
@@ -37,8 +37,8 @@ export interface Syscalls {
   listXattrs(path: string | Buffer): Map<string, Uint8Array>;
   setXattr(path: string | Buffer, name: string, value: Uint8Array): void;
   removeXattr(path: string | Buffer, name: string): void;
-  /** Makes a device node, fifo or socket. `mode` with type bits; `device` in the kernel's encoding. */
-  mknod(path: string | Buffer, mode: number, device: number): void;
+  /** The mount API by descriptors; undefined where it is not to be had. */
+  readonly mountApi: MountCalls | undefined;
   /** Sets the modification time to the nanosecond, not following a symlink. */
   setMtime(path: string | Buffer, mtime: Timestamp): void;
 }
@@ -61,6 +61,7 @@ export function openSyscalls(exec: Exec, native: NativeCalls | null = loadNative
 function viaNative(native: NativeCalls): Syscalls {
   return {
     canLinkUnnamed: true,
+    mountApi: native.mountApi,
     tryLock: (fd, mode) => native.flock(fd, mode),
     unlock: (fd) => void native.flock(fd, 'unlock'),
     syncfs: (fd) => native.syncfs(fd),
@@ -109,7 +110,6 @@ function viaNative(native: NativeCalls): Syscalls {
     },
     setXattr: (path, name, value) => native.lsetxattr(pathBytes(path), Buffer.from(name, 'latin1'), value),
     removeXattr: (path, name) => native.lremovexattr(pathBytes(path), Buffer.from(name, 'latin1')),
-    mknod: (path, mode, device) => native.mknod(pathBytes(path), mode, device),
     setMtime: (path, { sec, nsec }) => native.setMtime(pathBytes(path), sec, nsec),
   };
 }
@@ -118,6 +118,7 @@ function viaNative(native: NativeCalls): Syscalls {
 function viaPrograms(exec: Exec): Syscalls {
   return {
     canLinkUnnamed: false,
+    mountApi: undefined,
     tryLock: (fd, mode) => {
       // flock(1) locks the open file description it inherits, which stays ours after it has ended.
       const flag = mode === 'shared' ? '--shared' : '--exclusive';
@@ -147,7 +148,6 @@ function viaPrograms(exec: Exec): Syscalls {
     listXattrs: needsKoffi,
     setXattr: needsKoffi,
     removeXattr: needsKoffi,
-    mknod: needsKoffi,
     setMtime(path, { sec, nsec }) {
       // Node takes a floating-point number of seconds: right to the microsecond.
       const { atimeMs } = lstatSync(path);

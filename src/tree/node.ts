@@ -49,6 +49,8 @@ export type FileContent =
       readonly digest?: VerityDigest;
       /** Path in the object store, normally `xx/rest`. Absent: metacopy without redirect. */
       readonly path?: RawName;
+      /** The content, for the few files that a transform of the tree reads (the SELinux policy). */
+      readonly bytes?: Uint8Array;
     };
 
 export interface FileNode extends Metadata {

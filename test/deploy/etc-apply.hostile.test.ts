@@ -66,7 +66,7 @@ test('a directory of the live side that became a symlink is not followed', () =>
   fs.mkdirSync(`${next}/d`);
   const plan: EtcChange[] = [{ kind: 'add', path: 'd/kept' as never, node: file('1') }];
   expect(() => applyEtcMerge(host, { changes: plan, conflicts: [] }, local, next)).toThrow(
-    expect.objectContaining({ code: 'state-invalid' }),
+    expect.objectContaining({ code: 'etc-conflict' }),
   );
   expect(fs.readdirSync(`${next}/d`)).toEqual([]);
 });

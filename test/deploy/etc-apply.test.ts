@@ -1,4 +1,5 @@
 import * as fs from 'node:fs';
+import { makeFifo } from '../helpers/special-file.ts';
 import { describe, expect, test } from 'vitest';
 import { applyEtcMerge } from '../../src/deploy/etc-apply.ts';
 import { planEtcMerge } from '../../src/deploy/etc-merge.ts';
@@ -141,7 +142,7 @@ describe('a file that changes while it is copied', () => {
     const merge = prepared(tree({}), tree({ '/a': file('first') }), tree({}));
     expect(() => merge.run(meddling((count) => change(`${merge.local}/a`, count)))).toThrow(
       expect.objectContaining({
-        code: 'state-invalid',
+        code: 'etc-conflict',
         message: message(merge, 'it kept changing while it was being copied'),
       }),
     );
@@ -150,13 +151,13 @@ describe('a file that changes while it is copied', () => {
   test.each<[string, (path: string) => void]>([
     ['a symlink', (path) => fs.symlinkSync('/etc/passwd', path)],
     ['a directory', (path) => fs.mkdirSync(path)],
-    ['a fifo', (path) => host.syscalls.mknod(path, 0o010600, 0)],
+    ['a fifo', (path) => makeFifo(path)],
   ])('into %s is a conflict', (_, replace) => {
     const merge = prepared(tree({}), tree({ '/a': file('first') }), tree({}));
     fs.rmSync(`${merge.local}/a`);
     replace(`${merge.local}/a`);
     expect(() => merge.run()).toThrow(
-      expect.objectContaining({ code: 'state-invalid', message: message(merge, 'it is no regular file any more') }),
+      expect.objectContaining({ code: 'etc-conflict', message: message(merge, 'it is no regular file any more') }),
     );
     expect(fs.readdirSync(merge.next)).toEqual([]);
   });
@@ -169,7 +170,7 @@ test('a plan with conflicts, and a merge of a directory with itself, are refused
   const conflicts = [{ path: 'a' as never, reason: 'is a file changed here, but a directory in the new image' }];
   expect(() => applyEtcMerge(host, { changes: [], conflicts }, `${scratch}/etc`, `${scratch}/none`)).toThrow(
     expect.objectContaining({
-      code: 'state-invalid',
+      code: 'etc-conflict',
       message: 'Cannot merge "/etc/a": it is a file changed here, but a directory in the new image',
     }),
   );

@@ -1,4 +1,5 @@
 import * as fs from 'node:fs';
+import { makeFifo, makeSocket } from '../helpers/special-file.ts';
 import { describe, expect, test } from 'vitest';
 import { scanDirectory } from '../../src/deploy/etc-scan.ts';
 import { materializeTree } from '../../src/deploy/materialize.ts';
@@ -29,8 +30,8 @@ describe('a name that changes between being listed and being opened is left out'
     ['gone', () => undefined],
     ['now a symlink', (path) => fs.symlinkSync('/etc/passwd', path)],
     ['now a directory', (path) => fs.mkdirSync(path)],
-    ['now a fifo', (path) => host.syscalls.mknod(path, 0o010600, 0)],
-    ['now a socket', (path) => host.syscalls.mknod(path, 0o140600, 0)],
+    ['now a fifo', (path) => makeFifo(path)],
+    ['now a socket', (path) => makeSocket(path)],
   ])('%s', (_, replace) => {
     const path = onDisk(tree({ '/a': file('1'), '/b': file('2') }));
     const meddling = hostWith('a', () => {

@@ -36,6 +36,17 @@ export interface HookRun {
   readonly probes: readonly string[];
 }
 
+/** Why this machine cannot run the hook, or undefined. */
+export function reasonNoHook(): string | undefined {
+  if (process.getuid?.() !== 0) return 'mounting needs root';
+  for (const program of ['mkfs.erofs', 'fsverity', 'losetup']) {
+    if (spawnSync('sh', ['-c', `command -v ${program}`]).status !== 0) return `${program} is missing`;
+  }
+  spawnSync('modprobe', ['-q', '-a', 'erofs', 'overlay', 'loop']);
+  const known = readFileSync('/proc/filesystems', 'utf8');
+  return /\berofs$/m.test(known) && /\boverlay$/m.test(known) ? undefined : 'the kernel lacks erofs or overlay';
+}
+
 export class HookSandbox {
   readonly root: string;
   readonly physical: string;

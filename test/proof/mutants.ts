@@ -9,8 +9,11 @@ import type { Patch } from './lib/tools.ts';
 export type Hunt =
   /** Power cuts while and after this command runs, on ext4, or on FAT as recorded in a guest. */
   | { readonly kind: 'power'; readonly command: string; readonly boot: 'ext4' | 'vfat' }
-  /** The command is killed at every call, run again, and the power cut after it has succeeded. */
-  | { readonly kind: 'kill, then power'; readonly command: string }
+  /**
+   * Power cuts, and the command run again after each, on a root that may have a file's size and name without its data:
+   * ext4 in writeback mode, with another program that makes the journal commit at any time.
+   */
+  | { readonly kind: 'power, then again'; readonly command: string }
   /** One fault at every call. */
   | { readonly kind: 'fault'; readonly command: string; readonly fault: string };
 
@@ -146,7 +149,7 @@ export const MUTANTS: readonly Mutant[] = [
         replace: 'this.#suspicious = false && deadMarkers(host.syscalls, repository.path).length > 0;',
       },
     ],
-    hunt: { kind: 'power', command: 'image pull', boot: 'ext4' },
+    hunt: { kind: 'power, then again', command: 'image pull' },
   },
   {
     name: 'short write ignored',

@@ -59,27 +59,25 @@ export interface SweepOptions {
   readonly jobs: number;
   /** Take every Nth call only. */
   readonly stride?: number;
-  /** First call taken. */
-  readonly first?: number;
-  readonly onPoint?: (fault: Fault, at: number, call: string) => void;
+  /** End at the first violation, and look from the last call on, where most breaks show: enough for a mutant. */
+  readonly stopAtFirst?: boolean;
 }
 
 /** Sweeps one command with one fault. Ends when a run comes to its end without meeting the fault. */
 export async function sweep(lab: Lab, scene: Scene, fault: Fault, options: SweepOptions): Promise<SweepResult> {
   const violations: Violation[] = [];
+  const step = (options.stride ?? 1) * (options.stopAtFirst ? -1 : 1);
   let points = 0;
-  let next = options.first ?? 1;
+  let next = options.stopAtFirst ? await countCalls(lab, scene, fault, options.tracer) : 1;
   let ended = false;
   const work = async (job: number): Promise<void> => {
-    while (!ended) {
+    while (!ended && next > 0) {
       const at = next;
-      next += options.stride ?? 1;
+      next += step;
       const result = await runPoint(lab, scene, fault, at, options.tracer, `${lab.directory}/job-${job}`);
       if (result.call === undefined) ended = true;
-      else {
-        points += 1;
-        options.onPoint?.(fault, at, result.call);
-      }
+      else points += 1;
+      if (options.stopAtFirst && result.problems.length > 0) ended = true;
       for (const problem of result.problems) {
         violations.push({
           command: scene.command.name,
@@ -94,7 +92,16 @@ export async function sweep(lab: Lab, scene: Scene, fault: Fault, options: Sweep
   return { points, violations };
 }
 
+/** How many calls could meet the fault: those of a run in which none does. */
+async function countCalls(lab: Lab, scene: Scene, fault: Fault, tracer: string): Promise<number> {
+  const never = 1_000_000_000;
+  const { counted } = await runPoint(lab, scene, fault, never, tracer, `${lab.directory}/job-0`);
+  return counted;
+}
+
 interface Point {
+  /** Calls that could have met the fault. */
+  readonly counted: number;
   /** Undefined when no call met the fault. */
   readonly call: string | undefined;
   readonly problems: readonly string[];
@@ -121,11 +128,11 @@ async function runPoint(
       ...['--', ...hostctlCommand(lab, mounted, args)],
     ];
     const { code, output } = await runToEnd(traced, 120_000);
-    if (code !== 0) return { call: 'none', problems: [`the tracer ended with ${String(code)}: ${output}`] };
+    if (code !== 0) return { counted: 0, call: 'none', problems: [`the tracer ended with ${String(code)}: ${output}`] };
     const trace = readTrace(log);
     const problems = [...(await thaw(mounted, fault)), ...truth(scene, mounted, fault, trace, output)];
     if (problems.length === 0 && trace.hit !== undefined) problems.push(...(await again(lab, scene, mounted, args)));
-    return { call: trace.hit, problems };
+    return { counted: trace.counted, call: trace.hit, problems };
   } finally {
     await mounted.close();
     rmSync(disks.root, { force: true });
@@ -134,6 +141,7 @@ async function runPoint(
 }
 
 interface Trace {
+  readonly counted: number;
   /** First call that met the fault. */
   readonly hit: string | undefined;
   /** Exit status; undefined when a signal ended the command. */
@@ -145,6 +153,7 @@ function readTrace(log: string): Trace {
   const lines = existsSync(log) ? readFileSync(log, 'utf8').trimEnd().split('\n') : [];
   const last = /^(exit|signal) (\d+)$/.exec(lines.at(-1) ?? '');
   return {
+    counted: lines.length - 1,
     hit: lines.find((line) => line.startsWith('HIT '))?.slice(4),
     exit: last?.[1] === 'exit' ? Number(last[2]) : undefined,
     signal: last?.[1] === 'signal' ? Number(last[2]) : undefined,

@@ -10,7 +10,6 @@ import { fsverityDigest, objectPath } from '../../src/format/fsverity/digest.ts'
 import { readDirectoryTree } from '../../src/image/directory.ts';
 import { openExec } from '../../src/sys/exec.ts';
 import { openSyscalls, type Syscalls } from '../../src/sys/syscalls.ts';
-import { encodeDevice } from '../../src/tree/node.ts';
 import type { ObjectSink } from '../../src/tree/objects.ts';
 import {
   contentOfEntry,
@@ -20,8 +19,7 @@ import {
   type DirectoryExpected,
 } from '../helpers/directory-vectors.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
-
-const TYPE_BITS = { chr: 0o20000, blk: 0o60000, fifo: 0o10000, sock: 0o140000 } as const;
+import { makeDevice, makeFifo, makeSocket } from '../helpers/special-file.ts';
 
 function make(top: string, entry: DirectoryEntry, sys: Syscalls): void {
   const path = `${top}/${entry.path}`;
@@ -38,8 +36,14 @@ function make(top: string, entry: DirectoryEntry, sys: Syscalls): void {
     case 'hardlink':
       linkSync(`${top}/${entry.target!}`, path);
       return;
+    case 'fifo':
+      makeFifo(path);
+      break;
+    case 'sock':
+      makeSocket(path);
+      break;
     default:
-      sys.mknod(path, TYPE_BITS[entry.type] | 0o600, encodeDevice(entry.major ?? 0, entry.minor ?? 0));
+      makeDevice(path, entry.type === 'chr' ? 'char' : 'block', entry.major ?? 0, entry.minor ?? 0);
   }
   lchownSync(path, entry.uid ?? 0, entry.gid ?? 0);
   if (entry.type !== 'symlink') {

@@ -5,8 +5,11 @@ import type { VerityAlgorithm } from '../../tree/node.ts';
 import { openContext, type GlobalOptions } from '../context.ts';
 import type { Run } from '../program.ts';
 
-interface ImageArguments extends GlobalOptions {
+interface NamedArguments extends GlobalOptions {
   readonly image: string;
+}
+
+interface ImageArguments extends NamedArguments {
   readonly hash?: VerityAlgorithm | undefined;
 }
 
@@ -20,7 +23,18 @@ export function imageCommand(run: Run): CommandModule<GlobalOptions, GlobalOptio
     command: 'image <verb>',
     describe: 'Work with images',
     builder: (argv) =>
-      argv.command(pullCommand(run)).command(digestCommand(run)).demandCommand(1, 'Name a verb of "image"'),
+      argv
+        .command(pullCommand(run))
+        .command(digestCommand(run))
+        .command(dumpCommand(run))
+        .command(listCommand(run))
+        .command(inspectCommand(run))
+        .command(lsCommand(run))
+        .command(catCommand(run))
+        .command(removeCommand(run))
+        .command(mountCommand(run))
+        .command(umountCommand(run))
+        .demandCommand(1, 'Name a verb of "image"'),
     handler: () => undefined,
   };
 }
@@ -63,6 +77,168 @@ function digestCommand(run: Run): CommandModule<GlobalOptions, DigestArguments> 
         bootable: options.bootable,
       });
       context.print(result, () => `${result.digest}\n`);
+    },
+  };
+}
+
+function imageArgument<T>(argv: Argv<T>) {
+  return argv.positional('image', {
+    type: 'string',
+    demandOption: true,
+    describe: 'Digest or name in the repository, or an image reference',
+  });
+}
+
+function dumpCommand(run: Run): CommandModule<GlobalOptions, NamedArguments> {
+  return {
+    command: 'dump <image>',
+    describe: 'Print the flattened tree in the composefs dump format',
+    builder: imageArgument,
+    handler: async (options) => {
+      const { dumpTree } = await import('../../ops/image-tools.ts');
+      const context = openContext(options, run.signal);
+      await context.printPieces(await dumpTree(context.host, { ...context.paths, image: options.image }));
+    },
+  };
+}
+
+function listCommand(run: Run): CommandModule<GlobalOptions, GlobalOptions> {
+  return {
+    command: 'list',
+    describe: 'List the images of the repository',
+    handler: async (options) => {
+      const { listAllImages } = await import('../../ops/image-tools.ts');
+      const context = openContext(options, run.signal);
+      const images = listAllImages(context.host, context.paths);
+      context.print(images, () =>
+        images
+          .map(({ digest, names, deployments }) =>
+            [digest, ...names, ...deployments.map((id) => `(deployment ${id})`)].join(' '),
+          )
+          .map((line) => `${line}\n`)
+          .join(''),
+      );
+    },
+  };
+}
+
+function inspectCommand(run: Run): CommandModule<GlobalOptions, NamedArguments> {
+  return {
+    command: 'inspect <image>',
+    describe: 'Show what an image is and how it was made',
+    builder: imageArgument,
+    handler: async (options) => {
+      const { inspectImage } = await import('../../ops/image-tools.ts');
+      const context = openContext(options, run.signal);
+      const result = inspectImage(context.host, { ...context.paths, image: options.image });
+      context.print(result, () => `${JSON.stringify(result, undefined, 2)}\n`);
+    },
+  };
+}
+
+interface LsArguments extends NamedArguments {
+  readonly path: string;
+  readonly recursive: boolean;
+}
+
+function lsCommand(run: Run): CommandModule<GlobalOptions, LsArguments> {
+  return {
+    command: 'ls <image> [path]',
+    describe: 'List files of an image',
+    builder: (argv) =>
+      imageArgument(argv)
+        .positional('path', { type: 'string', default: '/', describe: 'Directory or file in the image' })
+        .option('recursive', { alias: 'R', type: 'boolean', default: false, describe: 'Everything below it' }),
+    handler: async (options) => {
+      const { listFiles } = await import('../../ops/image-tools.ts');
+      const { lsLines } = await import('../view/ls.ts');
+      const context = openContext(options, run.signal);
+      const { image, path, recursive } = options;
+      await context.printPieces(lsLines(await listFiles(context.host, { ...context.paths, image, path, recursive })));
+    },
+  };
+}
+
+function catCommand(run: Run): CommandModule<GlobalOptions, NamedArguments & { readonly path: string }> {
+  return {
+    command: 'cat <image> <path>',
+    describe: 'Print a file of an image',
+    builder: (argv) =>
+      imageArgument(argv).positional('path', { type: 'string', demandOption: true, describe: 'File in the image' }),
+    handler: async (options) => {
+      const { readFile } = await import('../../ops/image-tools.ts');
+      const context = openContext(options, run.signal);
+      const { image, path } = options;
+      await context.printPieces(await readFile(context.host, { ...context.paths, image, path }));
+    },
+  };
+}
+
+function removeCommand(run: Run): CommandModule<GlobalOptions, GlobalOptions & { readonly name: string }> {
+  return {
+    command: 'remove <name>',
+    describe: 'Take a name away; an image without any name is garbage',
+    builder: (argv) =>
+      argv.positional('name', { type: 'string', demandOption: true, describe: 'The reference it was pulled by' }),
+    handler: async (options) => {
+      const { removeImageName } = await import('../../ops/image-tools.ts');
+      const context = openContext(options, run.signal);
+      const result = await removeImageName(context.host, { ...context.paths, image: options.name });
+      context.print(result, () => `${result.digest}\n`);
+    },
+  };
+}
+
+interface MountArguments extends NamedArguments {
+  readonly directory: string;
+  readonly verity: 'require' | 'off';
+  readonly rw?: readonly string[] | undefined;
+}
+
+function mountCommand(run: Run): CommandModule<GlobalOptions, MountArguments> {
+  return {
+    command: 'mount <image> <directory>',
+    describe: 'Mount an image of the repository',
+    builder: (argv) =>
+      imageArgument(argv)
+        .positional('directory', { type: 'string', demandOption: true, describe: 'Where' })
+        .option('verity', {
+          choices: ['require', 'off'] as const,
+          default: 'require' as const,
+          describe: 'Whether every file must be guarded by fs-verity',
+        })
+        .option('rw', {
+          type: 'string',
+          array: true,
+          nargs: 2,
+          requiresArg: true,
+          describe: 'UPPER and WORK directory of a writable layer',
+        }),
+    handler: async (options) => {
+      const { mountImage } = await import('../../ops/mount-image.ts');
+      const context = openContext(options, run.signal);
+      const [upper, work] = options.rw ?? [];
+      const result = await mountImage(context.host, {
+        ...context.paths,
+        image: options.image,
+        directory: options.directory,
+        verity: options.verity,
+        writable: upper === undefined || work === undefined ? undefined : { upper, work },
+      });
+      context.print(result, () => '');
+    },
+  };
+}
+
+function umountCommand(run: Run): CommandModule<GlobalOptions, GlobalOptions & { readonly directory: string }> {
+  return {
+    command: 'umount <directory>',
+    describe: 'Unmount an image',
+    builder: (argv) =>
+      argv.positional('directory', { type: 'string', demandOption: true, describe: 'Where it is mounted' }),
+    handler: async (options) => {
+      const { unmountImage } = await import('../../ops/mount-image.ts');
+      await unmountImage(openContext(options, run.signal).host, options.directory);
     },
   };
 }

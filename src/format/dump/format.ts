@@ -1,6 +1,7 @@
 /**
  * Tree to composefs dump format (composefs-dump(5)), in the canonical form: what `composefs-info dump` prints for the
  * image of the tree. Depth first in byte order; the first name of an inode carries it and later names are links to it.
+ * Xattrs come in the order of the image that the tree would be written to.
  */
 
 import { rawFromBytes, type RawName } from '../../tree/name.ts';

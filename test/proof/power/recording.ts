@@ -114,6 +114,14 @@ export async function startRecorder(
   };
 }
 
+export interface RecordOptions {
+  /** Mount options of the root. */
+  readonly rootOptions?: string;
+  /** Another program writes and syncs small files on the root all the while, which commits the journal at any time. */
+  readonly disturbed?: boolean;
+  readonly killedFirst?: KilledFirst;
+}
+
 /** A first run of the command that is killed at a call, without a power cut: what it left is found by the second run. */
 export interface KilledFirst {
   readonly tracer: string;
@@ -129,7 +137,7 @@ export async function record(
   lab: Lab,
   scene: Scene,
   recorderProgram: string,
-  killedFirst?: KilledFirst,
+  { rootOptions = '', disturbed = false, killedFirst }: RecordOptions = {},
 ): Promise<Recording | undefined> {
   const directory = `${lab.directory}/record`;
   const recorder = await startRecorder(recorderProgram, directory, { root: scene.disks.root, boot: scene.disks.boot });
@@ -140,7 +148,7 @@ export async function record(
       // Direct, so that each request of the file system is one write of the recording.
       const loop = (await run('losetup', ['--find', '--show', '--direct-io=on', `${recorder.at}/${device}`])).trim();
       undo.push(() => run('losetup', ['--detach', loop]));
-      undo.push(await mount(loop, at[device]));
+      undo.push(await mount(loop, at[device], device === 'root' ? rootOptions : ''));
     }
     await run('sync', ['--file-system', at.root]);
     await run('sync', ['--file-system', at.boot]);
@@ -154,6 +162,7 @@ export async function record(
       await runToEnd(['fsfreeze', '--unfreeze', at.boot]);
       if (!/^HIT /m.test(readFileSync(log, 'utf8'))) return undefined;
     }
+    if (disturbed) undo.push(disturb(at.root));
     const { code, output } = await runToEnd(words);
     recorder.mark('end');
     if (code !== 0) throw new Error(`${scene.command.name} ended with ${String(code)}: ${output}`);
@@ -161,4 +170,15 @@ export async function record(
     for (const step of undo.reverse()) await step();
   }
   return parseRecording(readFileSync(recorder.log));
+}
+
+/** Starts the other program; what it returns ends it. */
+function disturb(root: string): () => Promise<void> {
+  const loop = 'while :; do echo x >"$1"; sync "$1"; done';
+  const child = spawn('sh', ['-c', loop, 'sh', `${root}/other-program`], { stdio: 'ignore' });
+  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
+  return async () => {
+    child.kill('SIGKILL');
+    await ended;
+  };
 }

@@ -19,8 +19,8 @@ export interface ReplayOptions {
   readonly subsets: { readonly all: number; readonly boot: number };
   /** Take every Nth state only. */
   readonly stride?: number;
-  /** Only states after the command has reported success. */
-  readonly endedOnly?: boolean;
+  /** Only the moment at which the command has reported success: the shortest way to see what was not durable. */
+  readonly endOnly?: boolean;
   /** Run the command again on every Nth state; never when absent. */
   readonly againEvery?: number;
   /** Stop at the first violation: enough for a mutant. */
@@ -52,7 +52,7 @@ export async function replay(
   try {
     for (const state of crashStates(recording, [scene.types.root, scene.types.boot], options.subsets)) {
       stage.advance(state);
-      if (options.endedOnly && !state.ended) continue;
+      if (options.endOnly && state.at !== recording.endedAt) continue;
       index += 1;
       if (options.stride !== undefined && index % options.stride !== 0) continue;
       states += 1;

@@ -9,7 +9,8 @@
  *   trace --log FILE --watch DIR [--watch DIR]... [--fault KIND --at N [--sticky]] -- COMMAND ARG...
  *
  * KIND is count, kill (all processes), kill-main (the command alone, children live on), term, short (half of a write
- * is taken), or an errno name. The log has one line for each counted call, "N PID CALL PATH", with "HIT" before the
+ * is taken and the next write finds the disk full, once: what a disk does on which somebody frees a little; a half
+ * write alone would be hidden by libuv, which writes the rest), or an errno name. The log has one line for each counted call, "N PID CALL PATH", with "HIT" before the
  * one that the fault met, and ends with "exit CODE" or "signal NUMBER". Exit status: 0 unless the tracer itself failed.
  * x86-64 only.
  */
@@ -127,7 +128,7 @@ static const struct { const char *name; int error; int groups; } faults[] = {
 
 static int fault;
 static long fault_at = -1, counted;
-static int sticky, any_open;
+static int sticky, any_open, full;
 static const char *watch[16];
 static int watches;
 static FILE *log_file;
@@ -268,6 +269,13 @@ static int at_call(pid_t pid) {
   int hit = fault_at >= 0 && (sticky ? counted >= fault_at : counted == fault_at);
   fprintf(log_file, "%s%ld %d %s %s\n", hit ? "HIT " : "", counted, pid, name, path);
   fflush(log_file);
+  if (full) {
+    full = 0;
+    regs.orig_rax = -1;
+    regs.rax = -ENOSPC;
+    ptrace(PTRACE_SETREGS, pid, 0, &regs);
+    return 0;
+  }
   if (!hit) return 0;
   const char *kind = faults[fault].name;
   if (!strcmp(kind, "kill")) {
@@ -280,6 +288,7 @@ static int at_call(pid_t pid) {
     int vector = call->number == SYS_writev || call->number == SYS_pwritev || call->number == SYS_pwritev2;
     if (!vector && call->number != SYS_copy_file_range && call->number != SYS_splice && regs.rdx > 1) regs.rdx /= 2;
     if (vector && regs.rdx > 1) regs.rdx /= 2;
+    full = 1;
     ptrace(PTRACE_SETREGS, pid, 0, &regs);
   } else if (call->group == CLOSE) {
     return 1; /* the descriptor is gone even when close fails */

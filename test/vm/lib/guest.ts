@@ -9,6 +9,8 @@ export interface Step {
   readonly name: string;
   /** Shell commands. */
   readonly run: string;
+  /** Failing is what the step is for. */
+  readonly mayFail?: boolean;
 }
 
 export interface Answer {
@@ -17,19 +19,44 @@ export interface Answer {
   readonly output: string;
 }
 
+/** The answers of one boot, by step name. */
+export class Answers {
+  readonly #steps: Readonly<Record<string, Answer>>;
+  readonly #context: string;
+
+  /** @param context follows the message where a step failed */
+  constructor(steps: Readonly<Record<string, Answer>>, context = '') {
+    this.#steps = steps;
+    this.#context = context;
+  }
+
+  /** The answer of a step that was reached. */
+  of(name: string): Answer {
+    const answer = this.#steps[name];
+    if (answer === undefined) throw new Error(`Step "${name}" has no answer${this.#context}`);
+    return answer;
+  }
+
+  /** Output of a step that must have succeeded. */
+  ok(name: string): string {
+    const { status, output } = this.of(name);
+    if (status !== 0) throw new Error(`Step "${name}" ended with ${status}:\n${output}${this.#context}`);
+    return output;
+  }
+
+  toJSON(): unknown {
+    return this.#steps;
+  }
+}
+
 export interface GuestResult extends BootResult {
-  /** Answers by step name; a step that was not reached has none. */
-  readonly answers: ReadonlyMap<string, Answer>;
-  /** Output of a step that must have succeeded. Throws with the serial log otherwise. */
-  readonly ok: (name: string) => string;
+  readonly answers: Answers;
 }
 
 export interface GuestBoot extends Omit<Boot, 'smbios'> {
   readonly steps: readonly Step[];
   /** Appended to the command line that the boot entry (or `direct`) gives. */
   readonly cmdline?: readonly string[];
-  /** End with an ordinary reboot, where the work done at shutdown matters. Default: sync and reset. */
-  readonly cleanReboot?: boolean;
   /** The machine is not expected to reach the steps. */
   readonly expectNoBoot?: boolean;
 }
@@ -57,7 +84,7 @@ StandardOutput=null
 StandardError=journal+console
 `;
 
-function stepsScript(steps: readonly Step[], cleanReboot: boolean): string {
+function stepsScript(steps: readonly Step[]): string {
   const lines = [
     'exec 3>' + PORT,
     'export LC_ALL=C.UTF-8 HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin',
@@ -66,7 +93,7 @@ function stepsScript(steps: readonly Step[], cleanReboot: boolean): string {
     lines.push(`( ${run}\n) </dev/null >/run/hostctl-test.out 2>&1; status=$?`);
     lines.push(`printf '%s %s %s\\n' ${name} "$status" "$(base64 -w0 </run/hostctl-test.out)" >&3`);
   }
-  lines.push("printf 'end 0 \\n' >&3", 'sync', cleanReboot ? 'systemctl --no-block reboot' : 'systemctl reboot -ff');
+  lines.push("printf 'end 0 \\n' >&3", 'sync', 'systemctl reboot -ff');
   return `${lines.join('\n')}\n`;
 }
 
@@ -74,12 +101,12 @@ function credential(name: string, text: string): string {
   return `io.systemd.credential.binary:${name}=${Buffer.from(text).toString('base64')}`;
 }
 
-function parseAnswers(channel: string): Map<string, Answer> {
-  const answers = new Map<string, Answer>();
+function parseAnswers(channel: string): Record<string, Answer> {
+  const answers: Record<string, Answer> = {};
   // The last line may be cut where the machine was stopped.
   for (const line of channel.split('\n').slice(0, -1)) {
     const [name = '', status = '', output = ''] = line.split(' ');
-    answers.set(name, { status: Number(status), output: Buffer.from(output, 'base64').toString() });
+    answers[name] = { status: Number(status), output: Buffer.from(output, 'base64').toString() };
   }
   return answers;
 }
@@ -90,26 +117,19 @@ export async function runGuest(guest: GuestBoot): Promise<GuestResult> {
   const smbios = [
     credential('systemd.extra-unit.hostctl-test.service', UNIT),
     credential('systemd.unit-dropin.multi-user.target', '[Unit]\nWants=hostctl-test.service\n'),
-    credential('hostctl.steps', stepsScript(guest.steps, guest.cleanReboot ?? false)),
+    credential('hostctl.steps', stepsScript(guest.steps)),
   ];
   if (guest.direct === undefined) smbios.push(`io.systemd.boot.kernel-cmdline-extra=${extra}`);
   const direct = guest.direct && { ...guest.direct, cmdline: `${guest.direct.cmdline} ${extra}` };
   const result = await runMachine({ ...guest, ...(direct && { direct }), smbios });
   const answers = parseAnswers(result.channel);
-  const log = (): string => `\n--- end of the serial log of ${guest.name} ---\n${lastSerialLines(result.serial)}`;
+  const log = `\n--- end of the serial log of ${guest.name} ---\n${lastSerialLines(result.serial)}`;
+  const reached = Object.keys(answers);
   if (guest.expectNoBoot === true) {
-    if (answers.size > 0) throw new Error(`The machine "${guest.name}" booted, which it must not${log()}`);
-  } else if (!answers.has('end')) {
-    const reached = [...answers.keys()].join(', ') || 'none';
-    throw new Error(`The machine "${guest.name}" did not reach its last step (reached: ${reached})${log()}`);
+    if (reached.length > 0) throw new Error(`The machine "${guest.name}" booted, which it must not${log}`);
+  } else if (!reached.includes('end')) {
+    const list = reached.join(', ') || 'none';
+    throw new Error(`The machine "${guest.name}" did not reach its last step (reached: ${list})${log}`);
   }
-  const ok = (name: string): string => {
-    const answer = answers.get(name);
-    if (answer?.status !== 0) {
-      const found = answer === undefined ? 'has no answer' : `ended with ${answer.status}:\n${answer.output}`;
-      throw new Error(`Step "${name}" of "${guest.name}" ${found}${log()}`);
-    }
-    return answer.output;
-  };
-  return { ...result, answers, ok };
+  return { ...result, answers: new Answers(answers, log) };
 }

@@ -1,46 +1,52 @@
 /**
- * A disk that `hostctl install to-disk` made: in a guest, since few hosts have a kernel that could. The guest is the
- * same system as the image, started from an ordinary root without firmware.
+ * Disks that the machine tests start from, each the result of one boot and kept in the cache under a hash of all that
+ * went into it. The first is made by `hostctl install to-disk`, in a guest, since few hosts have a kernel that could;
+ * the guest is the same system as the image, started from an ordinary root without firmware.
  */
 
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { projectPath } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
-import { cached, fileHash, recipeKey } from './cache.ts';
+import { cached, fileHash } from './cache.ts';
 import { blankDisk } from './disk.ts';
-import { type Answer, runGuest } from './guest.ts';
+import { type Answer, Answers, runGuest, type Step } from './guest.ts';
 import type { TestImage } from './test-image.ts';
 
 const DISK_MIB = 3072;
 /** Some 300 MB are decompressed and hashed in emulation. */
-const INSTALL_DEADLINE_MS = 900_000;
+const LONG_BOOT_MS = 900_000;
 
-export interface InstalledDisk {
-  /** The disk; never to be booted itself, only copies of it. */
+export interface MadeDisk {
+  /** Never to be booted itself, only copies of it. */
   readonly path: string;
-  /** What the installation answered. */
-  readonly answers: Readonly<Record<string, Answer>>;
+  /** What the boot answered that made it. */
+  readonly answers: Answers;
 }
 
 /** Attach the image's layout as a disk with this serial number; `MOUNT_LAYOUT` makes it `oci:/run/layout`. */
 export const LAYOUT_SERIAL = 'layout';
 export const MOUNT_LAYOUT = `mkdir -p /run/layout && mount -o ro /dev/disk/by-id/virtio-${LAYOUT_SERIAL} /run/layout`;
 
-/** Installs version 1 of the image on a blank disk, or finds it done before. */
-export async function installedDisk(image: TestImage, say: (line: string) => void): Promise<InstalledDisk> {
-  const recipe = [
-    await fileHash(image.installer.disk),
-    await fileHash(projectPath('test/vm/lib/installed-disk.ts')),
-    recipeKey(await readFile(join(image.layout, 'index.json'), 'utf8')),
+/** The image and everything that builds, boots or asks. */
+async function recipe(image: TestImage, steps: readonly Step[]): Promise<unknown> {
+  const lib = projectPath('test/vm/lib');
+  const sources = await Promise.all((await readdir(lib)).sort().map((name) => fileHash(join(lib, name))));
+  return [await fileHash(image.installer.disk), await fileHash(join(image.layout, 'index.json')), sources, steps];
+}
+
+/** Version 1 installed on a blank disk. */
+export async function installedDisk(image: TestImage, say: (line: string) => void): Promise<MadeDisk> {
+  const steps: Step[] = [
+    { name: 'layout', run: MOUNT_LAYOUT },
+    { name: 'install', run: 'hostctl install to-disk "$(realpath /dev/disk/by-id/virtio-target)" oci:/run/layout:v1' },
   ];
-  const folder = await cached('installed', recipe, async (scratch) => {
+  const folder = await cached('installed', await recipe(image, steps), async (scratch) => {
     say('Installing the image on a disk in a guest (three minutes or more, kept for next time)');
     const disk = join(scratch, 'disk.img');
-    const logs = join(scratch, 'logs');
-    await mkdir(logs);
+    const logs = await logFolder(scratch);
     await blankDisk(disk, DISK_MIB);
-    const guest = await runGuest({
+    const { answers, seconds } = await runGuest({
       folder: logs,
       name: 'install',
       disks: [
@@ -48,29 +54,56 @@ export async function installedDisk(image: TestImage, say: (line: string) => voi
         { path: disk, serial: 'target' },
         { path: image.disk, serial: LAYOUT_SERIAL },
       ],
-      direct: {
-        kernel: image.installer.kernel,
-        initrd: image.installer.initrd,
-        cmdline: 'root=LABEL=installer rw',
-      },
-      deadlineMs: INSTALL_DEADLINE_MS,
-      steps: [
-        { name: 'layout', run: MOUNT_LAYOUT },
-        {
-          name: 'install',
-          run: 'hostctl install to-disk "$(realpath /dev/disk/by-id/virtio-target)" oci:/run/layout:v1',
-        },
-      ],
+      direct: { kernel: image.installer.kernel, initrd: image.installer.initrd, cmdline: 'root=LABEL=installer rw' },
+      deadlineMs: LONG_BOOT_MS,
+      steps,
     });
-    guest.ok('layout');
-    guest.ok('install');
-    await writeFile(join(scratch, 'answers.json'), JSON.stringify(Object.fromEntries(guest.answers)));
-    say(`Installed in ${guest.seconds} s`);
+    await keepAnswers(scratch, steps, answers);
+    say(`Installed in ${seconds} s`);
   });
-  return {
-    path: join(folder, 'disk.img'),
-    answers: JSON.parse(await readFile(join(folder, 'answers.json'), 'utf8')) as Record<string, Answer>,
-  };
+  return madeDisk(folder);
+}
+
+/** The installed disk after its first boot, in which `steps` were run; they deploy version 2. */
+export async function updatedDisk(
+  image: TestImage,
+  installed: MadeDisk,
+  steps: readonly Step[],
+  say: (line: string) => void,
+): Promise<MadeDisk> {
+  const folder = await cached('updated', await recipe(image, steps), async (scratch) => {
+    say('Booting version 1 and deploying version 2 in it (two minutes or more, kept for next time)');
+    const { answers, seconds } = await runGuest({
+      folder: await logFolder(scratch),
+      name: 'version-1',
+      disks: [
+        { path: await copyDisk(installed.path, join(scratch, 'disk.img')) },
+        { path: image.disk, serial: LAYOUT_SERIAL },
+      ],
+      deadlineMs: LONG_BOOT_MS,
+      steps,
+    });
+    await keepAnswers(scratch, steps, answers);
+    say(`Booted and deployed in ${seconds} s`);
+  });
+  return madeDisk(folder);
+}
+
+async function logFolder(scratch: string): Promise<string> {
+  const logs = join(scratch, 'logs');
+  await mkdir(logs);
+  return logs;
+}
+
+/** A boot in which a step failed is not kept: it would fail the tests for ever. */
+async function keepAnswers(scratch: string, steps: readonly Step[], answers: Answers): Promise<void> {
+  for (const { name, mayFail } of steps) if (mayFail !== true) answers.ok(name);
+  await writeFile(join(scratch, 'answers.json'), JSON.stringify(answers));
+}
+
+async function madeDisk(folder: string): Promise<MadeDisk> {
+  const answers = JSON.parse(await readFile(join(folder, 'answers.json'), 'utf8')) as Record<string, Answer>;
+  return { path: join(folder, 'disk.img'), answers: new Answers(answers, `\nSerial log: ${join(folder, 'logs')}`) };
 }
 
 /** A copy to boot; holes stay holes. */

@@ -28,25 +28,32 @@ export class StoppedDisk {
     this.#rootOffset = rootOffset;
   }
 
-  /** Opens a disk of an ESP and an ext4 root, and replays the root's journal: later edits would be undone by it. */
+  /** Opens a disk of an ESP and an ext4 root. */
   static async open(path: string): Promise<StoppedDisk> {
     const table = JSON.parse(await run('sfdisk', ['--json', path])) as PartitionTable;
     const [esp, root] = table.partitiontable.partitions;
     if (esp === undefined || root === undefined) throw new Error(`Expected two partitions on "${path}"`);
     const disk = new StoppedDisk(path, esp.start * SECTOR, root.start * SECTOR);
-    await disk.#replayJournal();
+    // Replays the journal: edits before that would be undone by it. 1: something was corrected, as this is.
+    await disk.#fsck('-p');
     return disk;
   }
 
-  /** By a loop device: e2fsck and debugfs know offsets, but lose them when they open the image again to recover. */
-  async #replayJournal(): Promise<void> {
-    const loop = (await run('losetup', ['--find', '--show', '--offset', String(this.#rootOffset), this.path])).trim();
+  /** By a loop device: e2fsck knows offsets, but loses them when it opens the image again to replay the journal. */
+  async #fsck(mode: '-p' | '-fy'): Promise<void> {
+    const offset = String(this.#rootOffset);
+    const loop = (await run('losetup', ['--find', '--show', '--offset', offset, this.path])).trim();
     try {
-      // 1: something was corrected, which replaying a journal is.
-      await run('e2fsck', ['-p', loop], { accept: [0, 1] });
+      await run('e2fsck', [mode, loop], { accept: [0, 1] });
     } finally {
       await run('losetup', ['--detach', loop]);
     }
+  }
+
+  /** debugfs leaves link counts as they were; a file without a name goes to lost+found and keeps its inode number. */
+  async #edit(...commands: string[]): Promise<void> {
+    await this.#debugfs(...commands);
+    await this.#fsck('-fy');
   }
 
   get #root(): string {
@@ -102,7 +109,7 @@ export class StoppedDisk {
 
   /** Makes `path` a name of the inode `inode`, in place of what it named. */
   async relink(path: string, inode: number): Promise<void> {
-    await this.#debugfs(`unlink ${path}`, `ln <${inode}> ${path}`);
+    await this.#edit(`unlink ${path}`, `ln <${inode}> ${path}`);
   }
 
   /** Puts a new file with this content, without fs-verity, in place of `path`. */
@@ -111,18 +118,18 @@ export class StoppedDisk {
     try {
       const source = join(folder, 'content');
       await writeFile(source, content);
-      await this.#debugfs(`unlink ${path}`, `write ${source} ${path}`);
+      await this.#edit(`unlink ${path}`, `write ${source} ${path}`);
     } finally {
       await rm(folder, { recursive: true });
     }
   }
 
   async unlink(path: string): Promise<void> {
-    await this.#debugfs(`unlink ${path}`);
+    await this.#edit(`unlink ${path}`);
   }
 
   async symlink(path: string, target: string): Promise<void> {
-    await this.#debugfs(`symlink ${path} ${target}`);
+    await this.#edit(`symlink ${path} ${target}`);
   }
 
   /** Names in a folder of the boot partition, sorted. */

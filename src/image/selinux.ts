@@ -1,0 +1,144 @@
+/**
+ * Labels a bootable tree by the SELinux policy that it carries, a pure function of the tree (composefs-rs's rules). An
+ * image without policy gets no labels; a policy that cannot be read is an error, because a wrong label is worse.
+ */
+
+import { HostctlError } from '../errors.ts';
+import { addSubstitutions, FileContexts, parseSelinuxType, type TypeLetter } from '../format/selinux/file-contexts.ts';
+import { settleLinks } from '../tree/links.ts';
+import { lookup } from '../tree/lookup.ts';
+import { compareRaw, displayRaw, rawToBytes, type RawName } from '../tree/name.ts';
+import { inodeOf, type DirectoryNode, type LeafNode, type TreeNode } from '../tree/node.ts';
+
+const LABEL = 'security.selinux' as RawName;
+const CONFIG = 'etc/selinux/config';
+
+/** Largest policy file that is read. */
+export const MAX_POLICY_BYTES = 8 << 20;
+
+/** Whether labelling may need this file: its content has to be kept at hand while the layers are read. */
+export function isPolicyFile(path: RawName): boolean {
+  return path === CONFIG || /^etc\/selinux\/[^/]+\/contexts\/files\/file_contexts(?:\.[a-z_]+)?$/.test(path);
+}
+
+/** Sets or removes `security.selinux` everywhere. Throws 'image-invalid' or 'image-unsupported'. */
+export function relabel(root: DirectoryNode): void {
+  const policy = readPolicy(root);
+  const labels = new Map<LeafNode, RawName | undefined>();
+  let hasSplit = false;
+  const stack: Visit[] = [];
+  const enter = (directory: DirectoryNode, path: string): void => {
+    stack.push({ directory, path, names: [...directory.entries.keys()].sort(compareRaw), at: 0 });
+  };
+  setLabel(root, policy?.contexts.lookup('/' as RawName, 'd'));
+  enter(root, '');
+  for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+    const name = top.names[top.at++];
+    if (name === undefined) {
+      stack.pop();
+      continue;
+    }
+    const entry = top.directory.entries.get(name)!;
+    const inode = inodeOf(entry);
+    const path = substituted(`${top.path}/${name}`, policy);
+    const label = policy?.contexts.lookup((path === '' ? '/' : path) as RawName, typeLetter(inode));
+    if (entry.kind !== 'hardlink') {
+      setLabel(inode, label);
+      if (inode.kind === 'directory') enter(inode, path);
+      else if (inode.nlink > 1) labels.set(inode, label);
+    } else if (labels.get(entry.target) !== label) {
+      const own = { ...entry.target, xattrs: new Map(entry.target.xattrs) };
+      setLabel(own, label);
+      top.directory.entries.set(name, own);
+      hasSplit = true;
+    }
+  }
+  if (hasSplit) settleLinks(root);
+}
+
+interface Visit {
+  readonly directory: DirectoryNode;
+  /** Where the policy looks the directory up; empty for the root. */
+  readonly path: string;
+  readonly names: readonly RawName[];
+  at: number;
+}
+
+interface Policy {
+  readonly contexts: FileContexts;
+  readonly aliases: ReadonlyMap<string, string>;
+}
+
+function readPolicy(root: DirectoryNode): Policy | undefined {
+  const config = readText(root, CONFIG);
+  const type = config === undefined ? undefined : parseSelinuxType(config);
+  if (type === undefined) return undefined;
+  if (type === '' || type === '.' || type === '..' || type.includes('/')) {
+    throw new HostctlError(
+      'image-invalid',
+      `"/${CONFIG}" names the policy "${displayRaw(type as RawName)}", which is no name`,
+    );
+  }
+  const directory = `etc/selinux/${type}/contexts/files`;
+  const contexts = new FileContexts();
+  for (const suffix of ['', '.local', '.homedirs']) {
+    const file = `${directory}/file_contexts${suffix}`;
+    const text = readText(root, file);
+    if (text !== undefined) contexts.add(text, `"/${displayRaw(file as RawName)}"`);
+    else if (suffix === '')
+      throw new HostctlError('image-invalid', `Image has no file "/${displayRaw(file as RawName)}"`);
+  }
+  const aliases = new Map<string, string>();
+  for (const suffix of ['.subs', '.subs_dist']) {
+    const file = `${directory}/file_contexts${suffix}`;
+    const text = readText(root, file);
+    if (text !== undefined) addSubstitutions(aliases, text, `"/${displayRaw(file as RawName)}"`);
+  }
+  return { contexts, aliases };
+}
+
+/** A file as latin1 text, or undefined if it is not there. */
+function readText(root: DirectoryNode, path: string): string | undefined {
+  const node = lookup(root, path);
+  if (node === undefined) return undefined;
+  const shown = `"/${displayRaw(path as RawName)}"`;
+  if (node.kind !== 'file') throw new HostctlError('image-unsupported', `${shown} is a ${node.kind} instead of a file`);
+  const { bytes } = node.content;
+  if (bytes === undefined) {
+    throw new HostctlError(
+      'image-unsupported',
+      `Cannot label by ${shown}: it is over ${MAX_POLICY_BYTES} bytes or has another name`,
+    );
+  }
+  return Buffer.from(bytes).toString('latin1');
+}
+
+function substituted(path: string, policy: Policy | undefined): string {
+  const original = policy?.aliases.get(path);
+  return original === undefined ? path : original.replace(/\/+$/, '');
+}
+
+function setLabel(node: TreeNode, label: RawName | undefined): void {
+  if (label === undefined) node.xattrs.delete(LABEL);
+  // As composefs-rs writes it: without the NUL at the end that the kernel's own labels have.
+  else node.xattrs.set(LABEL, Uint8Array.from(rawToBytes(label)));
+}
+
+function typeLetter(node: TreeNode): TypeLetter {
+  switch (node.kind) {
+    case 'directory':
+      return 'd';
+    case 'file':
+      return '-';
+    case 'symlink':
+      return 'l';
+    case 'fifo':
+      return 'p';
+    case 'socket':
+      return 's';
+    case 'block':
+      return 'b';
+    case 'char':
+      return 'c';
+  }
+}

@@ -1,0 +1,70 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { buildPackage } from '../../scripts/lib/deb.ts';
+import { projectVersion } from '../../scripts/lib/project.ts';
+
+let folder: string;
+let deb: string;
+let root: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'hostctl-package-'));
+  deb = await buildPackage(folder);
+  root = join(folder, 'root');
+  execFileSync('dpkg-deb', ['--extract', deb, root]);
+});
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+});
+
+function field(name: string): string {
+  return execFileSync('dpkg-deb', ['--field', deb, name], { encoding: 'utf8' }).trim();
+}
+
+test('The package holds the program, the dracut module, the units and their licence, owned by root', () => {
+  const listing = execFileSync('dpkg-deb', ['--contents', deb], { encoding: 'utf8' });
+  const lines = listing.split('\n').filter(Boolean);
+  expect(lines.filter((line) => !/^\S+ root\/root /.test(line))).toEqual([]);
+  const modes = Object.fromEntries(
+    lines.map((line) => [/ \.\/(\S*)/.exec(line)?.[1] ?? '', line.slice(0, 10)]),
+  ) as Record<string, string>;
+  expect(modes).toMatchObject({
+    'usr/bin/hostctl': 'lrwxrwxrwx',
+    'usr/lib/hostctl/main.js': '-rwxr-xr-x',
+    'usr/lib/dracut/dracut.conf.d/50-hostctl.conf': '-rw-r--r--',
+    'usr/lib/dracut/modules.d/50hostctl/hostctl-root.sh': '-rwxr-xr-x',
+    'usr/lib/dracut/modules.d/50hostctl/hostctl-root.service': '-rw-r--r--',
+    'usr/lib/dracut/modules.d/50hostctl/module-setup.sh': '-rwxr-xr-x',
+    'usr/lib/systemd/system/hostctl-mark-good.service': '-rw-r--r--',
+    'usr/lib/systemd/system-preset/50-hostctl.preset': '-rw-r--r--',
+    'usr/share/doc/hostctl/copyright': '-rw-r--r--',
+  });
+});
+
+test('The package depends on what its hook, its units and its program call', () => {
+  const depends = field('Depends').split(', ');
+  expect(depends).toContain('nodejs (>= 20.19)');
+  expect(depends).toContain('fsverity');
+  // Packages of the hook's programs: mount and umount, losetup, modprobe, the rest.
+  expect(depends).toEqual(expect.arrayContaining(['mount', 'util-linux', 'kmod', 'coreutils', 'dracut']));
+});
+
+test('The packaged program runs from where it is unpacked, and with its native interface', () => {
+  const program = join(root, 'usr/bin/hostctl');
+  expect(execFileSync(process.execPath, [program, '--version'], { encoding: 'utf8' }).trim()).toBe(projectVersion());
+  const load = "require('node:module').createRequire(process.argv[1])('koffi').load('libc.so.6')";
+  execFileSync(process.execPath, ['-e', load, join(root, 'usr/lib/hostctl/main.js')]);
+});
+
+test('The same source gives the same package', async () => {
+  const again = mkdtempSync(join(folder, 'again-'));
+  expect(readFileSync(await buildPackage(again)).equals(readFileSync(deb))).toBe(true);
+});
+
+test('The licences of all bundled packages are in it', () => {
+  const copyright = readFileSync(join(root, 'usr/share/doc/hostctl/copyright'), 'utf8');
+  for (const name of ['koffi', 'yargs', 'smol-toml']) expect(copyright).toMatch(new RegExp(`^${name} \\S+ \\(`, 'm'));
+});
