@@ -343,7 +343,7 @@ must_mount --move "$physical" "$root/sysroot"
 physical=$root/sysroot
 must_mount --move "$root" /sysroot
 physical=/sysroot/sysroot
-true
+must_mount -o remount,bind,ro "$physical"
 umount "$work"
 rmdir "$work"
 

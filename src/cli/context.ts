@@ -14,6 +14,7 @@ export interface GlobalOptions {
   readonly sysroot?: string | undefined;
   readonly boot?: string | undefined;
   readonly repo?: string | undefined;
+  readonly config?: string | undefined;
   readonly format: 'human' | 'json' | 'yaml';
   readonly quiet: boolean;
   readonly debug: boolean;

@@ -51,6 +51,7 @@ function program(run: Run): Argv<GlobalOptions> {
     .option('sysroot', { type: 'string', describe: 'Physical root to work on', requiresArg: true })
     .option('boot', { type: 'string', describe: 'Where boot entries and kernels go', requiresArg: true })
     .option('repo', { type: 'string', describe: 'Object repository (SYSROOT/composefs)', requiresArg: true })
+    .option('config', { type: 'string', describe: 'Configuration file to use alone', requiresArg: true })
     .option('json', { type: 'boolean', default: false, describe: 'Same as --format json' })
     .option('format', {
       choices: ['human', 'json', 'yaml'] as const,

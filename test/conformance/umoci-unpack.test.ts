@@ -152,7 +152,7 @@ describe.skipIf(missing.length > 0)('umoci unpack', () => {
         expect(ours).toEqual(diskFacts(`${layout}/bundle/rootfs`));
         execFileSync('rm', ['-rf', layout]);
       }),
-      { numRuns: 150 },
+      { numRuns: 100 },
     );
   }); // prettier-ignore
 });

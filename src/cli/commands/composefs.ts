@@ -1,11 +1,12 @@
 /** `hostctl composefs …` and `hostctl fsverity …`: what mkcomposefs, composefs-info and fsverity do. */
 
 import type { Argv, CommandModule } from 'yargs';
+import type * as tools from '../../ops/composefs-tools.ts';
 import type { VerityAlgorithm } from '../../tree/node.ts';
 import { openContext, type Context, type GlobalOptions } from '../context.ts';
 import type { Run } from '../program.ts';
 
-type Tools = typeof import('../../ops/composefs-tools.ts');
+type Tools = typeof tools;
 
 interface ImageFileArguments extends GlobalOptions {
   readonly img: string;

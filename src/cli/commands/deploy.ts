@@ -2,6 +2,7 @@
 
 import type { Argv, CommandModule } from 'yargs';
 import { HostctlError } from '../../errors.ts';
+import { MAX_TRIES } from '../../format/config.ts';
 import type { VerityAlgorithm } from '../../tree/node.ts';
 import { openContext, type GlobalOptions } from '../context.ts';
 import type { Run } from '../program.ts';
@@ -10,11 +11,9 @@ export interface DeployArguments extends GlobalOptions {
   readonly image: string;
   readonly karg: readonly string[];
   readonly hash?: VerityAlgorithm | undefined;
-  readonly tries: number;
+  readonly tries?: number | undefined;
   readonly 'allow-missing-verity': boolean;
 }
-
-const MAX_TRIES = 9;
 
 export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArguments> {
   return {
@@ -25,16 +24,16 @@ export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArgu
         .positional('image', { type: 'string', demandOption: true, describe: 'Image reference, such as oci:DIR' })
         .option('tries', {
           type: 'number',
-          default: 3,
           requiresArg: true,
-          describe: 'Boots to try before it is given up',
+          describe: 'Boots to try before it is given up (3, or as configured)',
         })
         .check(({ tries }) => {
-          if (Number.isInteger(tries) && tries >= 1 && tries <= MAX_TRIES) return true;
+          if (tries === undefined || (Number.isInteger(tries) && tries >= 1 && tries <= MAX_TRIES)) return true;
           throw new HostctlError('usage', `--tries takes a whole number from 1 to ${MAX_TRIES}`);
         }),
     handler: async (options) => {
       const { deploy } = await import('../../ops/deploy.ts');
+      const { loadConfig } = await import('../../ops/load-config.ts');
       const { ensureWritable } = await import('../../ops/writable.ts');
       const context = openContext(options, run.signal);
       if (await ensureWritable(context.host, context.paths, run)) return;
@@ -43,7 +42,7 @@ export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArgu
         image: options.image,
         kargs: options.karg,
         algorithm: options.hash,
-        tries: options.tries,
+        tries: options.tries ?? loadConfig(options.config).deployTries,
         allowMissingVerity: options['allow-missing-verity'],
       });
       context.print(result, () =>

@@ -1,0 +1,48 @@
+/**
+ * `hostctl.conf`: an ini file, and drop-ins that override it one key at a time. Unknown sections and keys are errors,
+ * since a misspelt key would otherwise be a setting that silently does nothing. Pure.
+ */
+
+import { parse } from 'ini';
+import { HostctlError } from '../errors.ts';
+
+export interface Config {
+  /** Boots to try before a new deployment is given up; `--tries` wins. */
+  readonly deployTries: number;
+}
+
+export const DEFAULT_CONFIG: Config = { deployTries: 3 };
+
+/** Largest number of tries that fits the one digit of an entry's name. */
+export const MAX_TRIES = 9;
+
+/** One file with the name that errors give it. */
+export interface ConfigFile {
+  readonly name: string;
+  readonly text: string;
+}
+
+/** Applies files in order, the last one wins. Throws 'config-invalid' naming file and key. */
+export function parseConfig(files: readonly ConfigFile[]): Config {
+  let config = DEFAULT_CONFIG;
+  for (const file of files) {
+    for (const [section, keys] of Object.entries(parse(file.text))) {
+      if (typeof keys !== 'object' || keys === null) throw invalid(file, `"${section}" stands before any section`);
+      for (const [key, value] of Object.entries(keys)) config = applyKey(config, file, `${section}.${key}`, value);
+    }
+  }
+  return config;
+}
+
+function applyKey(config: Config, file: ConfigFile, key: string, value: unknown): Config {
+  if (key !== 'deploy.tries') throw invalid(file, `there is no setting "${key}"`);
+  const tries = Number(value);
+  if (typeof value === 'string' && Number.isInteger(tries) && tries >= 1 && tries <= MAX_TRIES) {
+    return { ...config, deployTries: tries };
+  }
+  throw invalid(file, `"${key}" takes a whole number from 1 to ${MAX_TRIES}`);
+}
+
+function invalid(file: ConfigFile, problem: string): HostctlError {
+  return new HostctlError('config-invalid', `Cannot use the configuration "${file.name}": ${problem}`);
+}
