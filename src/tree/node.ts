@@ -11,7 +11,7 @@ import type { RawName } from './name.ts';
 
 export type VerityAlgorithm = 'sha256' | 'sha512';
 
-/** fs-verity digest, lower-case hex: 64 digits for sha256, 128 for sha512. Made by `verityDigest()` only. */
+/** fs-verity digest, lower-case hex: 64 digits for sha256, 128 for sha512. Made by `format/fsverity/digest.ts` only. */
 export type VerityDigest = string & { readonly __brand: 'VerityDigest' };
 
 export interface Timestamp {

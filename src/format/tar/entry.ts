@@ -101,10 +101,11 @@ export function assembleEntry(block: Buffer, extensions: TarExtensions, number: 
 }
 
 function entryName(block: Buffer, hasPrefix: boolean, { pax, longName }: TarExtensions): RawName {
-  if (pax?.path !== undefined && longName !== undefined) {
-    throw new HostctlError('image-invalid', 'Name is given twice, by PAX "path" and by a GNU long name');
+  const byPax = pax?.sparse?.name ?? pax?.path;
+  if (byPax !== undefined && longName !== undefined) {
+    throw new HostctlError('image-invalid', 'Name is given twice, by a PAX header and by a GNU long name');
   }
-  const stated = pax?.sparse?.name ?? pax?.path ?? longName;
+  const stated = byPax ?? longName;
   if (stated !== undefined) return stated;
   const name = textField(block, 'name');
   const prefix = hasPrefix ? textField(block, 'prefix') : '';
@@ -113,7 +114,7 @@ function entryName(block: Buffer, hasPrefix: boolean, { pax, longName }: TarExte
 
 function entryLinkname(block: Buffer, { pax, longLink }: TarExtensions): RawName {
   if (pax?.linkpath !== undefined && longLink !== undefined) {
-    throw new HostctlError('image-invalid', 'Link target is given twice, by PAX "linkpath" and by a GNU long link');
+    throw new HostctlError('image-invalid', 'Link target is given twice, by a PAX header and by a GNU long link');
   }
   return pax?.linkpath ?? longLink ?? textField(block, 'linkname');
 }

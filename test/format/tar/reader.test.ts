@@ -73,6 +73,7 @@ const accepted: readonly (readonly [title: string, archive: Buffer, entries: rea
   ['a PAX value that is empty, which takes it back', tar([paxHeader([['path', 'first'], ['path', ''], ['uid', '5'], ['uid', '']]), tarFile('a', '', { uid: 9 })]), [{ name: 'a', uid: 9 }]],
   ['xattrs with any bytes', tar([paxHeader({ 'SCHILY.xattr.security.capability': '\x01\0\0\x02=\n\0', 'SCHILY.xattr.user.empty': '', 'SCHILY.xattr.user.a=b': 'cut at the first' }), tarFile('a')]), [{ name: 'a', xattrs: { 'security.capability': '\x01\0\0\x02=\n\0', 'user.empty': '', 'user.a': 'b=cut at the first' } }]],
   ['a PAX size, also for where the next header is', tar([paxHeader({ size: '600' }), tarFile('a', 'z'.repeat(600), { size: 0 }), tarFile('b', 'b')]), [{ name: 'a', content: 'z'.repeat(600) }, { name: 'b', content: 'b' }]],
+  ['twenty entries with an extension header each', tar(Array.from({ length: 20 }, (_, i) => [gnuLong('L', `${i}`), tarFile('a')]).flat()), Array.from({ length: 20 }, (_, i) => ({ name: `${i}` }))],
   ['an empty PAX header', tar([paxBlock(''), tarFile('a')]), [{ name: 'a' }]],
   ['a PAX record of 99 bytes, whose length counts itself', tar([paxBlock(Buffer.concat([paxRecord('path', 'p'.repeat(90)), paxRecord('comment', '')])), tarFile('a')]), [{ name: 'p'.repeat(90) }]],
 ]; // prettier-ignore
