@@ -31,6 +31,8 @@ export interface Context {
   print(data: unknown, human: () => string): void;
   /** Prints text or bytes piece by piece, no faster than they are read. A reader that goes away ends it quietly. */
   printPieces(pieces: Iterable<string | Uint8Array>): Promise<void>;
+  /** Prints a list: one line for each item, for machines one array of what `data` makes of them. */
+  printList<T>(items: Iterable<T>, data: (item: T) => unknown, line: (item: T) => string): Promise<void>;
 }
 
 export function openContext(options: GlobalOptions, signal: AbortSignal): Context {
@@ -43,6 +45,13 @@ export function openContext(options: GlobalOptions, signal: AbortSignal): Contex
     },
     warn: (message) => process.stderr.write(`hostctl: warning: ${message}\n`),
   };
+  const printPieces = async (pieces: Iterable<string | Uint8Array>): Promise<void> => {
+    try {
+      await pipeline(Readable.from(pieces), process.stdout, { end: false });
+    } catch (error) {
+      if (errnoOf(error) !== 'EPIPE') throw error;
+    }
+  };
   return {
     host: openRealHost({ log, signal, lockWaitMs: parseWait(options.wait), progress: progressSink(options) }),
     paths: { sysroot: options.sysroot, boot: options.boot, repo: options.repo },
@@ -50,14 +59,16 @@ export function openContext(options: GlobalOptions, signal: AbortSignal): Contex
     print(data, human) {
       process.stdout.write(render(data, human, options.format));
     },
-    async printPieces(pieces) {
-      try {
-        await pipeline(Readable.from(pieces), process.stdout, { end: false });
-      } catch (error) {
-        if (errnoOf(error) !== 'EPIPE') throw error;
-      }
+    printPieces,
+    printList(items, data, line) {
+      if (options.format === 'human') return printPieces(linesOf(items, line));
+      return printPieces([render(Array.from(items, data), () => '', options.format)]);
     },
   };
+}
+
+function* linesOf<T>(items: Iterable<T>, line: (item: T) => string): Generator<string, void> {
+  for (const item of items) yield `${line(item)}\n`;
 }
 
 function render(data: unknown, human: () => string, format: GlobalOptions['format']): string {

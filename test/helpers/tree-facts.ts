@@ -19,9 +19,9 @@ export function treeFacts(root: DirectoryNode): Record<string, Fact> {
     if (firstPath !== undefined) continue;
     firstPaths.set(node, path);
     if (node.kind !== 'directory') continue;
-    const names = [...node.entries.keys()].sort().reverse();
-    for (const name of names) {
-      stack.push({ path: `${path === '/' ? '' : path}/${name}`, node: inodeOf(node.entries.get(name)!) });
+    const sorted = [...node.entries].sort(([a], [b]) => (a < b ? 1 : -1));
+    for (const [name, entry] of sorted) {
+      stack.push({ path: `${path === '/' ? '' : path}/${name}`, node: inodeOf(entry) });
     }
   }
   return facts;

@@ -216,7 +216,7 @@ describe('time grows with the layers, not with their product', () => {
   ])('%s', (_title, layers) => {
     const start = performance.now();
     flatten(layers);
-    expect(performance.now() - start).toBeLessThan(5000);
+    expect(performance.now() - start).toBeLessThan(10_000);
   });
 
   test('trees as deep as paths allow', () => {

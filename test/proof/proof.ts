@@ -50,7 +50,7 @@ export const FULL: Plan = {
     options: { subsets: { all: 2, boot: 0 }, againEvery: 25 },
     killedFirstStride: 3,
   },
-  fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 100 } } },
+  fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } } },
   mutants: MUTANTS.map(({ name }) => name),
   jobs: 2,
 };

@@ -115,7 +115,8 @@ async function runPoint(
   tracer: string,
   directory: string,
 ): Promise<Point> {
-  const disks = { root: `${directory}-root.img`, boot: `${directory}-boot.img` };
+  // Names of their own: a loop device goes away a moment after its mount, and until then remembers its file's bytes.
+  const disks = { root: `${directory}-root-${at}.img`, boot: `${directory}-boot-${at}.img` };
   await copyDisk(scene.disks.root, disks.root);
   await copyDisk(scene.disks.boot, disks.boot);
   const mounted = await mountDisks(disks, directory);

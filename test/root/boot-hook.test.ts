@@ -311,6 +311,12 @@ const refusals: Refusal[] = [
     message: /var leads to "\/run"/,
   },
   {
+    name: 'a link for /var that only names a stateroot',
+    before: () => link('default', deployment('var')),
+    reason: 'state-invalid',
+    message: /var leads to "default"/,
+  },
+  {
     name: 'a link for /var with a path in it',
     before: () => link('../../os/../os/var', deployment('var')),
     reason: 'state-invalid',

@@ -59,8 +59,8 @@ function sample(): { readonly root: DirectoryNode; readonly files: FileNode[] } 
 /** Reading a directory counts every name as an inode of its own. */
 function withoutLinks(facts: Record<string, Fact>): Record<string, Fact> {
   const resolved = Object.entries(facts).map(([path, fact]) => {
-    const { nlink: _, ...rest } = typeof fact['link'] === 'string' ? facts[fact['link']]! : fact;
-    return [path, rest] as const;
+    const full = typeof fact['link'] === 'string' ? facts[fact['link']]! : fact;
+    return [path, { ...full, nlink: undefined }] as const;
   });
   return Object.fromEntries(resolved);
 }

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { blessEntry, listEntries } from '../../src/deploy/boot-entries.ts';
@@ -6,6 +7,7 @@ import { rollback } from '../../src/ops/rollback.ts';
 import { bootableLayout, INITRD, KERNEL } from '../helpers/bootable-layout.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { snapshot } from '../helpers/snapshot.ts';
+import { tarFile } from '../helpers/tar-builder.ts';
 
 /** What the boot loader and the mark-good unit do after a boot that came up. */
 function bless(sysroot: ScratchSysroot, id: number): void {
@@ -138,6 +140,30 @@ describe('deploy', () => {
     const again = await sysroot.deploy(bootableLayout({ version: '1' }).reference);
     expect(again).toMatchObject({ changed: true, digest: first.digest });
     expect(again.objects.writtenObjects).toBeGreaterThan(0);
+  });
+});
+
+describe('a deploy that fails at its last step', () => {
+  test('takes back the state directory, the ref, the kernel and the image', async () => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    const before = snapshot(sysroot.path);
+    // Entries can be read but none can be written.
+    const entries = `${sysroot.path}/boot/loader/entries`;
+    execFileSync('mount', ['--bind', entries, entries]);
+    try {
+      execFileSync('mount', ['-o', 'remount,bind,ro', entries]);
+      const more = [tarFile('usr/lib/modules/6.12.0/vmlinuz', Buffer.alloc(7000, 'another kernel'))];
+      const failed = sysroot.deploy(bootableLayout({ version: '2', more }).reference);
+      await expect(failed).rejects.toMatchObject({ code: 'EROFS' });
+    } finally {
+      execFileSync('umount', [entries]);
+    }
+    const after = snapshot(sysroot.path);
+    const isDirectoryOfObjects = (name: string): boolean => /^composefs\/objects\/[0-9a-f]{2}$/.test(name);
+    const left = Object.keys(after).filter((name) => !(name in before) && !isDirectoryOfObjects(name));
+    expect(left).toEqual([]);
+    expect(after).toMatchObject(before);
   });
 });
 

@@ -35,13 +35,13 @@ export function composefsCommand(run: Run): CommandModule<GlobalOptions, GlobalO
         )
         .command(
           imageFileCommand(run, 'ls <img>', 'List what is in an image', async (context, tools, { img }) => {
-            const { lsLines } = await import('../view/ls.ts');
-            return context.printPieces(lsLines(tools.listImage(img)));
+            const { lsLine, lsRecord } = await import('../view/ls.ts');
+            return context.printList(tools.listImage(img), lsRecord, lsLine);
           }),
         )
         .command(
           imageFileCommand(run, 'objects <img>', 'List the objects an image needs', (context, tools, { img }) =>
-            context.printPieces(tools.objectsOfImage(img).map(({ path }) => `${path ?? '-'}\n`)),
+            printObjects(context, tools.objectsOfImage(img)),
           ),
         )
         .command(
@@ -72,6 +72,15 @@ function imageFileCommand(
   };
 }
 
+/** One path a line; `-` for an object without one, which machines get as null. */
+function printObjects(context: Context, objects: readonly { readonly path: string | undefined }[]): Promise<void> {
+  return context.printList(
+    objects,
+    ({ path }) => path ?? null,
+    ({ path }) => path ?? '-',
+  );
+}
+
 function imgOption(argv: Argv<GlobalOptions>) {
   return argv.positional('img', { type: 'string', demandOption: true, describe: 'Image file' });
 }
@@ -92,7 +101,7 @@ function missingObjectsCommand(
     handler: async (options) => {
       const { missingObjects } = await import('../../ops/composefs-tools.ts');
       const missing = missingObjects(options.img, options['digest-store']);
-      await openContext(options, run.signal).printPieces(missing.map(({ path }) => `${path ?? '-'}\n`));
+      await printObjects(openContext(options, run.signal), missing);
     },
   };
 }

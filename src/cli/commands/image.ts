@@ -151,10 +151,11 @@ function lsCommand(run: Run): CommandModule<GlobalOptions, LsArguments> {
         .option('recursive', { alias: 'R', type: 'boolean', default: false, describe: 'Everything below it' }),
     handler: async (options) => {
       const { listFiles } = await import('../../ops/image-tools.ts');
-      const { lsLines } = await import('../view/ls.ts');
+      const { lsLine, lsRecord } = await import('../view/ls.ts');
       const context = openContext(options, run.signal);
       const { image, path, recursive } = options;
-      await context.printPieces(lsLines(await listFiles(context.host, { ...context.paths, image, path, recursive })));
+      const entries = await listFiles(context.host, { ...context.paths, image, path, recursive });
+      await context.printList(entries, lsRecord, lsLine);
     },
   };
 }

@@ -129,7 +129,9 @@ describe('digest text', () => {
   test('is accepted in full-length lower-case hex only', () => {
     expect(parseVerityDigest(hex)).toBe(hex);
     expect(parseVerityDigest(hex + hex, 'sha512')).toBe(hex + hex);
-    expect([digestAlgorithm(parseVerityDigest(hex)), digestAlgorithm(parseVerityDigest(hex + hex))]).toEqual(algorithms);
+    expect([digestAlgorithm(parseVerityDigest(hex)), digestAlgorithm(parseVerityDigest(hex + hex))]).toEqual(
+      algorithms,
+    );
   });
 
   test.each([
@@ -142,7 +144,9 @@ describe('digest text', () => {
     [hex, 'sha512'],
     [hex + hex, 'sha256'],
   ] as const)('%j is refused', (text, algorithm) => {
-    expect(() => parseVerityDigest(text, algorithm)).toThrow(/^Cannot use verity digest ".*": it must be .* hex digits$/s);
+    expect(() => parseVerityDigest(text, algorithm)).toThrow(
+      /^Cannot use verity digest ".*": it must be .* hex digits$/s,
+    );
   });
 
   test('goes to bytes, back, and to an object path', () => {

@@ -127,7 +127,7 @@ function kernelProblem({ boot }: Host, entry: LoaderEntry): string | undefined {
 }
 
 /** The image under its pinned digest, every object of it checked; or what is wrong. */
-function imageEntries(root: Files, { algorithm, digest }: Pinned): ImageEntry[] | string {
+function imageEntries(root: Files, { algorithm, digest }: Pinned): readonly ImageEntry[] | string {
   const link = root.readlink(`composefs/images/${digest}`);
   if (link === undefined) return `image link ${digest} is missing`;
   if (link !== `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`) return `image link ${digest} leads to ${link}`;

@@ -28,10 +28,17 @@ interface Inode {
 const BLOCK = 4096;
 const SUPERBLOCK = 1024;
 
-/** Every name in the image but the whiteouts of the object directories, root first. */
-export function readImage(image: Buffer): ImageEntry[] {
+/** The same image is asked for again and again while crash states are tried. */
+const known = new WeakMap<Buffer, readonly ImageEntry[]>();
+
+/** Every name in the image but the whiteouts of the object directories, root first. `image` must not change later. */
+export function readImage(image: Buffer): readonly ImageEntry[] {
+  const before = known.get(image);
+  if (before) return before;
   try {
-    return walk(image);
+    const entries = walk(image);
+    known.set(image, entries);
+    return entries;
   } catch (error) {
     if (error instanceof RangeError) throw new Damage(`image: ${error.message}`, { cause: error });
     throw error;

@@ -3,7 +3,7 @@
  * would, and asks the checker. After a command has reported success only NEW is right.
  */
 
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { fatFiles } from '../checker/fat.ts';
 import { type Files, rememberedFiles } from '../checker/files.ts';
 import { mountedFiles } from '../checker/mounted.ts';
@@ -111,10 +111,15 @@ class Stage {
     try {
       const root = await this.#view(this.#root, 0, state);
       if (this.#scene.types.boot === 'vfat') {
-        const bytes = this.#disks.boot.with(state.open[1] ?? [], (disk) => Buffer.from(disk));
-        return wrong('as firmware reads', judge(this.#scene, { boot: fatFiles(bytes), bootDir: '', root }));
+        const verdict = this.#disks.boot.with(state.open[1] ?? [], (disk) =>
+          judge(this.#scene, { boot: fatFiles(disk), bootDir: '', root }),
+        );
+        return wrong('as firmware reads', verdict);
       }
-      if (!state.tearsBlocks) {
+      // A host that boots nothing yet has nothing to lose: while the first entries are written in place, a loader may
+      // find their directory illegible.
+      const isLoaderAsked = !state.tearsBlocks && (state.ended || this.#scene.expected.old !== undefined);
+      if (isLoaderAsked) {
         const loader = await this.#view(this.#loader, 1, state);
         const unreplayed = wrong('as a boot loader reads', judge(this.#scene, { boot: loader, bootDir: '', root }));
         if (unreplayed !== undefined) return unreplayed;
@@ -155,6 +160,7 @@ class Stage {
 class View {
   readonly at: string;
   readonly #options: string;
+  #count = 0;
   #shown: { readonly key: string; readonly files: Files; readonly unmount: () => Promise<void> } | undefined;
 
   constructor(at: string, options: string) {
@@ -165,9 +171,11 @@ class View {
   async show(key: string, save: (path: string) => void): Promise<Files> {
     if (this.#shown?.key === key) return this.#shown.files;
     await this.close();
-    const image = `${this.at}.img`;
+    this.#count += 1;
+    // A new file each time: a loop device goes away a moment after its mount, and until then remembers its file's bytes.
+    const image = `${this.at}-${this.#count}.img`;
     save(image);
-    const unmount = await mount(image, this.at, this.#options);
+    const unmount = await mount(image, this.at, this.#options).finally(() => rmSync(image));
     const files = rememberedFiles(mountedFiles(this.at));
     this.#shown = { key, files, unmount };
     return files;

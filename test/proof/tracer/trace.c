@@ -266,7 +266,7 @@ static int at_call(pid_t pid) {
   char name[64], path[PATH_MAX];
   if (!counts(pid, call, args, name, path)) return 0;
   counted++;
-  int hit = fault_at >= 0 && (sticky ? counted >= fault_at : counted == fault_at);
+  int hit = fault > 0 && fault_at >= 0 && (sticky ? counted >= fault_at : counted == fault_at);
   fprintf(log_file, "%s%ld %d %s %s\n", hit ? "HIT " : "", counted, pid, name, path);
   fflush(log_file);
   if (full) {
