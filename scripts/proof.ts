@@ -21,15 +21,18 @@ const { values } = parseArgs({
 function choose(plan: Plan): Plan {
   const { only, command } = values;
   const wanted = (part: string): boolean => only === undefined || only === part;
-  return {
+  const chosen: Plan = {
     ...plan,
     ...(command === undefined ? {} : { commands: [command] }),
     killStride: wanted('kills') ? plan.killStride : undefined,
     errorStride: wanted('errors') ? plan.errorStride : undefined,
     power: wanted('power') ? plan.power : undefined,
-    fat: wanted('fat') || only === 'mutants' ? plan.fat : undefined,
+    fat: wanted('fat') ? plan.fat : undefined,
     mutants: wanted('mutants') ? plan.mutants : [],
   };
+  if (only !== 'mutants' || !plan.fat) return chosen;
+  // Mutants on FAT are compared with the whole program in the same guest.
+  return { ...chosen, commands: ['deploy'], fat: { ...plan.fat, roots: ['ext4'], killedFirst: 0 } };
 }
 
 function report({ mutants, ...parts }: ProofResult): string {

@@ -101,6 +101,8 @@ function program(run: Run): Argv<GlobalOptions> {
     })
     .exitProcess(false)
     .fail((message: string | undefined, error: Error | undefined) => {
-      throw error ?? new HostctlError('usage', message ?? 'Wrong usage', { hint: 'See "hostctl --help"' });
+      // Some of yargs' messages have several lines.
+      const line = message?.replaceAll(/\s*\n\s*/g, ' ') ?? 'Wrong usage';
+      throw error ?? new HostctlError('usage', line, { hint: 'See "hostctl --help"' });
     });
 }

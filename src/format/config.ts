@@ -26,9 +26,10 @@ export interface ConfigFile {
 export function parseConfig(files: readonly ConfigFile[]): Config {
   let config = DEFAULT_CONFIG;
   for (const file of files) {
-    for (const [section, keys] of Object.entries(parse(file.text))) {
+    for (const [section, keys] of Object.entries<unknown>(parse(file.text))) {
       if (typeof keys !== 'object' || keys === null) throw invalid(file, `"${section}" stands before any section`);
-      for (const [key, value] of Object.entries(keys)) config = applyKey(config, file, `${section}.${key}`, value);
+      for (const [key, value] of Object.entries<unknown>({ ...keys }))
+        config = applyKey(config, file, `${section}.${key}`, value);
     }
   }
   return config;

@@ -25,6 +25,8 @@ import type { ObjectSink } from '../tree/objects.ts';
 export interface CreateImageOptions {
   /** A directory, or with `fromDump` a dump file or `-`. */
   readonly source: string;
+  /** What `-` stands for. */
+  readonly readStdin: () => Promise<Uint8Array>;
   readonly out: string;
   readonly fromDump: boolean;
   /** Where the contents of files go; they are only measured without it. */
@@ -36,10 +38,10 @@ export interface CreateImageOptions {
 const IMAGE_MAX_BYTES = 2 ** 31 - 1;
 
 /** Writes an image file and returns its digest. `out` appears whole or not at all. */
-export function createImage(host: Host, options: CreateImageOptions): VerityDigest {
+export async function createImage(host: Host, options: CreateImageOptions): Promise<VerityDigest> {
   const { algorithm, formatVersion } = options;
   const tree = options.fromDump
-    ? parseDump(fs.readFileSync(options.source === '-' ? 0 : options.source), { algorithm })
+    ? parseDump(options.source === '-' ? await options.readStdin() : fs.readFileSync(options.source), { algorithm })
     : readSource(host, options);
   const { bytes } = writeComposefsImage(tree, { algorithm, minVersion: formatVersion, maxVersion: formatVersion });
   const { directory, name } = split(options.out);

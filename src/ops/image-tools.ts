@@ -11,7 +11,7 @@ import { imageObjects } from '../format/erofs/image-objects.ts';
 import { readComposefsImage } from '../format/erofs/reader.ts';
 import { measuringSink } from '../image/ingest.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
-import { DIGEST, listImages, listRefs, readImage, readImageRecord, refComponent, removeRef } from '../store/images.ts';
+import { listImages, listRefs, readImage, readImageRecord, refComponent, removeRef } from '../store/images.ts';
 import { requireRepository, withRepositoryLock, type Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
 import { lookup } from '../tree/lookup.ts';
@@ -38,7 +38,6 @@ export function repositoryPath(host: Host, options: SysrootOptions): string {
 export function findImage(repository: Repository, image: string): VerityDigest | undefined {
   const byName = listRefs(repository).get(imageRef(image));
   if (byName !== undefined) return byName;
-  if (DIGEST.test(image)) return image as VerityDigest;
   if (!/^[0-9a-f]{8,}$/.test(image)) return undefined;
   const matches = listImages(repository).filter((digest) => digest.startsWith(image));
   if (matches.length > 1) throw new HostctlError('usage', `"${image}" fits ${matches.length} images`);

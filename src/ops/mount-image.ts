@@ -26,7 +26,7 @@ export interface MountImageOptions extends ImageToolOptions {
 const HAS_ACL = 1;
 const ACL_FLAG_OFFSET = 8;
 
-export async function mountImage(host: Host, options: MountImageOptions): Promise<{ readonly digest: VerityDigest }> {
+export function mountImage(host: Host, options: MountImageOptions): { readonly digest: VerityDigest } {
   requireRoot(host, 'mount');
   const repository = requireRepository(host, fs.realpathSync(repositoryPath(host, options)));
   const digest = requireImage(repository, options.image);
@@ -44,7 +44,7 @@ export async function mountImage(host: Host, options: MountImageOptions): Promis
   const imageFd = openVerified(host, repository, digest, options.verity);
   const opened = [imageFd];
   try {
-    const erofs = await mountErofs(host, api, imageFd);
+    const erofs = mountErofs(host, api, imageFd);
     opened.push(erofs);
     const overlay = mountOverlay(api, repository, digest, erofs, options);
     opened.push(overlay);
@@ -85,19 +85,18 @@ function openVerified(
 }
 
 /** A detached EROFS mount: of the file itself (Linux 6.12), else through a loop device that frees itself. */
-async function mountErofs(host: Host, api: MountCalls, imageFd: number): Promise<number> {
+function mountErofs(host: Host, api: MountCalls, imageFd: number): number {
   try {
     return attachErofs(api, `/proc/self/fd/${imageFd}`, imageFd);
   } catch (error) {
     host.log.debug(`No EROFS from a file, trying a loop device: ${error instanceof Error ? error.message : ''}`);
   }
-  const path = fs.readlinkSync(`/proc/self/fd/${imageFd}`);
-  const loop = (await host.exec.run('losetup', ['--find', '--show', '--read-only', path])).stdout.trim();
+  const loop = api.openLoopDevice(imageFd);
   try {
-    return attachErofs(api, loop, imageFd);
+    return attachErofs(api, loop.path, imageFd);
   } finally {
-    // The mount holds it by now, or nothing does; either way it goes when its last user does.
-    await host.exec.run('losetup', ['--detach', loop]);
+    // The mount holds the device by now; if it failed, nothing does.
+    fs.closeSync(loop.fd);
   }
 }
 

@@ -6,6 +6,7 @@
 
 import { createRequire } from 'node:module';
 import os from 'node:os';
+import { openLoopDevice, type LoopDevice } from './loop.ts';
 
 /** A failed system call, shaped like Node's own errors. */
 export class SyscallError extends Error {
@@ -33,8 +34,8 @@ export interface NativeCalls {
   syncfs(fd: number): void;
   /** Gives the unnamed file behind `fd` the name `path` (`linkat` of `/proc/self/fd`). EEXIST when it is taken. */
   linkFd(fd: number, path: string): void;
-  /** `ioctl(2)` with a buffer; `argument` is changed in place. */
-  ioctl(fd: number, request: number, argument: Uint8Array): void;
+  /** `ioctl(2)` with a buffer; `argument` is changed in place. Returns what the call does. */
+  ioctl(fd: number, request: number, argument: Uint8Array): number;
   /** All xattr names of `path`, not following a symlink; NUL-separated bytes. */
   llistxattr(path: Buffer): Uint8Array;
   lgetxattr(path: Buffer, name: Buffer): Uint8Array;
@@ -46,7 +47,7 @@ export interface NativeCalls {
   readonly mountApi: MountCalls | undefined;
 }
 
-/** `fsopen(2)` and its family. Every descriptor returned is close-on-exec and the caller's. */
+/** `fsopen(2)` and its family, and what they mount from. Every descriptor returned is close-on-exec and the caller's. */
 export interface MountCalls {
   fsopen(type: string): number;
   setString(fd: number, key: string, value: string): void;
@@ -58,6 +59,8 @@ export interface MountCalls {
   fsmount(fd: number, readOnly: boolean): number;
   /** Gives a mount its place: the directory `targetFd` is of. */
   moveMount(mountFd: number, targetFd: number): void;
+  /** A read-only loop device over an open file; it lasts as long as it is used. */
+  openLoopDevice(fileFd: number): LoopDevice;
 }
 
 const LOCK_FLAGS = { shared: 1 | 4, exclusive: 2 | 4, unlock: 8 } as const;
@@ -125,6 +128,10 @@ export function loadNative(): NativeCalls | undefined {
     }
   }
 
+  function checkedIoctl(fd: number, request: number, argument: Uint8Array): number {
+    return check('ioctl', `fd ${fd}`, () => ioctl(fd, request, argument));
+  }
+
   function loadMountCalls(): MountCalls | undefined {
     let calls: Record<'fsopen' | 'fsconfig' | 'fsmount' | 'moveMount', CFunction>;
     try {
@@ -153,6 +160,7 @@ export function loadNative(): NativeCalls | undefined {
         check('fsmount', `fd ${fd}`, () => fsmount(fd, FSMOUNT_CLOEXEC, readOnly ? MOUNT_ATTR_RDONLY : 0)),
       moveMount: (mountFd, targetFd) =>
         void check('move_mount', `fd ${targetFd}`, () => moveMount(mountFd, '', targetFd, '', MOVE_EMPTY_PATHS)),
+      openLoopDevice: (fileFd) => openLoopDevice(checkedIoctl, fileFd),
     };
   }
 
@@ -173,9 +181,7 @@ export function loadNative(): NativeCalls | undefined {
     linkFd(fd, path) {
       check('linkat', path, () => linkat(AT_FDCWD, `/proc/self/fd/${fd}`, AT_FDCWD, path, AT_SYMLINK_FOLLOW));
     },
-    ioctl(fd, request, argument) {
-      check('ioctl', `fd ${fd}`, () => ioctl(fd, request, argument));
-    },
+    ioctl: checkedIoctl,
     llistxattr(path) {
       const buffer = Buffer.alloc(XATTR_SIZE_MAX);
       const length = check('llistxattr', path.toString(), () => llistxattr(cString(path), buffer, buffer.length));

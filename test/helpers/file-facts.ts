@@ -28,7 +28,7 @@ export type FileFacts = Map<string, FileFact>;
 
 /** @param contentOf - the bytes of a file, in pieces */
 export function factsOfTree(root: DirectoryNode, contentOf: (file: FileNode) => Iterable<Uint8Array>): FileFacts {
-  const found = [...walkTree(root)].map(({ path, entry }) => ({ path: path as string, inode: inodeOf(entry) }));
+  const found = [...walkTree(root)].map(({ path, entry }) => ({ path: path, inode: inodeOf(entry) }));
   const names = namesByInode(found.filter(({ inode }) => inode.kind !== 'directory'));
   const facts: FileFacts = new Map();
   for (const { path, inode } of found) {

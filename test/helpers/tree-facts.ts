@@ -29,7 +29,7 @@ export function treeFacts(root: DirectoryNode): Record<string, Fact> {
 
 function nodeFact(node: TreeNode): Fact {
   const { kind, mode, uid, gid, mtime } = node;
-  const xattrs = Object.fromEntries([...node.xattrs].map(([name, value]) => [name, hex(value)]).sort());
+  const xattrs = Object.fromEntries([...node.xattrs].map(([name, value]) => [name, hex(value)] as const));
   const common = { kind, mode, uid, gid, mtime: `${mtime.sec}.${mtime.nsec}`, xattrs };
   switch (node.kind) {
     case 'directory':

@@ -14,7 +14,7 @@ import { type GuestJob, type GuestRecording, recordInGuest } from './power/guest
 import { sceneOfGuest } from './power/guest-scene.ts';
 import { record, type RecordOptions } from './power/recording.ts';
 import { replay, type ReplayOptions } from './power/replay.ts';
-import { ERRORS, type Fault, KILLS, sweep, type Violation } from './sweep.ts';
+import { countCalls, ERRORS, type Fault, KILLS, sweep, type Violation } from './sweep.ts';
 
 export interface Plan {
   /** By name. */
@@ -32,7 +32,14 @@ export interface Plan {
       }
     | undefined;
   /** FAT boot partitions, recorded in a guest. */
-  readonly fat: { readonly roots: readonly FileSystem[]; readonly options: ReplayOptions } | undefined;
+  readonly fat:
+    | {
+        readonly roots: readonly FileSystem[];
+        readonly options: ReplayOptions;
+        /** Kill, run again, cut: so many of the last calls of a first `deploy`, where the boot partition is written. */
+        readonly killedFirst: number;
+      }
+    | undefined;
   /** By name. */
   readonly mutants: readonly string[];
   readonly jobs: number;
@@ -50,7 +57,7 @@ export const FULL: Plan = {
     options: { subsets: { all: 2, boot: 0 }, againEvery: 25 },
     killedFirstStride: 3,
   },
-  fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } } },
+  fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 36 },
   mutants: MUTANTS.map(({ name }) => name),
   jobs: 2,
 };
@@ -205,39 +212,70 @@ class Proof {
     const { fat } = this.#plan;
     if (!fat) return [];
     const program = await bundleHostctl('without-verity', [WITHOUT_VERITY]);
-    const jobs: GuestJob[] = this.#plan.commands
+    const whole: GuestJob[] = this.#plan.commands
       .map(commandNamed)
       .flatMap((command) => fat.roots.map((root) => ({ command, types: { root, boot: 'vfat' as const }, program })));
+    const killed = await this.#killedJobs(fat.killedFirst, program);
     const hunted = mutants.filter(isForGuest);
+    const broken: GuestJob[] = [];
     for (const { name, patches, hunt } of hunted) {
-      const broken = await bundleHostctl(fileName(name), [WITHOUT_VERITY, ...patches]);
-      jobs.push({ command: commandNamed(hunt.command), types: { root: 'ext4', boot: 'vfat' }, program: broken });
+      const mutant = await bundleHostctl(fileName(name), [WITHOUT_VERITY, ...patches]);
+      broken.push({ command: commandNamed(hunt.command), types: { root: 'ext4', boot: 'vfat' }, program: mutant });
     }
+    const jobs = [...whole, ...killed, ...broken];
     this.#say(`recording ${jobs.length} commands in a guest`);
-    const recordings = await recordInGuest(this.#lab, jobs, this.#recorder, this.#say);
-    const whole = recordings.slice(0, jobs.length - hunted.length);
+    const tools = { tracer: this.#tracer, recorder: this.#recorder };
+    const recordings = await recordInGuest(this.#lab, jobs, tools, this.#say);
+    const taken = (from: readonly GuestJob[]): GuestRecording[] => recordings.filter(({ job }) => from.includes(job));
+
     const scenes = new Map<string, Scene>();
-    for (const one of whole) {
+    for (const one of taken(whole)) {
       const scene = await sceneOfGuest(this.#lab, one);
       const { command, types } = one.job;
       if (types.root === 'ext4') scenes.set(command.name, scene);
       const { states, violations } = await replay(this.#lab, scene, one.recording, fat.options);
       this.#count(`${command.name}: power cuts (${types.root}, ${types.boot})`, tally, { points: states, violations });
     }
+    const sceneFor = ({ job, disks }: GuestRecording): Scene => {
+      const scene = scenes.get(job.command.name);
+      if (!scene) throw new Error(`The plan lacks "${job.command.name}" on ext4 and FAT`);
+      return { ...scene, disks };
+    };
+    const found: Tally = { points: 0, violations: [] };
+    for (const one of taken(killed)) {
+      const options: ReplayOptions = { subsets: { all: 0, boot: 0 }, endOnly: true };
+      const { states, violations } = await replay(this.#lab, sceneFor(one), one.recording, options);
+      const when = `killed at ${String(one.job.killedFirstAt)}, run again`;
+      found.points += states;
+      found.violations.push(...violations.map((violation) => ({ ...violation, fault: `${when}, ${violation.fault}` })));
+    }
+    if (killed.length > 0) this.#count('deploy: killed, run again, power cut (ext4, vfat)', tally, found);
     const missed: string[] = [];
-    for (const [index, mutant] of hunted.entries()) {
-      this.#say(`mutant: ${mutant.name}`);
-      const one = recordings[whole.length + index];
-      const scene = scenes.get(mutant.hunt.command);
-      if (!one || !scene) throw new Error(`"${mutant.name}" needs "${mutant.hunt.command}" on ext4 in the plan`);
-      if (!(await this.#isCaught(one, scene))) missed.push(mutant.name);
+    for (const [index, one] of taken(broken).entries()) {
+      const name = hunted[index]?.name ?? '';
+      this.#say(`mutant: ${name}`);
+      if (!(await this.#isCaught(one, sceneFor(one)))) missed.push(name);
     }
     return missed;
   }
 
-  async #isCaught({ disks, recording }: GuestRecording, scene: Scene): Promise<boolean> {
+  /** The calls are counted here, where there are a few more of them; what is not reached in the guest does no harm. */
+  async #killedJobs(last: number, program: string): Promise<GuestJob[]> {
+    const command = commandNamed('deploy');
+    if (last === 0) return [];
+    const scene = await this.#scene(command, 'ext4', 'ext4');
+    const calls = await countCalls(this.#lab, scene, { kind: 'kill', sticky: false }, this.#tracer);
+    return Array.from({ length: last }, (_, index) => ({
+      command,
+      types: { root: 'ext4' as const, boot: 'vfat' as const },
+      program,
+      killedFirstAt: calls - index,
+    }));
+  }
+
+  async #isCaught({ recording }: GuestRecording, scene: Scene): Promise<boolean> {
     const options: ReplayOptions = { subsets: { all: 4, boot: 100 }, stopAtFirst: true };
-    const { violations } = await replay(this.#lab, { ...scene, disks }, recording, options);
+    const { violations } = await replay(this.#lab, scene, recording, options);
     return violations.length > 0;
   }
 

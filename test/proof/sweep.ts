@@ -93,7 +93,7 @@ export async function sweep(lab: Lab, scene: Scene, fault: Fault, options: Sweep
 }
 
 /** How many calls could meet the fault: those of a run in which none does. */
-async function countCalls(lab: Lab, scene: Scene, fault: Fault, tracer: string): Promise<number> {
+export async function countCalls(lab: Lab, scene: Scene, fault: Fault, tracer: string): Promise<number> {
   const never = 1_000_000_000;
   const { counted } = await runPoint(lab, scene, fault, never, tracer, `${lab.directory}/job-0`);
   return counted;

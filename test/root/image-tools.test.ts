@@ -22,6 +22,7 @@ import { paxHeader, tarDir, tarEntry, tarFile, tarHardlink, tarSymlink } from '.
 
 const LARGE = Buffer.alloc(200_000, 'a line of a large file\n');
 const MORE = [
+  tarFile('boot/left', 'emptied for booting'),
   tarDir('usr/share', { mtime: 1_600_000_000 }),
   tarFile('usr/share/large', LARGE, { mode: 0o4750, uid: 1, gid: 2, mtime: 1_600_000_001 }),
   tarHardlink('usr/share/large-too', 'usr/share/large'),

@@ -1,5 +1,6 @@
 /** `hostctl composefs …` and `hostctl fsverity …`: what mkcomposefs, composefs-info and fsverity do. */
 
+import { buffer } from 'node:stream/consumers';
 import type { Argv, CommandModule } from 'yargs';
 import type * as tools from '../../ops/composefs-tools.ts';
 import type { VerityAlgorithm } from '../../tree/node.ts';
@@ -23,7 +24,7 @@ interface CreateArguments extends GlobalOptions {
 
 export function composefsCommand(run: Run): CommandModule<GlobalOptions, GlobalOptions> {
   return {
-    command: 'composefs <verb>',
+    command: 'composefs',
     describe: 'Make composefs image files and take them apart',
     builder: (argv) =>
       argv
@@ -73,7 +74,7 @@ function imageFileCommand(
 }
 
 /** One path a line; `-` for an object without one, which machines get as null. */
-function printObjects(context: Context, objects: readonly { readonly path: string | undefined }[]): Promise<void> {
+function printObjects(context: Context, objects: readonly { readonly path?: string }[]): Promise<void> {
   return context.printList(
     objects,
     ({ path }) => path ?? null,
@@ -125,9 +126,12 @@ function createCommand(run: Run): CommandModule<GlobalOptions, CreateArguments> 
     handler: async (options) => {
       const { createImage } = await import('../../ops/composefs-tools.ts');
       const context = openContext(options, run.signal);
-      const digest = createImage(context.host, {
-        source: options.source,
+      const digest = await createImage(context.host, {
+        // yargs makes an empty text of a lone dash.
+        source: options['from-dump'] && options.source === '' ? '-' : options.source,
         out: options.out,
+        // Not by descriptor: a pipe may be set to return at once when it is empty.
+        readStdin: () => buffer(process.stdin),
         fromDump: options['from-dump'],
         digestStore: options['digest-store'],
         formatVersion: options['composefs-version'],
@@ -159,7 +163,7 @@ export function fsverityCommand(run: Run): CommandModule<GlobalOptions, GlobalOp
     },
   };
   return {
-    command: 'fsverity <verb>',
+    command: 'fsverity',
     describe: 'Compute fs-verity digests',
     builder: (argv) => argv.command(digest).demandCommand(1, 'Name a verb of "fsverity"'),
     handler: () => undefined,

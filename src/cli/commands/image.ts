@@ -20,7 +20,7 @@ interface DigestArguments extends ImageArguments {
 
 export function imageCommand(run: Run): CommandModule<GlobalOptions, GlobalOptions> {
   return {
-    command: 'image <verb>',
+    command: 'image',
     describe: 'Work with images',
     builder: (argv) =>
       argv
@@ -210,16 +210,17 @@ function mountCommand(run: Run): CommandModule<GlobalOptions, MountArguments> {
         })
         .option('rw', {
           type: 'string',
-          array: true,
           nargs: 2,
           requiresArg: true,
           describe: 'UPPER and WORK directory of a writable layer',
+          // Two words make a list; yargs' `array` would take one of them away.
+          coerce: (words: unknown) => words as readonly string[],
         }),
     handler: async (options) => {
       const { mountImage } = await import('../../ops/mount-image.ts');
       const context = openContext(options, run.signal);
       const [upper, work] = options.rw ?? [];
-      const result = await mountImage(context.host, {
+      const result = mountImage(context.host, {
         ...context.paths,
         image: options.image,
         directory: options.directory,

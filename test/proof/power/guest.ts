@@ -22,6 +22,8 @@ export interface GuestJob {
   readonly types: { readonly root: FileSystem; readonly boot: FileSystem };
   /** The program under proof; bundles of mutants differ from job to job. */
   readonly program: string;
+  /** A first run of the command that is killed at this call, without a power cut. */
+  readonly killedFirstAt?: number;
 }
 
 export interface GuestRecording {
@@ -75,7 +77,7 @@ async function guestSystem(say: (line: string) => void): Promise<{ disk: string;
 export async function recordInGuest(
   lab: Lab,
   jobs: readonly GuestJob[],
-  recorderProgram: string,
+  { tracer, recorder: recorderProgram }: { readonly tracer: string; readonly recorder: string },
   say: (line: string) => void,
 ): Promise<GuestRecording[]> {
   const system = await guestSystem(say);
@@ -95,7 +97,7 @@ export async function recordInGuest(
   served['mark'] = `${directory}/mark.img`;
   writeFileSync(served['mark'], '');
   truncateSync(served['mark'], 65_536);
-  const work = await workDisk(lab, jobs, directory);
+  const work = await workDisk(lab, jobs, directory, tracer);
   const recorder = await startRecorder(recorderProgram, directory, served);
   let console = '';
   try {
@@ -118,17 +120,18 @@ export async function recordInGuest(
 }
 
 /** A disk with the programs, the images and what to do. */
-async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string): Promise<string> {
+async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, tracer: string): Promise<string> {
   const folder = `${directory}/work`;
   mkdirSync(folder);
   const programs = [...new Set(jobs.map(({ program }) => program))];
   programs.forEach((program, index) => cpSync(program, `${folder}/program-${index}.mjs`));
+  cpSync(tracer, `${folder}/trace`);
   for (const name of ['koffi', '@koromix']) {
     cpSync(projectPath('node_modules', name), `${folder}/node_modules/${name}`, { recursive: true });
   }
   cpSync(lab.images, `${folder}/images`, { recursive: true });
   const steps: string[] = [PRELUDE];
-  for (const [index, { command, types, program }] of jobs.entries()) {
+  for (const [index, { command, types, program, killedFirstAt }] of jobs.entries()) {
     const hostctl = `node /run/work/program-${programs.indexOf(program)}.mjs --sysroot /run/root --boot /run/boot`;
     const image = (version: 1 | 2): string => `oci:/run/work/images:v${version}`;
     const lines: string[] = [`open_disks ${index} ${types.root} ${types.boot}`];
@@ -141,7 +144,9 @@ async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string):
       image,
     });
     lines.push('close_disks', `open_disks ${index} ${types.root} ${types.boot}`, `mark "begin ${index}"`);
-    lines.push(`${hostctl} ${command.args(image).join(' ')}`, `mark "end ${index}"`);
+    const words = `${hostctl} ${command.args(image).join(' ')}`;
+    if (killedFirstAt !== undefined) lines.push(`killed_at ${killedFirstAt} ${words}`);
+    lines.push(words, `mark "end ${index}"`);
     // What the kernel writes later by itself belongs to the recording too.
     lines.push('sleep 1', 'close_disks', `mark "after ${index}"`, `echo "proof: job ${index} done"`);
     steps.push(`( set -e\n${lines.join('\n')}\n)`);
@@ -162,6 +167,12 @@ open_disks() {
   sync
 }
 close_disks() { umount /run/boot /run/root; sync; }
+killed_at() {
+  at=$1
+  shift
+  /run/work/trace --log /run/trace --watch /run/root --watch /run/boot --fault kill --at "$at" -- "$@"
+  grep '^HIT' /run/trace || echo "proof: call $at was not reached"
+}
 bless() {
   name=$(ls /run/boot/loader/entries | grep 'conf$' | sort | tail -n 1)
   case $name in *+*) mv "/run/boot/loader/entries/$name" "/run/boot/loader/entries/\${name%%+*}.conf" ;; esac

@@ -30,7 +30,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { MAX_DEVICES = 64, MARK_NODE = 2, FIRST_DEVICE_NODE = 3, MAX_WRITE = 1 << 20 };
+enum { MAX_DEVICES = 240, MARK_NODE = 2, FIRST_DEVICE_NODE = 3, MAX_WRITE = 1 << 20 };
 
 struct device {
   const char *name;

@@ -11,6 +11,8 @@ import { join } from 'node:path';
 
 /** How many versions of one thing are kept, the one just made included. */
 const KEPT_VERSIONS = 2;
+/** A version used this recently may be in use by another run. */
+const IN_USE_MS = 2 * 60 * 60 * 1000;
 
 export function cacheFolder(): string {
   return process.env.HOSTCTL_VM_CACHE ?? join(homedir(), '.cache/hostctl-vm');
@@ -70,5 +72,7 @@ async function dropOldVersions(name: string): Promise<void> {
     versions.push({ path, used: (await stat(path)).mtimeMs });
   }
   versions.sort((a, b) => b.used - a.used);
-  for (const { path } of versions.slice(KEPT_VERSIONS)) await rm(path, { recursive: true, force: true });
+  for (const { path, used } of versions.slice(KEPT_VERSIONS)) {
+    if (Date.now() - used > IN_USE_MS) await rm(path, { recursive: true, force: true });
+  }
 }

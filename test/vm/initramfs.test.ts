@@ -1,0 +1,56 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { buildPackage } from '../../scripts/lib/deb.ts';
+import { projectPath } from '../../scripts/lib/project.ts';
+import { run } from '../../scripts/lib/run.ts';
+import { commandsOf } from '../helpers/shell-commands.ts';
+import { reasonNoMachines } from './lib/requirements.ts';
+import { testImage } from './lib/test-image.ts';
+
+const say = (line: string): void => console.error(line);
+const reason = await reasonNoMachines(say);
+if (reason !== undefined) say(`Skipping the initramfs tests: ${reason}`);
+
+describe.skipIf(reason !== undefined)('The initramfs that dracut makes with hostctl installed', () => {
+  let files: Set<string>;
+
+  beforeAll(async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'hostctl-initramfs-'));
+    try {
+      const { installer } = await testImage(await buildPackage(folder), say);
+      const listing = await run('sh', ['-c', 'cpio --list --quiet <"$1"', 'sh', installer.initrd]);
+      files = new Set(listing.split('\n').filter(Boolean));
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  test('has every program that the root hook calls', async () => {
+    const hook = await readFile(projectPath('dracut/50hostctl/hostctl-root.sh'), 'utf8');
+    const missing = ['sh', ...commandsOf(hook)].filter(
+      (name) => !files.has(`usr/bin/${name}`) && !files.has(`usr/sbin/${name}`),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  test('has the hook, and its unit where nothing can pass it by', () => {
+    const wanted = [
+      'usr/lib/hostctl/hostctl-root',
+      'usr/lib/systemd/system/hostctl-root.service',
+      'etc/systemd/system/initrd-root-fs.target.requires/hostctl-root.service',
+    ];
+    expect(wanted.filter((name) => !files.has(name))).toEqual([]);
+  });
+
+  test('has the drivers of the root', () => {
+    for (const driver of ['erofs', 'overlay', 'loop']) {
+      expect([...files].some((name) => new RegExp(`/${driver}\\.ko(\\.\\w+)?$`).test(name))).toBe(true);
+    }
+  });
+
+  test('has no Node in it', () => {
+    expect([...files].filter((name) => /\/(node|nodejs|libnode.*)$/.test(name))).toEqual([]);
+  });
+});
