@@ -9,6 +9,8 @@ const bin = (path: string): string => projectPath('node_modules', path);
 const shellScripts = [
   'dracut/50hostctl/module-setup.sh',
   'dracut/50hostctl/hostctl-root.sh',
+  'scripts/deb/postinst',
+  'scripts/deb/prerm',
   'test/vm/lib/compose-tree.sh',
 ];
 

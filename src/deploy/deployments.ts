@@ -11,6 +11,7 @@ import { isDirectory, listNames, readSmallText, TEMPORARY_NAME } from '../sys/fi
 import type { Host } from '../sys/host.ts';
 import { isRegularFile } from '../sys/files.ts';
 import { listEntries, type FoundEntry } from './boot-entries.ts';
+import { readBootFailure } from './boot-failures.ts';
 import type { BootPartition } from './boot-partition.ts';
 import { parseOrigin, type Origin } from './origin.ts';
 import type { Sysroot } from './sysroot.ts';
@@ -32,7 +33,10 @@ export interface Deployment {
   readonly entries: readonly FoundEntry[];
   readonly state: DeploymentState;
   readonly triesLeft: number | undefined;
+  /** What is broken about it now. */
   readonly problems: readonly Problem[];
+  /** Why the initramfs refused its image when it last did, if it has not come up since. */
+  readonly bootFailure: string | undefined;
 }
 
 export interface Deployments {
@@ -120,6 +124,10 @@ function readDeployment(
     entries,
     ...assess(entries),
     problems,
+    bootFailure:
+      digest === undefined
+        ? undefined
+        : tolerant(() => readBootFailure(sysroot, digest), 'boot-failure-unreadable', problems),
   };
 }
 

@@ -73,9 +73,9 @@ export function planEtcMerge(trees: EtcTrees, policy: EtcMergePolicy = {}): EtcM
 /** Where a local difference meets the new image. */
 type Place =
   /** `found` is what stands there; `missing` are the parents that do not, outermost first. */
-  | { readonly kind: 'open'; readonly found: TreeNode | undefined; readonly missing: readonly EtcChange[] }
+  | { readonly kind: 'open'; readonly found: EtcNode | undefined; readonly missing: readonly EtcChange[] }
   /** Something that is no directory stands where a parent should be. */
-  | { readonly kind: 'blocked'; readonly path: RawName; readonly local: DirectoryNode; readonly found: TreeNode }
+  | { readonly kind: 'blocked'; readonly path: RawName; readonly local: DirectoryNode; readonly found: EtcNode }
   | { readonly kind: 'decided' };
 
 class Planner {
@@ -112,13 +112,13 @@ class Planner {
     }
   }
 
-  #remove(path: RawName, before: EtcNode, found: TreeNode): void {
+  #remove(path: RawName, before: EtcNode, found: EtcNode): void {
     if (isDirectory(before) === isDirectory(found)) this.changes.push({ kind: 'remove', path });
     else this.#conflict(path, undefined, found, `is removed here (it was ${nameOf(before)})`);
   }
 
   /** The local version meets something in the new image. */
-  #put(difference: Exclude<EtcDifference, { kind: 'removed' }>, found: TreeNode): void {
+  #put(difference: Exclude<EtcDifference, { kind: 'removed' }>, found: EtcNode): void {
     const { path, after } = difference;
     if (isDirectory(after) !== isDirectory(found)) {
       const before = difference.kind === 'modified' ? difference.before : undefined;
@@ -141,7 +141,7 @@ class Planner {
     if (node.kind === 'directory') this.#bare.add(path);
   }
 
-  #conflict(path: RawName, local: EtcNode | undefined, found: TreeNode, how: string): void {
+  #conflict(path: RawName, local: EtcNode | undefined, found: EtcNode, how: string): void {
     this.#decided.add(path);
     const rule = ruleFor(this.#policy, path);
     if (rule === undefined) {
@@ -159,14 +159,14 @@ class Planner {
     const names = path.split('/') as RawName[];
     const last = names.pop();
     let prefix = '' as RawName;
-    let local: TreeNode | undefined = this.#trees.local;
+    let local: EtcNode | undefined = this.#trees.local;
     let next: DirectoryNode | undefined = this.#trees.next;
     for (const name of names) {
       prefix = joinEtcPath(prefix, name);
       if (this.#decided.has(prefix)) return { kind: 'decided' };
       local = childOf(local, name);
       if (local?.kind !== 'directory') throw new HostctlError('internal', 'A difference lies in no local directory');
-      const found: TreeNode | undefined = this.#bare.has(prefix) ? undefined : childOf(next, name);
+      const found: EtcNode | undefined = this.#bare.has(prefix) ? undefined : childOf(next, name);
       if (found === undefined) {
         if (!this.#bare.has(prefix)) missing.push({ kind: 'add', path: prefix, node: local });
         next = undefined;
@@ -188,16 +188,18 @@ function ruleFor(policy: EtcMergePolicy, path: RawName): EtcConflictRule | undef
   }
 }
 
-function childOf(node: TreeNode | undefined, name: RawName): TreeNode | undefined {
+/** What stands at a name on disk: devices, fifos and sockets are never made there, so they count as absent. */
+function childOf(node: TreeNode | undefined, name: RawName): EtcNode | undefined {
   const entry = node?.kind === 'directory' ? node.entries.get(name) : undefined;
-  return entry === undefined ? undefined : inodeOf(entry);
+  const found = entry === undefined ? undefined : inodeOf(entry);
+  return found?.kind === 'directory' || found?.kind === 'file' || found?.kind === 'symlink' ? found : undefined;
 }
 
 function isDirectory(node: TreeNode): boolean {
   return node.kind === 'directory';
 }
 
-function nameOf(node: TreeNode): string {
+function nameOf(node: EtcNode): string {
   switch (node.kind) {
     case 'directory':
       return 'a directory';
@@ -205,11 +207,5 @@ function nameOf(node: TreeNode): string {
       return 'a file';
     case 'symlink':
       return 'a symlink';
-    case 'block':
-    case 'char':
-      return 'a device';
-    case 'fifo':
-    case 'socket':
-      return `a ${node.kind}`;
   }
 }

@@ -214,7 +214,9 @@ async function withDisk<T>(
 }
 
 /** Waits for the kernel to make the nodes of the two new partitions. */
-async function partitionNodes(device: string): Promise<[esp: string, root: string]> {
+async function partitionNodes(disk: string): Promise<[esp: string, root: string]> {
+  // `/dev/disk/by-id/…` and the like are links.
+  const device = fs.realpathSync(disk);
   const separator = /\d$/.test(device) ? 'p' : '';
   const nodes: [string, string] = [`${device}${separator}1`, `${device}${separator}2`];
   const deadline = performance.now() + NODE_WAIT_MS;

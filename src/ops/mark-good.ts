@@ -4,6 +4,7 @@
  */
 
 import { blessEntry } from '../deploy/boot-entries.ts';
+import { clearBootFailure } from '../deploy/boot-failures.ts';
 import { bootBarrier } from '../deploy/boot-partition.ts';
 import { readDeployments } from '../deploy/deployments.ts';
 import { openSysroot, withSysrootLock, type SysrootOptions } from '../deploy/sysroot.ts';
@@ -30,6 +31,7 @@ export function markGood(host: Host, options: SysrootOptions): Promise<MarkGoodR
     }
     const entryFile = blessEntry(sysroot.boot, entry);
     await bootBarrier(host, sysroot.boot);
+    if (booted.origin !== undefined) clearBootFailure(sysroot, booted.origin.digest);
     return { id: booted.id, entryFile };
   });
 }

@@ -65,7 +65,7 @@ export function modelMerge(base: Plain, local: Plain, next: Plain, rule: EtcConf
     if (n === undefined && !changedItself && Object.keys(children).length === 0) return undefined;
     return { ...(changedItself || n === undefined ? c : n), dir: children };
   };
-  const result = merge('', withoutSpecials(base), withoutSpecials(local), next);
+  const result = merge('', withoutSpecials(base), withoutSpecials(local), withoutSpecials(next));
   if (result === undefined) throw new Error('The root cannot go');
   return { result, conflicts: conflicts.sort() };
 }
@@ -91,7 +91,7 @@ function same(a: Plain | undefined, b: Plain | undefined): boolean {
 
 /** Does the changes of a plan to plain data. Throws where a change finds other than it promises. */
 export function applyInMemory(next: Plain, changes: readonly EtcChange[]): Plain {
-  const root = structuredClone(next) as Mutable;
+  const root = structuredClone(withoutSpecials(next)) as Mutable;
   for (const change of changes) {
     const names = change.path.split('/');
     const last = names.pop() ?? '';

@@ -274,6 +274,22 @@ describe('status', () => {
     expect(document.deployments[0]?.problems.map(({ code }) => code)).toEqual(codes);
   });
 
+  test('shows why the initramfs refused an image, and still rolls back to it', async () => {
+    const sysroot = scratchSysroot();
+    const { digest } = await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    bless(sysroot, 1);
+    await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    writeFileSync(
+      `${sysroot.path}/state/hostctl/boot-failure-${digest}`,
+      `version=1\nreason=mount-failed\nmessage=Cannot mount the image\ndigest=${digest}\n`,
+    );
+    const document = sysroot.status();
+    expect(document.rollback).toBe(1);
+    expect(document.deployments.find(({ id }) => id === 1)?.problems).toEqual([
+      { code: 'boot-failed', message: 'The last boot failed: Cannot mount the image (mount-failed)' },
+    ]);
+  });
+
   test('shows an entry that cannot be read as a warning and the rest as ever', async () => {
     const sysroot = scratchSysroot();
     await sysroot.deploy(bootableLayout().reference);

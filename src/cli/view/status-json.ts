@@ -56,7 +56,16 @@ export function statusDocument({ deployments, warnings }: StatusResult, bootedOn
   };
 }
 
-function deploymentDocument({ id, state, triesLeft, origin, entries, problems, name }: Deployment): DeploymentDocument {
+function deploymentDocument({
+  id,
+  state,
+  triesLeft,
+  origin,
+  entries,
+  problems,
+  bootFailure,
+  name,
+}: Deployment): DeploymentDocument {
   const [entry] = entries;
   const pinned = entry?.pinned;
   const parameters = origin?.parameters ?? pinned?.parameters;
@@ -82,6 +91,9 @@ function deploymentDocument({ id, state, triesLeft, origin, entries, problems, n
       entry === undefined
         ? null
         : { file: entry.file, linux: entry.linux ?? null, initrd: entry.initrd, kargs: entry.kargs },
-    problems,
+    problems: [
+      ...problems,
+      ...(bootFailure === undefined ? [] : [{ code: 'boot-failed', message: `The last boot failed: ${bootFailure}` }]),
+    ],
   };
 }

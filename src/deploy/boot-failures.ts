@@ -1,0 +1,33 @@
+/**
+ * What the initramfs hook left when it refused to boot: `state/hostctl/boot-failure-<digest>`, lines of `key=value`
+ * (docs/boot.md). A failure belongs to an image; it is no damage of the deployment and hinders nothing.
+ */
+
+import * as fs from 'node:fs';
+import { fsyncPath, readSmallText } from '../sys/files.ts';
+import type { VerityDigest } from '../tree/node.ts';
+import type { Sysroot } from './sysroot.ts';
+
+/** The reason in one line; undefined when the image never failed, or only root may know. */
+export function readBootFailure({ hostState }: Sysroot, digest: VerityDigest): string | undefined {
+  const text = readSmallText(failureFile(hostState, digest));
+  if (text === undefined) return undefined;
+  const field = (key: string): string | undefined =>
+    text
+      .split('\n')
+      .find((line) => line.startsWith(`${key}=`))
+      ?.slice(key.length + 1);
+  return `${field('message') ?? 'The initramfs refused it'} (${field('reason') ?? 'unknown'})`;
+}
+
+/** Forgets a failure durably: the image has come up since. */
+export function clearBootFailure({ hostState }: Sysroot, digest: VerityDigest): void {
+  const path = failureFile(hostState, digest);
+  if (!fs.existsSync(path)) return;
+  fs.unlinkSync(path);
+  fsyncPath(hostState);
+}
+
+function failureFile(hostState: string, digest: VerityDigest): string {
+  return `${hostState}/boot-failure-${digest}`;
+}
