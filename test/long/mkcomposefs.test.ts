@@ -3,6 +3,7 @@
  * made: a referee who stays at home has found nothing.
  */
 
+import { readdirSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -14,10 +15,14 @@ import { parseDump } from '../../src/format/dump/parse.ts';
 import { imageObjects } from '../../src/format/erofs/image-objects.ts';
 import { readComposefsImage } from '../../src/format/erofs/reader.ts';
 import { writeComposefsImage, type ComposefsImageOptions } from '../../src/format/erofs/writer.ts';
+import { fsverityDigest } from '../../src/format/fsverity/digest.ts';
+import { createImage } from '../../src/ops/composefs-tools.ts';
 import type { RawName } from '../../src/tree/name.ts';
 import { treeArbitrary } from '../helpers/arbitraries.ts';
 import { rawDump } from '../helpers/raw-dump.ts';
+import { scratchDir } from '../helpers/scratch-dir.ts';
 import { inSidRoot, sidRoot } from '../helpers/sid-root.ts';
+import { testHost } from '../helpers/test-host.ts';
 
 const TREES = Number(process.env['HOSTCTL_LONG_TREES'] ?? 1200);
 const SEED = Number(process.env['HOSTCTL_SEED'] ?? Date.now() % 0x7fffffff);
@@ -149,4 +154,44 @@ describe(`random trees (seed ${SEED})`, () => {
       expect({ name, fsck: outcomes[index]!.fsck }).toEqual({ name, fsck: 'status 0\n' });
     }
   });
+});
+
+test('a directory of a real Debian system becomes the same image, and the same objects', async () => {
+  const root = await sidRoot();
+  const store = scratchDir();
+  const host = testHost();
+  const script =
+    'mkcomposefs --min-version=1 --digest-store=store /usr image && (cd store && find . -type f | sort >../objects)';
+  const { image, objects } = await inSidRoot(
+    root,
+    script,
+    () => Promise.resolve(),
+    async (folder) => ({
+      image: await readFile(join(folder, 'image')),
+      objects: await readFile(join(folder, 'objects'), 'utf8'),
+    }),
+  );
+  const out = join(store, 'image');
+  const digest = await createImage(host, {
+    source: join(root, 'usr'),
+    out,
+    fromDump: false,
+    digestStore: join(store, 'objects'),
+    formatVersion: 1,
+    algorithm: 'sha256',
+    readStdin: () => Promise.reject(new Error('not asked for')),
+  });
+  const ours = await readFile(out);
+  expect(ours.equals(image)).toBe(true);
+  expect(digest).toBe(fsverityDigest('sha256', image));
+  const stored = readdirSync(join(store, 'objects'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.includes('/'),
+  );
+  expect(
+    stored
+      .map((name) => `./${name}\n`)
+      .sort()
+      .join(''),
+  ).toBe(objects);
+  expect(stored.length).toBeGreaterThan(1000);
 });

@@ -282,7 +282,7 @@ class Proof {
   async #hunt({ name, patches, hunt }: Mutant): Promise<boolean> {
     const program = await bundleHostctl(fileName(name), patches);
     const lab = { ...this.#lab, program };
-    const scene = await this.#scene(commandNamed(hunt.command), 'ext4', 'ext4');
+    const scene = await this.#scene(commandNamed(hunt.command), 'ext4', hunt.kind === 'power' ? hunt.boot : 'ext4');
     switch (hunt.kind) {
       case 'power': {
         const options: ReplayOptions = { subsets: { all: 4, boot: 0 }, stopAtFirst: true };
