@@ -10,10 +10,7 @@ import type { Patch } from './lib/tools.ts';
 export type Hunt =
   /** Power cuts while and after this command runs; FAT is recorded in a guest. */
   | { readonly kind: 'power'; readonly command: string; readonly boot: FileSystem }
-  /**
-   * Power cuts, and the command run again after each, on a root that may have a file's size and name without its data:
-   * ext4 in writeback mode, with another program that makes the journal commit at any time.
-   */
+  /** Power cuts, and the command run again, on a root that can have files without their data: see `CARELESS_ROOT`. */
   | { readonly kind: 'power, then again'; readonly command: string }
   /** One fault at every call. */
   | { readonly kind: 'fault'; readonly command: string; readonly fault: string };

@@ -5,10 +5,10 @@ import { applyEtcMerge } from '../../src/deploy/etc-apply.ts';
 import { planEtcMerge } from '../../src/deploy/etc-merge.ts';
 import { scanDirectory } from '../../src/deploy/etc-scan.ts';
 import { materializeTree } from '../../src/deploy/materialize.ts';
-import { encodeDevice, type DirectoryNode } from '../../src/tree/node.ts';
+import type { DirectoryNode } from '../../src/tree/node.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { testHost } from '../helpers/test-host.ts';
-import { charDevice, contentOf, dir, file, link, socket, symlink, tree } from '../helpers/tree-builder.ts';
+import { contentOf, dir, file, link, symlink, tree } from '../helpers/tree-builder.ts';
 
 const host = testHost();
 const scan = (path: string): DirectoryNode => scanDirectory(host, path, 'sha256');
@@ -53,18 +53,6 @@ test('nothing of it comes from a default ACL around it', () => {
   host.syscalls.setXattr(scratch, 'system.posix_acl_default', ACL);
   materializeTree(host, everything(), `${scratch}/t`, contentOf);
   expect(scan(`${scratch}/t`)).toEqual(everything());
-});
-
-test('devices are made, sockets are not, and a scan sees neither', () => {
-  const path = `${scratchDir()}/t`;
-  const device = charDevice(encodeDevice(259, 70_000), { uid: 9, mode: 0o620 });
-  materializeTree(host, tree({ '/device': device, '/socket': socket() }), path, contentOf);
-  expect(fs.readdirSync(path)).toEqual(['device']);
-  const stat = fs.lstatSync(`${path}/device`);
-  expect([stat.isCharacterDevice(), stat.uid, stat.mode & 0o7777]).toEqual([true, 9, 0o620]);
-  const shown = execFileSync('stat', ['--format', '%Hr:%Lr', `${path}/device`], { encoding: 'utf8' });
-  expect(shown.trim()).toBe('259:70000');
-  expect(scan(path).entries.size).toBe(0);
 });
 
 test('local files arrive with owners, capabilities, labels and ACLs, and no more than those', () => {

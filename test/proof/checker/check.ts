@@ -206,3 +206,14 @@ export function repositoryImages(root: Files, algorithm: string): Map<string, st
   }
   return images;
 }
+
+/** Objects whose content is not what their name says: what a command must not trust when it finds them. */
+export function damagedObjects(root: Files, algorithm: string): string[] {
+  const objects = 'composefs/objects';
+  return (root.list(objects) ?? [])
+    .flatMap((prefix) => (root.list(`${objects}/${prefix}`) ?? []).map((rest) => `${prefix}/${rest}`))
+    .filter((path) => {
+      const content = root.read(`${objects}/${path}`);
+      return content !== undefined && verityHex(algorithm, content) !== path.replace('/', '');
+    });
+}

@@ -50,7 +50,7 @@ export interface Verdict {
 }
 
 /** Hash of new repositories: hostctl's default. */
-const ALGORITHM = 'sha512';
+export const ALGORITHM = 'sha512';
 
 export function imageReference(lab: Lab): (version: 1 | 2) => string {
   return (version) => `oci:${lab.images}:v${version}`;

@@ -122,6 +122,12 @@ export interface RecordOptions {
   readonly killedFirst?: KilledFirst;
 }
 
+/**
+ * ext4 in writeback mode, with another program that makes the journal commit at any time: a file can have its name and
+ * size without its data.
+ */
+export const CARELESS_ROOT: RecordOptions = { rootOptions: 'data=writeback,nodelalloc', disturbed: true };
+
 /** A first run of the command that is killed at a call, without a power cut: what it left is found by the second run. */
 export interface KilledFirst {
   readonly tracer: string;

@@ -4,11 +4,21 @@
  */
 
 import { mkdirSync, rmSync } from 'node:fs';
+import { damagedObjects } from '../checker/check.ts';
 import { fatFiles } from '../checker/fat.ts';
 import { type Files, rememberedFiles } from '../checker/files.ts';
 import { mountedFiles } from '../checker/mounted.ts';
 import { type FileSystem, mount } from '../lib/disks.ts';
-import { hostctlCommand, imageReference, judge, type Lab, runToEnd, type Scene, type Verdict } from '../lib/scene.ts';
+import {
+  ALGORITHM,
+  hostctlCommand,
+  imageReference,
+  judge,
+  type Lab,
+  runToEnd,
+  type Scene,
+  type Verdict,
+} from '../lib/scene.ts';
 import type { Violation } from '../sweep.ts';
 import { DiskImage } from './disk-image.ts';
 import type { Recording } from './recording.ts';
@@ -21,7 +31,7 @@ export interface ReplayOptions {
   readonly stride?: number;
   /** Only the moment at which the command has reported success: the shortest way to see what was not durable. */
   readonly endOnly?: boolean;
-  /** Run the command again on every Nth state; never when absent. */
+  /** Run the command again on every Nth state, besides those with a damaged object. */
   readonly againEvery?: number;
   /** Stop at the first violation: enough for a mutant. */
   readonly stopAtFirst?: boolean;
@@ -126,7 +136,9 @@ class Stage {
       }
       const boot = await this.#view(this.#boot, 1, state);
       const replayed = wrong('journal replayed', judge(this.#scene, { boot, bootDir: '', root }));
-      return replayed === undefined && again ? await this.#again() : replayed;
+      // Damage that a command could take for sound is where running it again is worth its time.
+      const isTelling = again || (!state.ended && damagedObjects(root, ALGORITHM).length > 0);
+      return replayed === undefined && isTelling ? await this.#again() : replayed;
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     }
