@@ -36,11 +36,31 @@ function* rangeLines({ offset, size, title, fields }: Range): Generator<string, 
   for (const field of fields) yield `  ${hex(offset + field.offset)} ${field.name.padEnd(18)} ${field.text}`;
 }
 
+/** What lies between records: padding, and chunk tables that were moved to the data area, to which nothing refers. */
 function* gapLines(bytes: Uint8Array, from: number, to: number): Generator<string, void> {
-  if (from >= to) return;
-  const gap = bytes.subarray(from, to);
-  if (gap.every((byte) => byte === 0)) yield `${hex(from)} zero (${gap.length} bytes)`;
-  else yield `${hex(from)} unclaimed (${gap.length} bytes) ${shorten(rawFromBytes(gap))}`;
+  let start = from;
+  while (start < to) {
+    const meaning = meaningOf(bytes, start, to);
+    let end = blockEnd(start, to);
+    // A table is one block; padding and what has no meaning go on as long as they stay the same.
+    while (meaning !== 'moved chunk table' && end < to && meaningOf(bytes, end, to) === meaning)
+      end = blockEnd(end, to);
+    const piece = bytes.subarray(start, end);
+    const content = meaning === 'unclaimed' ? ` ${shorten(rawFromBytes(piece))}` : '';
+    yield `${hex(start)} ${meaning} (${piece.length} bytes)${content}`;
+    start = end;
+  }
+}
+
+/** The end of the block that `offset` lies in, at most `limit`. */
+function blockEnd(offset: number, limit: number): number {
+  return Math.min(limit, (Math.floor(offset / L.BLOCK_SIZE) + 1) * L.BLOCK_SIZE);
+}
+
+function meaningOf(bytes: Uint8Array, offset: number, limit: number): 'zero' | 'moved chunk table' | 'unclaimed' {
+  const piece = bytes.subarray(offset, blockEnd(offset, limit));
+  if (piece.every((byte) => byte === 0)) return 'zero';
+  return piece.length === L.BLOCK_SIZE && piece.every((byte) => byte === 0xff) ? 'moved chunk table' : 'unclaimed';
 }
 
 function hex(offset: number): string {

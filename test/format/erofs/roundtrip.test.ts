@@ -7,8 +7,10 @@ import { imageObjects } from '../../../src/format/erofs/image-objects.ts';
 import { inspectImage } from '../../../src/format/erofs/inspect.ts';
 import { readComposefsImage } from '../../../src/format/erofs/reader.ts';
 import { writeComposefsImage } from '../../../src/format/erofs/writer.ts';
-import type { DirectoryNode, VerityAlgorithm } from '../../../src/tree/node.ts';
+import { objectPath } from '../../../src/format/fsverity/digest.ts';
+import type { DirectoryNode, FileNode, VerityAlgorithm, VerityDigest } from '../../../src/tree/node.ts';
 import { treeArbitrary } from '../../helpers/arbitraries.ts';
+import { file, tree } from '../../helpers/tree-builder.ts';
 import { treeFacts, type Fact } from '../../helpers/tree-facts.ts';
 
 const algorithms: VerityAlgorithm[] = ['sha256', 'sha512'];
@@ -126,12 +128,23 @@ describe('an image', () => {
     fc.assert(
       fc.property(treeArbitrary(), (tree) => {
         const { bytes } = writeComposefsImage(tree, { algorithm: 'sha256' });
-        const unclaimed = [...inspectImage(bytes)].filter((line) => / unclaimed \(/.test(line));
-        // A chunk table that libcomposefs moves to the data area is referred to by nothing.
-        expect(unclaimed.filter((line) => !line.includes('(4096 bytes) "\\xff\\xff'))).toEqual([]);
+        expect([...inspectImage(bytes)].filter((line) => / unclaimed \(/.test(line))).toEqual([]);
       }),
       { numRuns: 60 },
     );
+  });
+
+  test('names each of several chunk tables that were moved to the data area', () => {
+    // A table of 1024 entries fits no block together with its inode, so it moves: a quirk of libcomposefs.
+    const digest = 'ab'.repeat(32) as VerityDigest;
+    const huge = (): FileNode => ({
+      ...file(''),
+      content: { kind: 'external', size: 2 ** 53, digest, path: objectPath(digest) },
+    });
+    const { bytes } = writeComposefsImage(tree({ '/a': huge(), '/b': huge() }), { algorithm: 'sha256' });
+    const lines = [...inspectImage(bytes)];
+    expect(lines.filter((line) => line.includes('moved chunk table (4096 bytes)'))).toHaveLength(2);
+    expect(lines.filter((line) => / unclaimed \(/.test(line))).toEqual([]);
   });
 });
 
