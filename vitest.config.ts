@@ -9,12 +9,18 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
+          setupFiles: ['test/helpers/fixed-seed.ts'],
           include: ['test/*.test.ts', 'test/{format,tree,store,image,deploy,ops,cli}/**/*.test.ts'],
           testTimeout: 60_000,
         },
       },
       {
-        test: { name: 'conformance', include: ['test/conformance/**/*.test.ts'], testTimeout: 300_000 },
+        test: {
+          name: 'conformance',
+          setupFiles: ['test/helpers/fixed-seed.ts'],
+          include: ['test/conformance/**/*.test.ts'],
+          testTimeout: 300_000,
+        },
       },
       {
         test: {

@@ -136,6 +136,12 @@ export class Flattener {
         : inodeOf(present);
     if (found === undefined) throw new HostctlError('image-invalid', `${shown} does not exist`);
     if (found.kind === 'directory') throw new HostctlError('image-invalid', `${shown} is a directory`);
+    if (
+      linkPlace.directory.entries.get(linkName)?.kind === 'directory' &&
+      isWithin(place?.names() ?? components, [...linkPlace.names(), linkName])
+    ) {
+      throw new HostctlError('image-invalid', `${shown} lies in the directory that the link would replace`);
+    }
     return found;
   }
 
@@ -156,6 +162,10 @@ export class Flattener {
     }
     return removed !== undefined && removed.number > number ? removed.node : undefined;
   }
+}
+
+function isWithin(path: readonly RawName[], directory: readonly RawName[]): boolean {
+  return directory.every((name, i) => path[i] === name);
 }
 
 function copyMetadata(from: DirectoryNode, to: DirectoryNode): void {

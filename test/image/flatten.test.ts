@@ -161,6 +161,8 @@ describe('what is refused', () => {
     ['a link to the root', [[h('a', '/')]], /"" is a directory/],
     ['a link to itself', [[f('a'), h('a', 'a')]], /"a" is the link itself/],
     ['a link to itself by another path', [[f('d/a'), s('l', 'd'), h('l/a', 'd/a')]], /"d\/a" is the link itself/],
+    ['a link over the directory its target is in', [[f('d/e/a'), h('d', 'd/e/a')]], /"d\/e\/a" lies in the directory that the link would replace/],
+    ['a link over the directory its target was in', [[f('d/a')], [h('d', 'd/a'), wh('d/.wh.a')]], /"d\/a" lies in the directory/],
     ['a link with ".."', [[f('a'), h('b', 'd/../a')]], /hard link target holds "\.\."/],
     ['a link without target', [[h('a', '')]], /hard link target is empty/],
     ['a symlink without target', [[s('a', '')]], /symlink target has 0 bytes/],
