@@ -4,11 +4,15 @@ import yargs, { type Argv } from 'yargs';
 import { HostctlError } from '../errors.ts';
 import { composefsCommand, fsverityCommand } from './commands/composefs.ts';
 import { deployCommand } from './commands/deploy.ts';
+import { finalizeStagedCommand } from './commands/finalize-staged.ts';
+import { historyCommand } from './commands/history.ts';
 import { imageCommand } from './commands/image.ts';
 import { installCommand } from './commands/install.ts';
 import { markGoodCommand } from './commands/mark-good.ts';
 import { rollbackCommand } from './commands/rollback.ts';
 import { statusCommand } from './commands/status.ts';
+import { unstageCommand } from './commands/unstage.ts';
+import { switchCommand, upgradeCommand } from './commands/upgrade.ts';
 import type { Restart } from '../ops/writable.ts';
 import { restartInPrivateMounts } from '../sys/restart.ts';
 import type { GlobalOptions } from './context.ts';
@@ -82,13 +86,18 @@ function program(run: Run): Argv<GlobalOptions> {
       }
     })
     .command(deployCommand(run))
-    .command(statusCommand(run))
+    .command(upgradeCommand(run))
+    .command(switchCommand(run))
     .command(rollbackCommand(run))
+    .command(unstageCommand(run))
+    .command(statusCommand(run))
+    .command(historyCommand(run))
     .command(installCommand(run))
     .command(imageCommand(run))
     .command(composefsCommand(run))
     .command(fsverityCommand(run))
     .command(markGoodCommand(run))
+    .command(finalizeStagedCommand(run))
     .demandCommand(1, 'Name a verb')
     .strict()
     .recommendCommands()

@@ -115,6 +115,9 @@ export interface NewEntry {
   readonly options: string;
 }
 
+/** What stands behind the final name while an entry is inert: being published now, or at the end of this boot. */
+export type InertSuffix = '.tmp' | '.staged';
+
 /** An entry that is whole and durable on the boot partition, under a name that no loader reads. */
 export interface InertEntry {
   readonly temporaryPath: string;
@@ -124,8 +127,13 @@ export interface InertEntry {
   committed: boolean;
 }
 
-/** Writes an entry that does nothing yet. Throws 'state-invalid' when its number is used already. */
-export async function writeInertEntry(host: Host, boot: BootPartition, entry: NewEntry): Promise<InertEntry> {
+/** Writes an entry that does nothing yet. Throws 'state-invalid' when its number cannot be used. */
+export async function writeInertEntry(
+  host: Host,
+  boot: BootPartition,
+  entry: NewEntry,
+  suffix: InertSuffix = '.tmp',
+): Promise<InertEntry> {
   if (entry.sequence > MAX_SEQUENCE) {
     throw new HostctlError('state-invalid', `Sequence number ${entry.sequence} is above ${MAX_SEQUENCE}`);
   }
@@ -143,8 +151,8 @@ export async function writeInertEntry(host: Host, boot: BootPartition, entry: Ne
       { key: 'options', value: entry.options },
     ],
   });
-  const temporaryPath = `${directory}/${file}.tmp`;
-  dropInertEntries(directory);
+  const temporaryPath = `${directory}/${file}${suffix}`;
+  dropUnfinishedEntries(boot);
   createFile(temporaryPath, text, 0o644);
   fsyncPath(directory);
   await bootBarrier(host, boot);
@@ -152,12 +160,44 @@ export async function writeInertEntry(host: Host, boot: BootPartition, entry: Ne
 }
 
 /** What a crash left: under the lock, an entry of ours that was never committed belongs to nobody. */
-function dropInertEntries(directory: string): void {
-  for (const file of listNames(directory)) {
-    if (file.endsWith('.tmp') && parseHostctlEntryName(file.slice(0, -'.tmp'.length)) !== undefined) {
-      fs.unlinkSync(`${directory}/${file}`);
-    }
-  }
+function dropUnfinishedEntries(boot: BootPartition): void {
+  removeInert(boot, inertEntries(boot, '.tmp'));
+}
+
+/** Removes staged entries, except the one that will be called `kept`. Nothing else may be staged. */
+export function dropStagedEntries(boot: BootPartition, kept?: string): void {
+  removeInert(
+    boot,
+    inertEntries(boot, '.staged').filter((file) => file !== `${kept}.staged`),
+  );
+}
+
+function inertEntries(boot: BootPartition, suffix: InertSuffix): string[] {
+  return listNames(`${boot.path}/${ENTRIES}`).filter(
+    (file) => file.endsWith(suffix) && parseHostctlEntryName(file.slice(0, -suffix.length)) !== undefined,
+  );
+}
+
+function removeInert(boot: BootPartition, files: readonly string[]): void {
+  const directory = `${boot.path}/${ENTRIES}`;
+  for (const file of files) fs.unlinkSync(`${directory}/${file}`);
+  if (files.length > 0) fsyncPath(directory);
+}
+
+/** The staged entry that will be called `file`; undefined when it is not there. Throws when it cannot be read. */
+export function readStagedEntry(
+  boot: BootPartition,
+  file: string,
+): { readonly inert: InertEntry; readonly entry: FoundEntry } | undefined {
+  const name = parseEntryName(file);
+  const finalPath = `${boot.path}/${ENTRIES}/${file}`;
+  const temporaryPath = `${finalPath}.staged`;
+  const bytes = name === undefined ? undefined : readSmallFile(temporaryPath);
+  if (name === undefined || bytes === undefined) return undefined;
+  return {
+    inert: { temporaryPath, finalPath, file, committed: false },
+    entry: describeEntry(file, name, parseEntry(bytes)),
+  };
 }
 
 /**
@@ -177,16 +217,30 @@ export async function commitEntry(host: Host, boot: BootPartition, inert: InertE
 }
 
 /**
+ * Makes an entry that is there already as durable as one just committed: a command that was killed may have given it
+ * its name and no more.
+ */
+export async function settleEntry(host: Host, boot: BootPartition, file: string): Promise<void> {
+  fsyncPath(`${boot.path}/${ENTRIES}/${file}`);
+  fsyncPath(`${boot.path}/${ENTRIES}`);
+  await bootBarrier(host, boot);
+}
+
+/** Takes its name from an entry again whose commit could not be made durable: it is inert as before. */
+export function retractEntry(boot: BootPartition, inert: InertEntry): void {
+  if (!inert.committed) return;
+  fs.renameSync(inert.finalPath, inert.temporaryPath);
+  inert.committed = false;
+  fsyncPath(inert.temporaryPath);
+  fsyncPath(`${boot.path}/${ENTRIES}`);
+}
+
+/**
  * Takes an entry back when the command fails, also one whose commit could not be made durable: renamed to a name that
  * no loader reads, then removed. Throws when that fails too: then what the entry names must stay.
  */
 export function withdrawEntry(boot: BootPartition, inert: InertEntry): void {
-  if (inert.committed) {
-    fs.renameSync(inert.finalPath, inert.temporaryPath);
-    inert.committed = false;
-    fsyncPath(inert.temporaryPath);
-    fsyncPath(`${boot.path}/${ENTRIES}`);
-  }
+  retractEntry(boot, inert);
   fs.rmSync(inert.temporaryPath, { force: true });
   fsyncPath(`${boot.path}/${ENTRIES}`);
 }

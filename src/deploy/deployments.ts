@@ -10,10 +10,11 @@ import { hasImage, openRepository, type Repository } from '../store/repository.t
 import { isDirectory, listNames, readSmallText, TEMPORARY_NAME } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { isRegularFile } from '../sys/files.ts';
-import { listEntries, type FoundEntry } from './boot-entries.ts';
+import { listEntries, readStagedEntry, type FoundEntry } from './boot-entries.ts';
 import { readBootFailure } from './boot-failures.ts';
 import type { BootPartition } from './boot-partition.ts';
 import { parseOrigin, type Origin } from './origin.ts';
+import { readStaged, type StagedRecord } from './staged.ts';
 import type { Sysroot } from './sysroot.ts';
 
 export type DeploymentState = 'good' | 'trying' | 'failed' | 'staged' | 'unknown';
@@ -31,6 +32,8 @@ export interface Deployment {
   readonly origin: Origin | undefined;
   /** Entries that boot it, highest sequence number first. */
   readonly entries: readonly FoundEntry[];
+  /** The inert entry of a staged one. */
+  readonly stagedEntry: FoundEntry | undefined;
   readonly state: DeploymentState;
   readonly triesLeft: number | undefined;
   /** What is broken about it now. */
@@ -49,6 +52,9 @@ export interface Deployments {
   /** What `rollback` without an id goes to. */
   readonly rollback: Deployment | undefined;
   readonly defaultEntry: FoundEntry | undefined;
+  /** What becomes the default at the end of this boot. */
+  readonly staged: Deployment | undefined;
+  readonly stagedRecord: StagedRecord | undefined;
   readonly warnings: readonly Problem[];
 }
 
@@ -61,16 +67,40 @@ export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
   for (const { file, message } of listing?.problems ?? []) {
     warnings.push({ code: 'entry-unreadable', message: `The boot entry "${file}" cannot be read: ${message}` });
   }
+  const stagedRecord = tolerant(() => currentStaged(sysroot, entries), 'staged-unreadable', warnings);
   const names = new Set(stateNames(sysroot, warnings));
+  if (stagedRecord !== undefined) names.add(stagedRecord.stateName);
   for (const { stateName } of entries) if (stateName !== undefined) names.add(stateName);
   const list = [...names]
-    .map((name) => readDeployment(sysroot, repository, entries, name, listing !== undefined))
+    .map((name) =>
+      readDeployment(sysroot, {
+        name,
+        repository,
+        entries: listing === undefined ? undefined : entries,
+        staged: stagedRecord?.stateName === name ? stagedRecord : undefined,
+      }),
+    )
     .sort((a, b) => (b.id ?? 0) - (a.id ?? 0) || (a.name < b.name ? -1 : 1));
   const [defaultEntry] = entries;
   const byName = (name: string | undefined): Deployment | undefined => list.find((item) => item.name === name);
   const booted = sysroot.isRunning ? byName(bootedName(host)) : undefined;
   const next = byName(defaultEntry?.stateName);
-  return { list, booted, next, rollback: rollbackTarget(list, next), defaultEntry, warnings };
+  return {
+    list,
+    booted,
+    next,
+    rollback: rollbackTarget(list, next),
+    defaultEntry,
+    staged: byName(stagedRecord?.stateName),
+    stagedRecord,
+    warnings,
+  };
+}
+
+/** Where an entry with this number or a higher one has its name, the record is one that a crash left: it is done with. */
+function currentStaged(sysroot: Sysroot, entries: readonly FoundEntry[]): StagedRecord | undefined {
+  const record = readStaged(sysroot);
+  return record === undefined || entries.some(({ sequence }) => (sequence ?? 0) >= record.id) ? undefined : record;
 }
 
 /** The state directory the running kernel was told to use; undefined when hostctl did not boot it. */
@@ -91,20 +121,26 @@ function stateNames(sysroot: Sysroot, warnings: Problem[]): string[] {
   return names.filter((name) => !TEMPORARY_NAME.test(name));
 }
 
-function readDeployment(
-  sysroot: Sysroot,
-  repository: Repository | undefined,
-  allEntries: readonly FoundEntry[],
-  name: string,
-  bootReadable: boolean,
-): Deployment {
+interface Known {
+  readonly name: string;
+  readonly repository: Repository | undefined;
+  /** Of all deployments; undefined when the boot partition cannot be read. */
+  readonly entries: readonly FoundEntry[] | undefined;
+  readonly staged: StagedRecord | undefined;
+}
+
+function readDeployment(sysroot: Sysroot, { name, repository, entries: all, staged }: Known): Deployment {
   const problems: Problem[] = [];
   const directory = `${sysroot.deployments}/${name}`;
   const origin = tolerant(() => findOrigin(directory), 'origin-unreadable', problems);
-  const entries = allEntries
+  const entries = (all ?? [])
     .filter(({ stateName }) => stateName === name)
     .sort((a, b) => (b.sequence ?? 0) - (a.sequence ?? 0));
-  const digest = origin?.digest ?? entries[0]?.pinned?.digest;
+  const stagedEntry =
+    staged === undefined
+      ? undefined
+      : tolerant(() => readStagedEntry(sysroot.boot, staged.entryFile)?.entry, 'staged-entry-unreadable', problems);
+  const digest = origin?.digest ?? (entries[0] ?? stagedEntry)?.pinned?.digest;
   if (!isDirectory(directory)) problems.push({ code: 'state-missing', message: `"${directory}" is missing` });
   else if (!isDirectory(`${directory}/etc`)) {
     problems.push({ code: 'etc-missing', message: `"${directory}/etc" is missing` });
@@ -112,17 +148,22 @@ function readDeployment(
   if (digest !== undefined && (repository === undefined || !hasImage(repository, digest))) {
     problems.push({ code: 'image-missing', message: `The image ${digest} is not in "${sysroot.repo}"` });
   }
-  if (bootReadable && entries.length === 0) {
-    problems.push({ code: 'entry-missing', message: 'No boot entry starts it' });
+  if (all !== undefined && entries.length === 0 && stagedEntry === undefined) {
+    const message = staged === undefined ? 'No boot entry starts it' : 'Its staged boot entry is missing';
+    problems.push({ code: 'entry-missing', message });
   }
-  for (const entry of entries) problems.push(...missingKernelFiles(sysroot.boot, entry));
+  for (const entry of stagedEntry === undefined ? entries : [...entries, stagedEntry])
+    problems.push(...missingKernelFiles(sysroot.boot, entry));
   const sequences = entries.flatMap(({ sequence }) => sequence ?? []);
   return {
     name,
-    id: origin?.id ?? (sequences.length > 0 ? Math.min(...sequences) : undefined),
+    id: origin?.id ?? staged?.id ?? (sequences.length > 0 ? Math.min(...sequences) : undefined),
     origin,
     entries,
-    ...assess(entries),
+    stagedEntry,
+    ...(staged !== undefined && entries.length === 0
+      ? { state: 'staged' as const, triesLeft: undefined }
+      : assess(entries)),
     problems,
     bootFailure:
       digest === undefined

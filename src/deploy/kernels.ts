@@ -107,9 +107,16 @@ function sha256(chunks: Iterable<Uint8Array>): Buffer {
 
 /** Carries a plan out: the files lie, durable and read back, on the boot partition when this returns. */
 export function writeKernel(boot: BootPartition, { directory, files, hashes, isNew }: PlannedKernel): void {
-  if (!isNew) return;
   const parent = makeDirectories(boot.path, KERNELS);
   const path = `${parent}/${directory}`;
+  // A command that was killed may have given the directory its name and no more.
+  const settle = (): void => {
+    for (const name of [`${path}/linux`, `${path}/initrd`, path, parent]) fsyncPath(name);
+  };
+  if (!isNew) {
+    settle();
+    return;
+  }
   const temporary = `${parent}/${temporaryName(directory.slice(0, 16))}`;
   try {
     fs.mkdirSync(temporary, 0o755);
@@ -122,7 +129,7 @@ export function writeKernel(boot: BootPartition, { directory, files, hashes, isN
     removeQuietly(temporary);
     throw error;
   }
-  for (const name of [`${path}/linux`, `${path}/initrd`, path, parent]) fsyncPath(name);
+  settle();
   if (holds(path, hashes)) return;
   throw new HostctlError('io', `What was written to "${path}" does not read back`, {
     hint: 'The boot partition or its device is failing: check it before anything else',

@@ -57,6 +57,31 @@ export function writeState(host: Host, sysroot: Sysroot, state: NewState): void 
   fsyncPath(sysroot.deployments);
 }
 
+/**
+ * Makes the `/etc` of a deployment that does not boot yet anew, durable when this returns. Cut off, it may have none;
+ * made again, it is whole.
+ */
+export function replaceEtc(
+  host: Host,
+  sysroot: Sysroot,
+  { name, tree, contentOf, adjustEtc }: Omit<NewState, 'origin'>,
+): void {
+  const directory = `${sysroot.deployments}/${name}`;
+  const fresh = `${directory}/${temporaryName('etc')}`;
+  const old = `${directory}/${temporaryName('etc')}`;
+  try {
+    materializeTree(host, directoryIn(tree, 'etc'), fresh, contentOf);
+    adjustEtc(fresh);
+    syncFileSystem(host, fresh);
+    if (exists(`${directory}/etc`)) fs.renameSync(`${directory}/etc`, old);
+    fs.renameSync(fresh, `${directory}/etc`);
+  } finally {
+    removeQuietly(fresh);
+    removeQuietly(old);
+  }
+  fsyncPath(directory);
+}
+
 /** Takes away a state directory that no entry names yet. */
 export function removeState(sysroot: Sysroot, name: string): void {
   const path = `${sysroot.deployments}/${name}`;

@@ -1,39 +1,51 @@
 /**
- * `deploy`: an image reference becomes the deployment that boots next. Everything that can be refused is refused
- * before the first write that anyone could see.
+ * `deploy`: an image reference becomes the deployment that boots next, or the staged one. Everything that can be
+ * refused is refused before the first write that anyone could see. `upgrade`, `switch` and `install` do the same with
+ * their own idea of which image.
  */
 
-import { readDeployments, type Deployments } from '../deploy/deployments.ts';
+import { settleEntry } from '../deploy/boot-entries.ts';
+import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import { clearLeft } from '../deploy/left.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
+import { clearFinalizeFailure, writeStaged, type StagedRecord } from '../deploy/staged.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError, isHostctlError } from '../errors.ts';
 import { checkKarg, formatImageParameters } from '../format/cmdline.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
 import type { ImageSource } from '../image/source.ts';
-import type { ObjectCounts } from '../store/objects.ts';
+import type { ObjectCounts, ObjectStore } from '../store/objects.ts';
 import { openOrCreateRepository, type Repository } from '../store/repository.ts';
 import { withObjectStore } from '../store/sweep.ts';
 import { isDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { probeVerity } from '../sys/syscalls.ts';
 import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
-import { openImage, storeBootableImage } from './build.ts';
-import { bootFacts } from './boot-facts.ts';
+import { openImage, storeBootableImage, type StoredImage } from './build.ts';
+import { bootFacts, type BootFacts } from './boot-facts.ts';
 import { carryEtc } from './carry-etc.ts';
-import { publishDeployment, requireRoot } from './publish.ts';
+import { publishDeployment, requireRoot, type NewDeployment, type PublishMode } from './publish.ts';
+import { dropStaged } from './unstage.ts';
 
-export interface DeployOptions extends SysrootOptions {
-  readonly image: string;
+export interface DeployRequest {
   /** Added to what the deployment that is replaced had. */
   readonly kargs: readonly string[];
   /** Hash of a new repository; an existing one must have the same. */
   readonly algorithm: VerityAlgorithm | undefined;
   readonly tries: number;
   readonly allowMissingVerity: boolean;
+  /** The verb, for the history. */
+  readonly action: string;
+  readonly mode: PublishMode;
+}
+
+export interface DeployOptions extends SysrootOptions, Omit<DeployRequest, 'action' | 'mode'> {
+  readonly image: string;
+  readonly stage: boolean;
 }
 
 export interface DeployResult {
-  /** False when the image boots next already: then nothing was written. */
+  /** False when the image boots next already, or is staged: then nothing was written. */
   readonly changed: boolean;
   readonly id: number;
   readonly digest: VerityDigest;
@@ -41,6 +53,9 @@ export interface DeployResult {
   readonly parameters: string;
   readonly manifestDigest: string;
   readonly entryFile: string;
+  readonly isStaged: boolean;
+  /** The deployment that was staged before and is not any more. */
+  readonly unstaged: number | null;
   readonly objects: ObjectCounts;
 }
 
@@ -51,42 +66,44 @@ export async function deploy(host: Host, options: DeployOptions): Promise<Deploy
   checkUserKargs(options.kargs);
   const source = openImage(host, options.image);
   const sysroot = openSysroot(host, options);
-  checkBoot(sysroot);
-  checkVerity(host, sysroot, options.allowMissingVerity);
-  return withSysrootLock(host, sysroot, () => deployLocked(host, sysroot, source, options));
+  checkHost(host, sysroot, options.allowMissingVerity);
+  const request = { ...options, action: 'deploy', mode: options.stage ? ('stage' as const) : ('publish' as const) };
+  return withSysrootLock(host, sysroot, () => deployLocked(host, sysroot, source, request));
 }
 
-/** Everything after the lock. `adjustTree` lets an installer look at what it deploys. */
+/** Before anything is written: what would make it fail half way. */
+export function checkHost(host: Host, sysroot: Sysroot, allowMissingVerity: boolean): void {
+  checkBoot(sysroot);
+  checkVerity(host, sysroot, allowMissingVerity);
+}
+
+/** Everything after the lock. `inspect` lets an installer look at what it deploys. */
 export async function deployLocked(
   host: Host,
   sysroot: Sysroot,
   source: ImageSource,
-  options: Omit<DeployOptions, 'image'>,
+  request: DeployRequest,
   inspect: (tree: DirectoryNode, repository: Repository, etc: string) => void = () => undefined,
 ): Promise<DeployResult> {
   const deployments = readDeployments(host, sysroot);
   const base = deployments.booted ?? deployments.next;
-  const userKargs = mergeKargs(base?.origin?.userKargs ?? [], options.kargs);
-  const repository = openOrCreateRepository(host, sysroot.repo, { algorithm: options.algorithm });
-  const unchanged = findUnchanged(deployments, source, userKargs, repository);
-  if (unchanged !== undefined) return unchanged;
+  const userKargs = mergeKargs(base?.origin?.userKargs ?? [], request.kargs);
+  const repository = openOrCreateRepository(host, sysroot.repo, { algorithm: request.algorithm });
+  const wanted: Wanted = { source, userKargs, repository };
+  const { staged, stagedRecord } = deployments;
+  if (request.mode !== 'publish' && staged !== undefined && stagedRecord !== undefined && isSame(staged, wanted)) {
+    return keepStaged(sysroot, staged, stagedRecord, request.mode);
+  }
+  const unchanged = await findUnchanged(host, sysroot, deployments, wanted);
+  if (unchanged !== undefined) {
+    const unstaged = dropStaged(host, sysroot, deployments);
+    return { ...unchanged, changed: unstaged !== undefined, unstaged: unstaged ?? null };
+  }
   return withObjectStore(host, repository, async (store) => {
-    const contentOf = repositoryContent(repository);
-    const image = await storeBootableImage(host, repository, source, store);
-    const facts = bootFacts(image, contentOf, host.architecture);
+    const prepared = await prepareDeployment(host, repository, source, store);
+    const { image, facts, contentOf } = prepared;
     const published = await publishDeployment(host, sysroot, repository, {
-      origin: {
-        digest: image.digest,
-        parameters: image.parameters,
-        verityRequired: repository.hasVerity,
-        reference: formatImageReference(source.reference),
-        manifestDigest: source.manifestDigest,
-        title: facts.title,
-        version: source.config.labels.get('org.opencontainers.image.version') ?? facts.version,
-        created: source.config.created,
-        imageKargs: facts.kargs,
-        userKargs,
-      },
+      origin: originOf(prepared, source, repository, userKargs),
       tree: image.tree,
       contentOf,
       kernel: facts.kernel,
@@ -94,8 +111,13 @@ export async function deployLocked(
         carryEtc(host, { sysroot, repository, base, next: image.tree, etc });
         inspect(image.tree, repository, etc);
       },
-      tries: options.tries,
+      tries: request.tries,
+      action: request.action,
+      mode: request.mode,
     });
+    const isStaged = request.mode !== 'publish';
+    const unstaged = dropStaged(host, sysroot, deployments, isStaged ? published.entryFile : undefined);
+    clearLeft(sysroot);
     if (!published.settled) {
       host.log.warn('The boot partition cannot be flushed for the boot loader; older kernels stay until the next boot');
     }
@@ -106,41 +128,113 @@ export async function deployLocked(
       parameters: formatImageParameters(image.parameters),
       manifestDigest: source.manifestDigest,
       entryFile: published.entryFile,
+      isStaged,
+      unstaged: unstaged ?? null,
       objects: image.objects,
     };
   });
 }
 
-/** The image that boots next is this very one, made the same way, with nothing wrong about it. */
-function findUnchanged(
-  { next }: Deployments,
-  source: ImageSource,
-  userKargs: readonly string[],
+export interface Prepared {
+  readonly image: StoredImage & { readonly tree: DirectoryNode };
+  readonly facts: BootFacts;
+  readonly contentOf: NewDeployment['contentOf'];
+}
+
+/** The image in the repository, and what it means for a boot. Nothing of it can be seen yet. */
+export async function prepareDeployment(
+  host: Host,
   repository: Repository,
-): DeployResult | undefined {
-  const entry = next?.entries[0];
-  if (next?.origin === undefined || next.id === undefined || entry === undefined) return undefined;
-  const { origin } = next;
-  const same =
+  source: ImageSource,
+  store: ObjectStore,
+): Promise<Prepared> {
+  const contentOf = repositoryContent(repository);
+  const image = await storeBootableImage(host, repository, source, store);
+  return { image, facts: bootFacts(image, contentOf, host.architecture), contentOf };
+}
+
+function originOf(
+  { image, facts }: Prepared,
+  source: ImageSource,
+  repository: Repository,
+  userKargs: readonly string[],
+): NewDeployment['origin'] {
+  return {
+    digest: image.digest,
+    parameters: image.parameters,
+    verityRequired: repository.hasVerity,
+    reference: formatImageReference(source.reference),
+    manifestDigest: source.manifestDigest,
+    title: facts.title,
+    version: source.config.labels.get('org.opencontainers.image.version') ?? facts.version,
+    created: source.config.created,
+    imageKargs: facts.kargs,
+    userKargs,
+  };
+}
+
+interface Wanted {
+  readonly source: ImageSource;
+  readonly userKargs: readonly string[];
+  readonly repository: Repository;
+}
+
+/** Whether a deployment is what would be made: this very image, tracked alike, made the same way, and whole. */
+function isSame({ origin, problems, state }: Deployment, { source, userKargs, repository }: Wanted): boolean {
+  return (
+    origin !== undefined &&
     origin.manifestDigest === source.manifestDigest &&
+    origin.reference === formatImageReference(source.reference) &&
     origin.parameters.algorithm === repository.algorithm &&
     origin.verityRequired === repository.hasVerity &&
     origin.userKargs.join(' ') === userKargs.join(' ') &&
-    next.problems.length === 0 &&
-    next.state !== 'failed';
-  if (!same) return undefined;
+    problems.length === 0 &&
+    state !== 'failed'
+  );
+}
+
+/** Asked for again: neither downloaded only, unless that is what was asked for, nor given up after a failure. */
+export function keepStaged(
+  sysroot: Sysroot,
+  staged: Deployment,
+  record: StagedRecord,
+  mode: PublishMode,
+): DeployResult {
+  const isLocked = mode === 'stage-locked';
+  const changed = record.isLocked !== isLocked;
+  if (changed) writeStaged(sysroot, { ...record, isLocked });
+  clearFinalizeFailure(sysroot);
+  return { ...describeDeployment(staged, record.id, record.entryFile), changed, isStaged: true };
+}
+
+/** The image that boots next is this very one: its entry is made durable, should a command have died before that. */
+async function findUnchanged(
+  host: Host,
+  sysroot: Sysroot,
+  { next, defaultEntry }: Deployments,
+  wanted: Wanted,
+): Promise<DeployResult | undefined> {
+  if (next?.id === undefined || defaultEntry === undefined || !isSame(next, wanted)) return undefined;
+  await settleEntry(host, sysroot.boot, defaultEntry.file);
+  return describeDeployment(next, next.id, defaultEntry.file);
+}
+
+/** A deployment that is there already, as the result of a command that changed nothing. */
+export function describeDeployment({ origin }: Deployment, id: number, entryFile: string): DeployResult {
   return {
     changed: false,
-    id: next.id,
-    digest: origin.digest,
-    parameters: formatImageParameters(origin.parameters),
-    manifestDigest: origin.manifestDigest,
-    entryFile: entry.file,
+    id,
+    digest: origin!.digest,
+    parameters: formatImageParameters(origin!.parameters),
+    manifestDigest: origin!.manifestDigest,
+    entryFile,
+    isStaged: false,
+    unstaged: null,
     objects: NO_OBJECTS,
   };
 }
 
-function checkUserKargs(kargs: readonly string[]): void {
+export function checkUserKargs(kargs: readonly string[]): void {
   try {
     kargs.forEach(checkKarg);
   } catch (error) {

@@ -86,6 +86,8 @@ export async function installToDisk(
             // Nothing to fall back to: without a counter a failed boot stops with its reason on the console.
             tries: 0,
             allowMissingVerity: options.allowMissingVerity,
+            action: 'install',
+            mode: 'publish',
           },
           (tree, repository, etc) => {
             installLoader(sysroot.boot.path, tree, repository, architecture.efi);

@@ -1,14 +1,17 @@
 /**
- * From an image in the repository to a deployment that boots next: state directory, ref, kernel, inert entry, then the
- * one rename. The order is the one that makes every prefix of it harmless; nothing before the rename changes what
- * boots, and everything before it is durable when it happens.
+ * From an image in the repository to a deployment: state directory, ref, kernel, inert entry, and then the one rename
+ * that makes it boot next, or the record that has it finalized at shutdown. The order is the one that makes every
+ * prefix of it harmless; nothing before the last step changes what boots, and everything before it is durable when it
+ * happens.
  */
 
 import { commitEntry, highestSequence, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
+import { addHistory } from '../deploy/history.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
 import { planKernel, removeKernel, writeKernel, type KernelFiles } from '../deploy/kernels.ts';
 import type { Origin } from '../deploy/origin.ts';
+import { clearStaged, writeStaged } from '../deploy/staged.ts';
 import { removeState, writeState } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
@@ -31,7 +34,13 @@ export interface NewDeployment {
   readonly adjustEtc: (etc: string) => void;
   /** Tries before the boot loader gives up on it; 0 publishes it without a counter. */
   readonly tries: number;
+  /** The verb, for the history. */
+  readonly action: string;
+  readonly mode: PublishMode;
 }
+
+/** `publish`: boots next. `stage`: boots next once this boot has ended; `stage-locked`: once it is asked for. */
+export type PublishMode = 'publish' | 'stage' | 'stage-locked';
 
 export interface Published {
   readonly id: number;
@@ -52,7 +61,10 @@ export function nextSequence(sysroot: Sysroot, deployments: Deployments): number
   return deployments.list.reduce((highest, { id }) => Math.max(highest, id ?? 0), highestSequence(sysroot.boot)) + 1;
 }
 
-/** The caller holds the sysroot lock and the shared repository lock; the image is committed. */
+/**
+ * The caller holds the sysroot lock and the shared repository lock; the image is committed. What was staged before is
+ * of no effect any more when this returns: the caller drops it.
+ */
 export async function publishDeployment(
   host: Host,
   sysroot: Sysroot,
@@ -60,7 +72,8 @@ export async function publishDeployment(
   deployment: NewDeployment,
 ): Promise<Published> {
   const { digest } = deployment.origin;
-  const id = nextSequence(sysroot, readDeployments(host, sysroot));
+  const deployments = readDeployments(host, sysroot);
+  const id = nextSequence(sysroot, deployments);
   const stateName = exists(`${sysroot.deployments}/${digest}`) ? `${digest}.${id}` : digest;
   const counted = deployment.tries > 0;
   const options = buildCmdline({
@@ -73,10 +86,11 @@ export async function publishDeployment(
   });
   return withUndo(host.log, async (undo) => {
     const kernel = planKernel(sysroot.boot, deployment.kernel);
+    const origin: Origin = { ...deployment.origin, id, kernel: kernel.directory };
     undo.add('remove the state directory again', () => removeState(sysroot, stateName));
     writeState(host, sysroot, {
       name: stateName,
-      origin: { ...deployment.origin, id, kernel: kernel.directory },
+      origin,
       tree: deployment.tree,
       contentOf: deployment.contentOf,
       adjustEtc: deployment.adjustEtc,
@@ -87,20 +101,50 @@ export async function publishDeployment(
     undo.add('remove the kernel again', () => removeKernel(sysroot.boot, kernel));
     writeKernel(sysroot.boot, kernel);
     stopIfAborted(host);
-    const inert = await writeInertEntry(host, sysroot.boot, {
-      sequence: id,
-      counter: counted ? { left: deployment.tries, done: 0 } : undefined,
-      title: sanitizeValue(deployment.origin.title) ?? 'Linux',
-      sortKey: SORT_KEY,
-      linuxPath: kernel.linuxPath,
-      initrdPath: kernel.initrdPath,
-      options,
-    });
+    const isStaged = deployment.mode !== 'publish';
+    const inert = await writeInertEntry(
+      host,
+      sysroot.boot,
+      {
+        sequence: id,
+        counter: counted ? { left: deployment.tries, done: 0 } : undefined,
+        title: sanitizeValue(deployment.origin.title) ?? 'Linux',
+        sortKey: SORT_KEY,
+        linuxPath: kernel.linuxPath,
+        initrdPath: kernel.initrdPath,
+        options,
+      },
+      isStaged ? '.staged' : '.tmp',
+    );
     undo.add('withdraw the boot entry', () => withdrawEntry(sysroot.boot, inert));
     stopIfAborted(host);
+    if (isStaged) {
+      const isLocked = deployment.mode === 'stage-locked';
+      undo.add('put the staged record back', () => {
+        if (deployments.stagedRecord === undefined) clearStaged(sysroot);
+        else writeStaged(sysroot, deployments.stagedRecord);
+      });
+      writeStaged(sysroot, { id, stateName, entryFile: inert.file, action: deployment.action, isLocked });
+      return { id, stateName, entryFile: inert.file, options, settled: true };
+    }
     const settled = await commitEntry(host, sysroot.boot, inert);
+    recordTransition(host, sysroot, { sequence: id, action: deployment.action }, origin);
     return { id, stateName, entryFile: inert.file, options, settled };
   });
+}
+
+/** Notes what was done. The change itself is durable already, so nothing here may fail it. */
+export function recordTransition(
+  host: Host,
+  sysroot: Sysroot,
+  event: { readonly sequence: number; readonly action: string },
+  origin: Origin,
+): void {
+  try {
+    addHistory(sysroot, { ...event, time: host.now().toISOString() }, origin);
+  } catch (error) {
+    host.log.warn(`The history could not be written: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 /** Between steps, never inside one. */

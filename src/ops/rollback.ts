@@ -1,87 +1,176 @@
 /**
  * `rollback`: an earlier deployment becomes the default, by a new entry with a new number. Nothing is edited or
- * renumbered, so the way back is the same command again.
+ * renumbered, so the way back is the same command again. What is left is not upgraded to again by itself.
  */
 
-import { commitEntry, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
-import { readDeployments, type Deployment } from '../deploy/deployments.ts';
+import { commitEntry, settleEntry, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
+import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
+import { writeLeft } from '../deploy/left.ts';
+import type { Origin } from '../deploy/origin.ts';
 import { openSysroot, withSysrootLock, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { entryValue } from '../format/bls/entry.ts';
+import { formatHostctlEntryName } from '../format/bls/name.ts';
+import { splitCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
-import { nextSequence, requireRoot, SORT_KEY, stopIfAborted } from './publish.ts';
+import { nextSequence, recordTransition, requireRoot, SORT_KEY, stopIfAborted } from './publish.ts';
 import { withUndo } from './undo.ts';
+import { dropStaged } from './unstage.ts';
 
 export interface RollbackOptions extends SysrootOptions {
   /** Number or digest prefix; undefined takes the newest good one besides the default. */
   readonly to?: string | undefined;
 }
 
-export interface RollbackResult {
+/** What would happen, or has happened. */
+export interface RollbackPlan {
   /** False when it is the default already. */
   readonly changed: boolean;
   readonly from: number | undefined;
   readonly to: number | undefined;
   readonly entryFile: string;
+  /** The staged deployment that is dropped. */
+  readonly unstaged: number | null;
+  readonly kernelChanges: boolean;
+  readonly kargs: { readonly added: readonly string[]; readonly removed: readonly string[] };
+  /** Whether the running system is another one. */
+  readonly rebootNeeded: boolean;
 }
 
 /** Tries for a deployment that has never been good. */
 const UNPROVEN_TRIES = 3;
 
-export function rollback(host: Host, options: RollbackOptions): Promise<RollbackResult> {
+export function rollback(host: Host, options: RollbackOptions): Promise<RollbackPlan> {
   requireRoot(host, 'roll back');
   const sysroot = openSysroot(host, options);
   return withSysrootLock(host, sysroot, () =>
     withUndo(host.log, async (undo) => {
       const deployments = readDeployments(host, sysroot);
-      const target = options.to === undefined ? deployments.rollback : findDeployment(deployments.list, options.to);
-      if (target === undefined) {
-        throw new HostctlError('deployment-not-found', 'There is no good deployment to roll back to', {
-          hint: 'See "hostctl status"; "hostctl rollback --to ID" takes one that has not been good yet',
-        });
+      const { target, entry, plan } = planRollback(host, deployments, options.to, (all) => nextSequence(sysroot, all));
+      if (entry === undefined) {
+        // Should a command have died after its commit, the change is made durable now.
+        await settleEntry(host, sysroot.boot, plan.entryFile);
+        dropStaged(host, sysroot, deployments);
+        return plan;
       }
-      const [current] = target.entries;
-      if (target === deployments.next && deployments.defaultEntry !== undefined) {
-        return { changed: false, from: target.id, to: target.id, entryFile: deployments.defaultEntry.file };
-      }
-      const { origin } = target;
-      if (origin === undefined || current?.linux === undefined || current.initrd[0] === undefined) {
-        throw unusable(target);
-      }
-      if (target.problems.length > 0) throw unusable(target);
-      const counter = target.state === 'good' ? undefined : { left: UNPROVEN_TRIES, done: 0 };
       stopIfAborted(host);
-      const inert = await writeInertEntry(host, sysroot.boot, {
-        sequence: nextSequence(sysroot, deployments),
-        counter,
-        title: entryValue(current.content, 'title') ?? 'Linux',
-        sortKey: SORT_KEY,
-        linuxPath: current.linux,
-        initrdPath: current.initrd[0],
-        options: buildCmdline({
-          pinned: { parameters: origin.parameters, digest: origin.digest, verityRequired: origin.verityRequired },
-          stateName: target.name,
-          counted: counter !== undefined,
-          imageKargs: origin.imageKargs,
-          userKargs: origin.userKargs,
-          machine: host.machine,
-        }),
-      });
+      const inert = await writeInertEntry(host, sysroot.boot, entry);
       undo.add('withdraw the boot entry', () => withdrawEntry(sysroot.boot, inert));
       stopIfAborted(host);
+      // Before the commit, so that a crash cannot lose it; as long as that image is the default it means nothing.
+      const left = deployments.next;
+      if (left?.origin !== undefined && left.id !== undefined) {
+        writeLeft(sysroot, { id: left.id, manifestDigest: left.origin.manifestDigest });
+      }
       await commitEntry(host, sysroot.boot, inert);
-      return { changed: true, from: deployments.next?.id, to: target.id, entryFile: inert.file };
+      dropStaged(host, sysroot, deployments);
+      recordTransition(host, sysroot, { sequence: entry.sequence, action: 'rollback' }, target.origin);
+      return plan;
     }),
   );
+}
+
+/** `rollback --plan`: the same decision, and nothing written. */
+export function rollbackPlan(host: Host, options: RollbackOptions): RollbackPlan {
+  const sysroot = openSysroot(host, options);
+  const deployments = readDeployments(host, sysroot);
+  return planRollback(host, deployments, options.to, (all) => nextSequence(sysroot, all)).plan;
+}
+
+interface Target extends Deployment {
+  readonly origin: Origin;
+}
+
+/** `entry` is undefined when the target is the default already. Throws when there is no target, or it cannot boot. */
+function planRollback(
+  host: Host,
+  deployments: Deployments,
+  to: string | undefined,
+  sequenceOf: (deployments: Deployments) => number,
+): { target: Target; entry: Parameters<typeof writeInertEntry>[2] | undefined; plan: RollbackPlan } {
+  const { next, booted, defaultEntry, stagedRecord } = deployments;
+  const target = requireTarget(to === undefined ? deployments.rollback : findDeployment(deployments.list, to));
+  const { origin } = target;
+  const [current] = target.entries;
+  const unstaged = stagedRecord?.id ?? null;
+  if (target.name === next?.name && defaultEntry !== undefined) {
+    const same = { kernelChanges: false, kargs: { added: [], removed: [] }, rebootNeeded: false };
+    return {
+      target,
+      entry: undefined,
+      plan: {
+        changed: unstaged !== null,
+        from: target.id,
+        to: target.id,
+        entryFile: defaultEntry.file,
+        unstaged,
+        ...same,
+      },
+    };
+  }
+  if (current?.linux === undefined || current.initrd[0] === undefined) throw unusable(target);
+  const counter = target.state === 'good' ? undefined : { left: UNPROVEN_TRIES, done: 0 };
+  const sequence = sequenceOf(deployments);
+  const options = buildCmdline({
+    pinned: { parameters: origin.parameters, digest: origin.digest, verityRequired: origin.verityRequired },
+    stateName: target.name,
+    counted: counter !== undefined,
+    imageKargs: origin.imageKargs,
+    userKargs: origin.userKargs,
+    machine: host.machine,
+  });
+  const before = defaultEntry?.kargs ?? [];
+  const after = splitCmdline(options);
+  return {
+    target,
+    entry: {
+      sequence,
+      counter,
+      title: entryValue(current.content, 'title') ?? 'Linux',
+      sortKey: SORT_KEY,
+      linuxPath: current.linux,
+      initrdPath: current.initrd[0],
+      options,
+    },
+    plan: {
+      changed: true,
+      from: next?.id,
+      to: target.id,
+      entryFile: formatHostctlEntryName(counter === undefined ? { sequence } : { sequence, counter }),
+      unstaged,
+      kernelChanges: defaultEntry?.linux !== current.linux,
+      kargs: {
+        added: after.filter((arg) => !before.includes(arg)),
+        removed: before.filter((arg) => !after.includes(arg)),
+      },
+      rebootNeeded: booted !== undefined && booted.name !== target.name,
+    },
+  };
+}
+
+function requireTarget(target: Deployment | undefined): Target {
+  if (target === undefined) {
+    throw new HostctlError('deployment-not-found', 'There is no good deployment to roll back to', {
+      hint: 'See "hostctl status"; "hostctl rollback --to ID" takes one that has not been good yet',
+    });
+  }
+  const { origin } = target;
+  if (origin === undefined || target.problems.length > 0) throw unusable(target);
+  if (target.state === 'staged') {
+    throw new HostctlError('usage', `Deployment ${target.id} is staged: it boots next once this system has shut down`, {
+      hint: 'To boot it now: reboot',
+    });
+  }
+  return { ...target, origin };
 }
 
 function unusable(target: Deployment): HostctlError {
   const why = target.problems.map(({ message }) => message).join('; ');
   return new HostctlError(
     'state-invalid',
-    `Cannot boot deployment ${target.id ?? target.name}: ${why === '' ? 'its origin is lost' : why}`,
+    `Cannot boot deployment ${target.id ?? target.name}: ${why === '' ? 'its origin or entry is lost' : why}`,
     { hint: 'Choose another one with "hostctl rollback --to ID"' },
   );
 }

@@ -1,6 +1,7 @@
 /** `status`: what is deployed, what runs, what would boot, and what is wrong. Read only; never fails for one record. */
 
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
+import { readFinalizeFailure } from '../deploy/staged.ts';
 import { openSysroot, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import type { Host } from '../sys/host.ts';
 
@@ -13,7 +14,35 @@ export interface StatusResult {
 export function status(host: Host, options: SysrootOptions): StatusResult {
   const sysroot = openSysroot(host, options);
   const deployments = readDeployments(host, sysroot);
-  return { sysroot, deployments, warnings: [...deployments.warnings, ...bootWarnings(deployments)] };
+  const warnings = [...deployments.warnings, ...stagedWarnings(sysroot, deployments), ...bootWarnings(deployments)];
+  return { sysroot, deployments, warnings };
+}
+
+function stagedWarnings(sysroot: Sysroot, { stagedRecord }: Deployments): StatusResult['warnings'] {
+  const warnings: StatusResult['warnings'][number][] = [];
+  if (stagedRecord?.isLocked === true) {
+    warnings.push({
+      code: 'downloaded-only',
+      message: `Deployment ${stagedRecord.id} is downloaded only: a shutdown does not make it boot`,
+      hint: 'Run "hostctl upgrade --from-downloaded" when it shall',
+    });
+  }
+  try {
+    const failure = readFinalizeFailure(sysroot);
+    if (failure !== undefined) {
+      warnings.push({
+        code: 'finalize-failed',
+        message: `Deployment ${failure.id} could not be finalized at shutdown (${failure.code}): ${failure.message}`,
+        hint: 'Run "hostctl upgrade --from-downloaded" to try it again, or "hostctl unstage"',
+      });
+    }
+  } catch (error) {
+    warnings.push({
+      code: 'finalize-failure-unreadable',
+      message: error instanceof Error ? error.message : String(error),
+    });
+  }
+  return warnings;
 }
 
 function bootWarnings({ defaultEntry, next, list }: Deployments): StatusResult['warnings'] {

@@ -69,14 +69,15 @@ export class ObjectStore implements ObjectSink {
 
   /** Makes everything published so far durable, then takes the dirty marker away. */
   barrier(): void {
-    if (this.#marker === undefined) return;
+    // Objects of a command that died may be whole in memory only: they are synced by whoever uses them.
+    if (this.#marker === undefined && !this.#suspicious) return;
     const fd = openDirectory(this.#place.objectsPath);
     try {
       this.#host.syscalls.syncfs(fd, this.#place.objectsPath);
     } finally {
       fs.closeSync(fd);
     }
-    this.#marker.release();
+    this.#marker?.release();
     this.#marker = undefined;
   }
 

@@ -49,6 +49,21 @@ export async function withObjectStore<T>(
   }
 }
 
+/** The same for a plan: what `body` stored is taken back in any case. */
+export async function withTrialStore<T>(
+  host: Host,
+  repository: Repository,
+  body: (store: ObjectStore) => Promise<T>,
+): Promise<T> {
+  let used: ObjectStore | undefined;
+  const result = await withObjectStore(host, repository, (store) => {
+    used = store;
+    return body(store);
+  });
+  if (used !== undefined) takeBack(host, repository, used);
+  return result;
+}
+
 function takeBack(host: Host, repository: Repository, { published, newImages }: ObjectStore): void {
   bestEffort(host, repository, 'take back what was stored', () => {
     const named = new Set(listRefs(repository).values());

@@ -29,6 +29,8 @@ export interface Host {
   readonly progress: (event: ProgressEvent) => void;
   /** Aborted by SIGINT, SIGTERM and SIGHUP. */
   readonly signal: AbortSignal;
+  /** The clock, for what people read; nothing is decided by it. */
+  readonly now: () => Date;
   /** The running kernel's command line. */
   readonly kernelCmdline: () => string;
   readonly isRoot: boolean;

@@ -29,6 +29,7 @@ export function openRealHost(options: RealHostOptions): Host {
     exec,
     mounts: openMounts(exec),
     syscalls: openSyscalls(exec),
+    now: () => new Date(),
     kernelCmdline: () => readFileSync('/proc/cmdline', 'utf8').trim(),
     machine: os.machine(),
     isRoot: process.getuid?.() === 0,

@@ -38,6 +38,8 @@ test('The package holds the program, the dracut module, the units and their lice
     'usr/lib/dracut/modules.d/50hostctl/hostctl-root.sh': '-rwxr-xr-x',
     'usr/lib/dracut/modules.d/50hostctl/hostctl-root.service': '-rw-r--r--',
     'usr/lib/dracut/modules.d/50hostctl/module-setup.sh': '-rwxr-xr-x',
+    'usr/lib/systemd/system/hostctl-finalize-staged.path': '-rw-r--r--',
+    'usr/lib/systemd/system/hostctl-finalize-staged.service': '-rw-r--r--',
     'usr/lib/systemd/system/hostctl-mark-good.service': '-rw-r--r--',
     'usr/lib/systemd/system-preset/50-hostctl.preset': '-rw-r--r--',
     'usr/share/doc/hostctl/copyright': '-rw-r--r--',

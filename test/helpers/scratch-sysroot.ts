@@ -31,6 +31,7 @@ export function scratchSysroot(): ScratchSysroot {
         algorithm: undefined,
         tries: 3,
         allowMissingVerity: true,
+        stage: false,
         ...options,
       }),
     status: () => statusDocument(status(host, { sysroot: path }), false),

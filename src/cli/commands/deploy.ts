@@ -6,6 +6,7 @@ import { MAX_TRIES } from '../../format/config.ts';
 import type { VerityAlgorithm } from '../../tree/node.ts';
 import { openContext, type GlobalOptions } from '../context.ts';
 import type { Run } from '../program.ts';
+import { deployText } from '../view/deploy-text.ts';
 
 export interface DeployArguments extends GlobalOptions {
   readonly image: string;
@@ -13,6 +14,7 @@ export interface DeployArguments extends GlobalOptions {
   readonly hash?: VerityAlgorithm | undefined;
   readonly tries?: number | undefined;
   readonly 'allow-missing-verity': boolean;
+  readonly stage: boolean;
 }
 
 export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArguments> {
@@ -20,16 +22,12 @@ export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArgu
     command: 'deploy <image>',
     describe: 'Deploy an image: the next boot uses it',
     builder: (argv) =>
-      imageOptions(argv)
+      triesOption(imageOptions(argv))
         .positional('image', { type: 'string', demandOption: true, describe: 'Image reference, such as oci:DIR' })
-        .option('tries', {
-          type: 'number',
-          requiresArg: true,
-          describe: 'Boots to try before it is given up (3, or as configured)',
-        })
-        .check(({ tries }) => {
-          if (tries === undefined || (Number.isInteger(tries) && tries >= 1 && tries <= MAX_TRIES)) return true;
-          throw new HostctlError('usage', `--tries takes a whole number from 1 to ${MAX_TRIES}`);
+        .option('stage', {
+          type: 'boolean',
+          default: false,
+          describe: 'Publish it at shutdown, with /etc as it is then',
         }),
     handler: async (options) => {
       const { deploy } = await import('../../ops/deploy.ts');
@@ -44,17 +42,27 @@ export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArgu
         algorithm: options.hash,
         tries: options.tries ?? loadConfig(options.config).deployTries,
         allowMissingVerity: options['allow-missing-verity'],
+        stage: options.stage,
       });
-      context.print(result, () =>
-        result.changed
-          ? `Deployment ${result.id} boots next ("${result.entryFile}")\nImage ${result.digest}\n`
-          : `Nothing to do: deployment ${result.id} is this image and boots next\n`,
-      );
+      context.print(result, () => deployText(result));
     },
   };
 }
 
-/** Options that `deploy` and `install` share. */
+export function triesOption<T>(argv: Argv<T>) {
+  return argv
+    .option('tries', {
+      type: 'number',
+      requiresArg: true,
+      describe: 'Boots to try before it is given up (3, or as configured)',
+    })
+    .check(({ tries }) => {
+      if (tries === undefined || (Number.isInteger(tries) && tries >= 1 && tries <= MAX_TRIES)) return true;
+      throw new HostctlError('usage', `--tries takes a whole number from 1 to ${MAX_TRIES}`);
+    });
+}
+
+/** Options that all verbs share that deploy an image. */
 export function imageOptions<T>(argv: Argv<T>) {
   return argv
     .option('karg', {

@@ -1,11 +1,15 @@
 /** `hostctl rollback` */
 
 import type { CommandModule } from 'yargs';
+import { HostctlError } from '../../errors.ts';
 import { openContext, type GlobalOptions } from '../context.ts';
 import type { Run } from '../program.ts';
+import { rollbackPlanText, rollbackText } from '../view/rollback-text.ts';
 
 interface RollbackArguments extends GlobalOptions {
   readonly to?: string | undefined;
+  readonly plan: boolean;
+  readonly apply: boolean;
 }
 
 export function rollbackCommand(run: Run): CommandModule<GlobalOptions, RollbackArguments> {
@@ -13,18 +17,31 @@ export function rollbackCommand(run: Run): CommandModule<GlobalOptions, Rollback
     command: 'rollback',
     describe: 'Make an earlier deployment the default again',
     builder: (argv) =>
-      argv.option('to', { type: 'string', requiresArg: true, describe: 'Its number, or the beginning of its digest' }),
+      argv
+        .option('to', { type: 'string', requiresArg: true, describe: 'Its number, or the beginning of its digest' })
+        .option('plan', { type: 'boolean', default: false, describe: 'Show what would happen, and do nothing' })
+        .option('apply', { type: 'boolean', default: false, describe: 'Reboot into it' })
+        .check(({ plan, apply }) => {
+          if (plan && apply) throw new HostctlError('usage', '--plan and --apply exclude each other');
+          return true;
+        }),
     handler: async (options) => {
-      const { rollback } = await import('../../ops/rollback.ts');
+      const { rollback, rollbackPlan } = await import('../../ops/rollback.ts');
+      const { reboot, requireRunning } = await import('../../ops/reboot.ts');
+      const { openSysroot } = await import('../../deploy/sysroot.ts');
       const { ensureWritable } = await import('../../ops/writable.ts');
       const context = openContext(options, run.signal);
-      if (await ensureWritable(context.host, context.paths, run)) return;
-      const result = await rollback(context.host, { ...context.paths, to: options.to });
-      context.print(result, () =>
-        result.changed
-          ? `Deployment ${result.to ?? '?'} boots next ("${result.entryFile}")\n`
-          : `Deployment ${result.to ?? '?'} is the default already\n`,
-      );
+      const { host, paths } = context;
+      if (options.plan) {
+        const plan = rollbackPlan(host, { ...paths, to: options.to });
+        context.print(plan, () => rollbackPlanText(plan));
+        return;
+      }
+      if (options.apply) requireRunning(openSysroot(host, paths));
+      if (await ensureWritable(host, paths, run)) return;
+      const result = await rollback(host, { ...paths, to: options.to });
+      context.print(result, () => rollbackText(result));
+      if (options.apply && result.changed) await reboot(host);
     },
   };
 }

@@ -42,14 +42,14 @@ export interface DeploymentDocument {
 }
 
 export function statusDocument({ deployments, warnings }: StatusResult, bootedOnly: boolean): StatusDocument {
-  const { booted, next, rollback, list } = deployments;
+  const { booted, next, rollback, staged, list } = deployments;
   const shown = bootedOnly ? list.filter((deployment) => deployment === booted) : list;
   return {
     apiVersion: 'hostctl/v1',
     kind: 'HostStatus',
     booted: booted?.id ?? null,
     next: next?.id ?? null,
-    staged: null,
+    staged: staged?.id ?? null,
     rollback: rollback?.id ?? null,
     deployments: shown.map(deploymentDocument),
     warnings,
@@ -62,11 +62,12 @@ function deploymentDocument({
   triesLeft,
   origin,
   entries,
+  stagedEntry,
   problems,
   bootFailure,
   name,
 }: Deployment): DeploymentDocument {
-  const [entry] = entries;
+  const entry = entries[0] ?? stagedEntry;
   const pinned = entry?.pinned;
   const parameters = origin?.parameters ?? pinned?.parameters;
   return {

@@ -56,6 +56,6 @@ function shorten(digest: string | null, verbose: boolean): string | null {
 }
 
 /** Labels and references come from outside: no terminal control from them. */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replace(/[\x00-\x1f\x7f-\x9f]/g, '�');
 }

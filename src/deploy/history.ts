@@ -1,0 +1,71 @@
+/**
+ * What was done to this host: one record for each change of what boots, named by the sequence number of the entry that
+ * made it. For people only: nothing is decided by it, and a crash may lose the last one.
+ */
+
+import { listNames } from '../sys/files.ts';
+import type { Origin } from './origin.ts';
+import { readRecord, removeRecord, writeRecord } from './records.ts';
+import type { Sysroot } from './sysroot.ts';
+
+export interface HistoryEvent {
+  readonly sequence: number;
+  /** The verb, `upgrade`, `rollback`, … */
+  readonly action: string;
+  /** The deployment that became the default. */
+  readonly id: number;
+  /** As the host's clock said, ISO 8601. */
+  readonly time: string;
+  readonly digest: string;
+  readonly reference: string;
+  readonly version: string | undefined;
+}
+
+const HISTORY = 'history';
+const NAME = /^[0-9]{8}$/;
+const KEPT = 200;
+
+/** Adds an event; the oldest beyond 200 are forgotten. */
+export function addHistory(
+  sysroot: Sysroot,
+  event: Pick<HistoryEvent, 'sequence' | 'action' | 'time'>,
+  origin: Origin,
+): void {
+  writeRecord(sysroot, `${HISTORY}/${String(event.sequence).padStart(8, '0')}`, HISTORY, {
+    action: event.action,
+    id: String(origin.id),
+    time: event.time,
+    digest: origin.digest,
+    reference: origin.reference,
+    version: origin.version,
+  });
+  for (const name of eventNames(sysroot).slice(0, -KEPT)) removeRecord(sysroot, `${HISTORY}/${name}`);
+}
+
+/** Newest first. One that cannot be read is passed to `report` and left out. */
+export function readHistory(sysroot: Sysroot, report: (name: string, error: unknown) => void): HistoryEvent[] {
+  return eventNames(sysroot)
+    .reverse()
+    .flatMap((name) => {
+      try {
+        const fields = readRecord(sysroot, `${HISTORY}/${name}`, HISTORY);
+        if (fields === undefined) return [];
+        return {
+          sequence: Number(name),
+          action: fields.get('action'),
+          id: Number(fields.get('id')),
+          time: fields.get('time'),
+          digest: fields.get('digest'),
+          reference: fields.get('reference'),
+          version: fields.find('version'),
+        };
+      } catch (error) {
+        report(`${HISTORY}/${name}`, error);
+        return [];
+      }
+    });
+}
+
+function eventNames({ hostState }: Sysroot): string[] {
+  return listNames(`${hostState}/${HISTORY}`).filter((name) => NAME.test(name));
+}

@@ -1,0 +1,56 @@
+/**
+ * The small files under `state/hostctl`: each one fact, a key file of one section, replaced as a whole and durable
+ * before the call returns. A broken one throws for its reader alone; removing works whatever stands at the name.
+ */
+
+import * as fs from 'node:fs';
+import { HostctlError } from '../errors.ts';
+import { formatKeyfile, parseKeyfile } from '../format/keyfile.ts';
+import { replaceUnsafeCharacters } from '../format/text.ts';
+import { exists, fsyncPath, makeDirectories, readSmallText, replaceFile, split } from '../sys/files.ts';
+import type { Sysroot } from './sysroot.ts';
+
+/** What a record says; `get` throws 'state-invalid' for a key that is missing. */
+export interface RecordFields {
+  get(key: string): string;
+  find(key: string): string | undefined;
+}
+
+/** Reads section `section` of `state/hostctl/<name>`; undefined when there is no such file. */
+export function readRecord({ hostState }: Sysroot, name: string, section: string): RecordFields | undefined {
+  const text = readSmallText(`${hostState}/${name}`);
+  if (text === undefined) return undefined;
+  const fields = parseKeyfile(text).get(section);
+  return {
+    find: (key) => fields?.get(key),
+    get: (key) => {
+      const value = fields?.get(key);
+      if (value !== undefined) return value;
+      throw new HostctlError('state-invalid', `"${hostState}/${name}" lacks "${key}" in section "${section}"`);
+    },
+  };
+}
+
+/** Values lose line breaks and control characters; undefined ones are left out. */
+export function writeRecord(
+  { hostState }: Sysroot,
+  name: string,
+  section: string,
+  fields: Readonly<Record<string, string | undefined>>,
+): void {
+  const values = new Map<string, string>();
+  for (const [key, value] of Object.entries(fields)) {
+    if (value !== undefined) values.set(key, replaceUnsafeCharacters(value, ' ').trim());
+  }
+  const { directory } = split(name);
+  if (directory !== '.') makeDirectories(hostState, directory);
+  replaceFile(`${hostState}/${name}`, formatKeyfile(new Map([[section, values]])));
+}
+
+/** Idempotent. */
+export function removeRecord({ hostState }: Sysroot, name: string): void {
+  const path = `${hostState}/${name}`;
+  if (!exists(path)) return;
+  fs.rmSync(path, { recursive: true });
+  fsyncPath(split(path).directory);
+}

@@ -1,0 +1,125 @@
+/**
+ * `finalize-staged`: at shutdown the staged deployment gets the `/etc` of this last moment and then its name in the
+ * boot menu. Nothing big is copied; until the one rename the host boots what it booted before. Why it did not succeed
+ * stands on disk before it begins, and it is not tried again until somebody asks.
+ */
+
+import { commitEntry, readStagedEntry, retractEntry } from '../deploy/boot-entries.ts';
+import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import { repositoryContent } from '../deploy/materialize.ts';
+import {
+  clearFinalizeFailure,
+  clearStaged,
+  readFinalizeFailure,
+  writeFinalizeFailure,
+  type StagedRecord,
+} from '../deploy/staged.ts';
+import { replaceEtc } from '../deploy/state.ts';
+import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
+import { HostctlError, isHostctlError } from '../errors.ts';
+import { readComposefsImage } from '../format/erofs/reader.ts';
+import { readImage } from '../store/images.ts';
+import { requireRepository } from '../store/repository.ts';
+import type { Host } from '../sys/host.ts';
+import { carryEtc } from './carry-etc.ts';
+import { recordTransition, requireRoot } from './publish.ts';
+import { dropStaged } from './unstage.ts';
+import { withUndo } from './undo.ts';
+
+export interface FinalizeResult {
+  /** False when there was nothing to do; `reason` says why. */
+  readonly changed: boolean;
+  readonly id: number | null;
+  readonly reason: 'finalized' | 'nothing-staged' | 'downloaded-only' | 'failed-before';
+}
+
+export function finalizeStaged(host: Host, options: SysrootOptions): Promise<FinalizeResult> {
+  requireRoot(host, 'finalize a staged deployment');
+  const sysroot = openSysroot(host, options);
+  return withSysrootLock(host, sysroot, async () => {
+    const deployments = readDeployments(host, sysroot);
+    const { staged, stagedRecord } = deployments;
+    if (staged === undefined || stagedRecord === undefined) {
+      // What a command that was cut off left has no effect any more.
+      dropStaged(host, sysroot, deployments);
+      return { changed: false, id: null, reason: 'nothing-staged' };
+    }
+    const { id } = stagedRecord;
+    if (stagedRecord.isLocked) return { changed: false, id, reason: 'downloaded-only' };
+    if (failedBefore(sysroot, id)) return { changed: false, id, reason: 'failed-before' };
+    await finalizeLocked(host, sysroot, deployments, staged, stagedRecord);
+    return { changed: true, id, reason: 'finalized' };
+  });
+}
+
+/** A failure that cannot be read is one all the same. */
+function failedBefore(sysroot: Sysroot, id: number): boolean {
+  try {
+    return readFinalizeFailure(sysroot)?.id === id;
+  } catch (error) {
+    if (isHostctlError(error)) return true;
+    throw error;
+  }
+}
+
+/** Publishes what is staged. The caller holds the sysroot lock. What goes wrong is on record, and thrown. */
+export async function finalizeLocked(
+  host: Host,
+  sysroot: Sysroot,
+  deployments: Deployments,
+  staged: Deployment,
+  record: StagedRecord,
+): Promise<void> {
+  const { id } = record;
+  // Should this be killed, that is what happened.
+  writeFinalizeFailure(sysroot, { id, code: 'interrupted', message: 'It was cut off before it was done' });
+  try {
+    await withUndo(host.log, async (undo) => {
+      const { inert, origin } = requireWhole(sysroot, staged, record);
+      mergeEtc(host, sysroot, deployments, staged, origin.digest);
+      undo.add('take the name from the boot entry again', () => retractEntry(sysroot.boot, inert));
+      await commitEntry(host, sysroot.boot, inert);
+      clearStaged(sysroot);
+      clearFinalizeFailure(sysroot);
+      recordTransition(host, sysroot, { sequence: id, action: record.action }, origin);
+    });
+  } catch (error) {
+    const code = isHostctlError(error) ? error.code : 'io';
+    const message = error instanceof Error ? error.message : String(error);
+    writeFinalizeFailure(sysroot, { id, code, message });
+    throw error;
+  }
+}
+
+function requireWhole(
+  sysroot: Sysroot,
+  { problems, origin }: Deployment,
+  { id, entryFile }: StagedRecord,
+): { inert: NonNullable<ReturnType<typeof readStagedEntry>>['inert']; origin: NonNullable<Deployment['origin']> } {
+  const found = readStagedEntry(sysroot.boot, entryFile);
+  // Its /etc is made anew anyway.
+  const serious = problems.filter(({ code }) => code !== 'etc-missing');
+  if (found !== undefined && origin !== undefined && serious.length === 0) return { inert: found.inert, origin };
+  const why = serious.map(({ message }) => message).join('; ');
+  throw new HostctlError('state-invalid', `The staged deployment ${id} is damaged: ${why}`, {
+    hint: 'Run "hostctl unstage", then upgrade again',
+  });
+}
+
+/** Makes `/etc` of the staged deployment anew: the image's default with the changes of the deployment that runs. */
+function mergeEtc(
+  host: Host,
+  sysroot: Sysroot,
+  { booted, next }: Deployments,
+  staged: Deployment,
+  digest: NonNullable<Deployment['origin']>['digest'],
+): void {
+  const repository = requireRepository(host, sysroot.repo);
+  const tree = readComposefsImage(readImage(repository, digest));
+  replaceEtc(host, sysroot, {
+    name: staged.name,
+    tree,
+    contentOf: repositoryContent(repository),
+    adjustEtc: (etc) => carryEtc(host, { sysroot, repository, base: booted ?? next, next: tree, etc }),
+  });
+}

@@ -1,0 +1,212 @@
+/**
+ * `upgrade` and `switch`: what the tracked reference resolves to now, or another one from now on, becomes the next
+ * deployment. On the running host it is staged, so that changes of `/etc` up to the shutdown are kept; on another
+ * sysroot it is published at once. An image that failed here, or was left by hand, is not taken again by itself.
+ */
+
+import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import { readLeft } from '../deploy/left.ts';
+import { readFinalizeFailure } from '../deploy/staged.ts';
+import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
+import { HostctlError, isHostctlError } from '../errors.ts';
+import { compareVersions } from '../format/bls/version.ts';
+import { formatImageReference, parseImageReference } from '../format/oci/reference.ts';
+import type { ImageSource } from '../image/source.ts';
+import type { Host } from '../sys/host.ts';
+import type { VerityAlgorithm } from '../tree/node.ts';
+import { openImage } from './build.ts';
+import {
+  checkHost,
+  checkUserKargs,
+  deployLocked,
+  describeDeployment,
+  keepStaged,
+  type DeployRequest,
+  type DeployResult,
+} from './deploy.ts';
+import { finalizeLocked } from './finalize-staged.ts';
+import { requireRoot } from './publish.ts';
+
+export interface UpgradeOptions extends SysrootOptions {
+  readonly kargs: readonly string[];
+  readonly algorithm: VerityAlgorithm | undefined;
+  readonly tries: number;
+  readonly allowMissingVerity: boolean;
+  readonly allowDowngrade: boolean;
+  /** Reference to track from now on (`switch`). */
+  readonly image?: string | undefined;
+  /** Another tag of the tracked reference. */
+  readonly tag?: string | undefined;
+  /** Staged, but not finalized until it is asked for. */
+  readonly downloadOnly: boolean;
+}
+
+/** Something new, or why not. */
+export interface Candidate {
+  readonly reference: string;
+  readonly manifestDigest: string;
+  readonly version: string | null;
+  readonly created: string | null;
+}
+
+export interface CheckResult {
+  readonly isNew: boolean;
+  readonly candidate: Candidate;
+  /** Why it is not taken, although it is not what runs: it failed here, or was left by hand. */
+  readonly avoided: string | null;
+}
+
+export type UpgradeResult = DeployResult & { readonly avoided: string | null };
+
+/** `upgrade --check`: nothing is written. */
+export function checkUpgrade(
+  host: Host,
+  options: Pick<UpgradeOptions, 'image' | 'tag' | keyof SysrootOptions>,
+): CheckResult {
+  const sysroot = openSysroot(host, options);
+  const deployments = readDeployments(host, sysroot);
+  const source = openImage(host, targetReference(deployments, options));
+  const candidate = describeCandidate(source);
+  const current = newest(deployments);
+  const isSame =
+    current?.origin?.manifestDigest === source.manifestDigest && current.origin.reference === candidate.reference;
+  if (isSame) return { isNew: false, candidate, avoided: null };
+  const isExplicit = options.tag !== undefined || options.image !== undefined;
+  const avoided = !isExplicit ? avoidanceOf(sysroot, deployments, source.manifestDigest) : undefined;
+  return { isNew: avoided === undefined, candidate, avoided: avoided ?? null };
+}
+
+export async function upgrade(host: Host, options: UpgradeOptions): Promise<UpgradeResult> {
+  const isSwitch = options.image !== undefined;
+  requireRoot(host, isSwitch ? 'switch' : 'upgrade');
+  checkUserKargs(options.kargs);
+  const sysroot = openSysroot(host, options);
+  const before = readDeployments(host, sysroot);
+  // A host that is not verified now was accepted as that.
+  const allowMissingVerity = options.allowMissingVerity || newest(before)?.origin?.verityRequired === false;
+  checkHost(host, sysroot, allowMissingVerity);
+  // Resolved once: the tag is not looked up a second time.
+  const source = openImage(host, targetReference(before, options));
+  return withSysrootLock(host, sysroot, async () => {
+    const deployments = readDeployments(host, sysroot);
+    const isExplicit = isSwitch || options.tag !== undefined || options.kargs.length > 0;
+    const avoided = isExplicit ? undefined : avoidanceOf(sysroot, deployments, source.manifestDigest);
+    const current = newest(deployments);
+    if (avoided !== undefined && current?.origin !== undefined && current.id !== undefined) {
+      host.log.warn(`${avoided}; "hostctl switch ${formatImageReference(source.reference)}" takes it nevertheless`);
+      const file = (current.entries[0] ?? current.stagedEntry)?.file ?? '';
+      return { ...describeDeployment(current, current.id, file), isStaged: current === deployments.staged, avoided };
+    }
+    if (!options.allowDowngrade && !isSwitch) refuseDowngrade(current, source);
+    const result = await deployLocked(host, sysroot, source, requestOf(options, sysroot, allowMissingVerity));
+    return { ...result, avoided: null };
+  });
+}
+
+/** `upgrade --from-downloaded`: what is staged is finalized at shutdown after all, or at once on another sysroot. */
+export function takeDownloaded(host: Host, options: SysrootOptions): Promise<UpgradeResult> {
+  requireRoot(host, 'upgrade');
+  const sysroot = openSysroot(host, options);
+  return withSysrootLock(host, sysroot, async () => {
+    const deployments = readDeployments(host, sysroot);
+    const { staged, stagedRecord } = deployments;
+    if (staged?.origin === undefined || stagedRecord === undefined) {
+      throw new HostctlError('deployment-not-found', 'Nothing is downloaded', {
+        hint: 'Run "hostctl upgrade --download-only" first',
+      });
+    }
+    if (sysroot.isRunning) return { ...keepStaged(sysroot, staged, stagedRecord, 'stage'), avoided: null };
+    await finalizeLocked(host, sysroot, deployments, staged, stagedRecord);
+    const { id, entryFile } = stagedRecord;
+    return { ...describeDeployment(staged, id, entryFile), changed: true, avoided: null };
+  });
+}
+
+function requestOf(options: UpgradeOptions, sysroot: Sysroot, allowMissingVerity: boolean): DeployRequest {
+  const { kargs, algorithm, tries, image } = options;
+  const mode = options.downloadOnly ? 'stage-locked' : sysroot.isRunning ? 'stage' : 'publish';
+  return { kargs, algorithm, tries, allowMissingVerity, action: image === undefined ? 'upgrade' : 'switch', mode };
+}
+
+/** What an upgrade goes on from: what was chosen last, whether it runs already or not. */
+function newest({ staged, next, booted }: Deployments): Deployment | undefined {
+  return staged ?? next ?? booted;
+}
+
+function targetReference(
+  deployments: Deployments,
+  { image, tag }: { readonly image?: string | undefined; readonly tag?: string | undefined },
+): string {
+  if (image !== undefined) return image;
+  const tracked = newest(deployments)?.origin?.reference;
+  if (tracked === undefined) {
+    throw new HostctlError('deployment-not-found', 'There is no deployment whose image could be upgraded', {
+      hint: 'Say which image: "hostctl switch IMAGE"',
+    });
+  }
+  if (tag === undefined) return tracked;
+  const reference = parseImageReference(tracked);
+  switch (reference.transport) {
+    case 'docker':
+      return formatImageReference({ transport: 'docker', name: reference.name, tag });
+    case 'oci':
+    case 'oci-archive':
+    case 'docker-archive':
+      return formatImageReference({ ...reference, tag });
+    case 'dir':
+    case 'containers-storage':
+      throw new HostctlError('usage', `The tracked image "${tracked}" has no tags`, { hint: 'Use "hostctl switch"' });
+  }
+}
+
+/** Why this image is not taken unless it is asked for; undefined when it may be. */
+function avoidanceOf(sysroot: Sysroot, deployments: Deployments, manifestDigest: string): string | undefined {
+  const { list, staged } = deployments;
+  const of = (deployment: Deployment | undefined): boolean => deployment?.origin?.manifestDigest === manifestDigest;
+  // Only the last one that was tried counts: once another was, the host is free to try it again.
+  const [last] = list.filter(({ state, origin }) => state !== 'staged' && origin !== undefined);
+  if (of(last) && last?.state === 'failed')
+    return `The image ${manifestDigest} failed to boot as deployment ${last.id}`;
+  const left = tolerant(() => readLeft(sysroot));
+  if (left?.manifestDigest === manifestDigest && !of(deployments.next)) {
+    return `The image ${manifestDigest} was left by hand (deployment ${left.id})`;
+  }
+  const failure = tolerant(() => readFinalizeFailure(sysroot));
+  if (of(staged) && failure?.id === staged?.id) {
+    return `Deployment ${failure?.id} could not be finalized at shutdown: ${failure?.message}`;
+  }
+  return undefined;
+}
+
+/** Where a record is broken the host goes on without it; `status` shows it. */
+function tolerant<T>(read: () => T | undefined): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (isHostctlError(error)) return undefined;
+    throw error;
+  }
+}
+
+/** An older release of what is tracked: the registry was set back, or somebody wants us to go back. */
+function refuseDowngrade(current: Deployment | undefined, source: ImageSource): void {
+  const from = current?.origin?.version;
+  const to = versionOf(source);
+  if (from === undefined || to === null || compareVersions(to, from) >= 0) return;
+  throw new HostctlError('downgrade-refused', `The tracked image is version "${to}" now, older than "${from}" here`, {
+    hint: 'Pass --allow-downgrade to deploy it nevertheless',
+  });
+}
+
+function versionOf(source: ImageSource): string | null {
+  return source.config.labels.get('org.opencontainers.image.version') ?? null;
+}
+
+function describeCandidate(source: ImageSource): Candidate {
+  return {
+    reference: formatImageReference(source.reference),
+    manifestDigest: source.manifestDigest,
+    version: versionOf(source),
+    created: source.config.created ?? null,
+  };
+}
