@@ -4,7 +4,7 @@
  * and memory in proportion to the image.
  */
 
-import { displayRaw, rawFromBytes, type RawName } from '../../tree/name.ts';
+import { displayRaw, rawFromBytes, rawFromText, type RawName } from '../../tree/name.ts';
 import type { DirectoryNode, FileContent, LeafNode, Metadata } from '../../tree/node.ts';
 import { MAX_INLINE, MAX_SYMLINK_TARGET } from '../../tree/validate.ts';
 import { ErofsImage, refuseImage, type ImageEntry, type ImageInode, type ImageXattr } from './image.ts';
@@ -18,6 +18,15 @@ import { unescapeXattrName } from './xattr-name.ts';
  */
 export function readComposefsImage(bytes: Uint8Array): DirectoryNode {
   return new TreeReader(new ErofsImage(bytes)).read();
+}
+
+/**
+ * One directory of the image, with everything below it and nothing else: reading `/etc` takes as long as `/etc` is
+ * large. Undefined when there is no directory at `path`. Names outside it of inodes in it are not known here, and
+ * damage outside it is not found. Throws as `readComposefsImage` does.
+ */
+export function readComposefsDirectory(bytes: Uint8Array, path: string): DirectoryNode | undefined {
+  return new TreeReader(new ErofsImage(bytes)).readBelow(path.split('/').filter(Boolean).map(rawFromText));
 }
 
 /** A directory being read. */
@@ -47,9 +56,32 @@ class TreeReader {
   }
 
   read(): DirectoryNode {
+    const inode = this.#root();
+    return this.#readTree(inode, inode.nid);
+  }
+
+  readBelow(names: readonly RawName[]): DirectoryNode | undefined {
+    let inode = this.#root();
+    let parentNid = inode.nid;
+    for (const name of names) {
+      const entry = this.#image.entries(inode).find((each) => each.name === name);
+      if (entry === undefined || isDot(name)) return undefined;
+      parentNid = inode.nid;
+      inode = this.#image.inode(entry.nid);
+      this.#checkType(entry, FILE_TYPES[inode.kind].direntType);
+      if (inode.kind !== 'directory') return undefined;
+    }
+    return this.#readTree(inode, parentNid);
+  }
+
+  #root(): ImageInode {
     const inode = this.#image.inode(this.#image.rootNid);
     if (inode.kind !== 'directory') refuseImage('inode', inode.offset, `the root is a ${inode.kind}`);
-    const root = this.#openDirectory(inode, inode.nid);
+    return inode;
+  }
+
+  #readTree(inode: ImageInode, parentNid: number): DirectoryNode {
+    const root = this.#openDirectory(inode, parentNid);
     const stack = [root];
     for (let frame = stack.at(-1); frame !== undefined; frame = stack.at(-1)) {
       const entry = frame.entries[frame.next++];

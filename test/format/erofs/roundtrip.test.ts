@@ -1,16 +1,19 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
+import { diffEtc } from '../../../src/deploy/etc-diff.ts';
 import { formatDump } from '../../../src/format/dump/format.ts';
 import { parseDump } from '../../../src/format/dump/parse.ts';
 import { imageObjects } from '../../../src/format/erofs/image-objects.ts';
 import { inspectImage } from '../../../src/format/erofs/inspect.ts';
-import { readComposefsImage } from '../../../src/format/erofs/reader.ts';
+import { readComposefsDirectory, readComposefsImage } from '../../../src/format/erofs/reader.ts';
 import { writeComposefsImage } from '../../../src/format/erofs/writer.ts';
 import { objectPath } from '../../../src/format/fsverity/digest.ts';
+import { lookup } from '../../../src/tree/lookup.ts';
+import { rawFromText } from '../../../src/tree/name.ts';
 import type { DirectoryNode, FileNode, VerityAlgorithm, VerityDigest } from '../../../src/tree/node.ts';
 import { treeArbitrary } from '../../helpers/arbitraries.ts';
-import { file, tree } from '../../helpers/tree-builder.ts';
+import { file, link, symlink, tree } from '../../helpers/tree-builder.ts';
 import { treeFacts, type Fact } from '../../helpers/tree-facts.ts';
 
 const algorithms: VerityAlgorithm[] = ['sha256', 'sha512'];
@@ -157,3 +160,34 @@ function reverseMaps(directory: DirectoryNode): void {
     if (entry.kind === 'directory') reverseMaps(entry);
   }
 }
+
+describe('one directory of an image', () => {
+  const shared = file('shared');
+  const root = tree({
+    '/a': shared,
+    '/etc/b': link(shared),
+    '/etc/c': link(shared),
+    '/etc/d/e': symlink('../b'),
+    '/etc/odd\xff\n': file('x'.repeat(200)),
+    '/usr/f': file('2'),
+  });
+  const { bytes } = writeComposefsImage(root, { algorithm: 'sha256' });
+
+  test('is the same as in the whole', () => {
+    const whole = lookup(readComposefsImage(bytes), 'etc');
+    const part = readComposefsDirectory(bytes, 'etc');
+    expect(whole?.kind === 'directory' && part !== undefined && diffEtc(whole, part)).toEqual([]);
+    expect([...(part?.entries ?? [])].map(([name, { kind }]) => [name, kind])).toEqual([
+      ['b', 'file'],
+      ['c', 'hardlink'],
+      ['d', 'directory'],
+      [rawFromText('odd\xff\n'), 'file'],
+    ]);
+    expect([...(readComposefsDirectory(bytes, '/etc/d')?.entries.keys() ?? [])]).toEqual(['e']);
+    expect(readComposefsDirectory(bytes, '/')).toEqual(readComposefsImage(bytes));
+  });
+
+  test.each(['no', 'etc/no', 'a', 'etc/b/c', 'etc/..', '.'])('is none at "%s"', (path) => {
+    expect(readComposefsDirectory(bytes, path)).toBeUndefined();
+  });
+});
