@@ -28,7 +28,12 @@ const COPY_ATTEMPTS = 2;
  * left out, with a warning. Throws 'etc-conflict' when the plan has conflicts, or a file changes again and again while
  * it is copied; `newDirectory` is then of no use.
  */
-export function applyEtcMerge(host: Host, plan: EtcMergePlan, localDirectory: string, newDirectory: string): void {
+export function applyEtcMerge(
+  host: Host,
+  plan: Pick<EtcMergePlan, 'changes' | 'conflicts'>,
+  localDirectory: string,
+  newDirectory: string,
+): void {
   const [conflict] = plan.conflicts;
   if (conflict !== undefined) {
     throw new HostctlError('etc-conflict', `Cannot merge "/etc/${displayRaw(conflict.path)}": it ${conflict.reason}`);

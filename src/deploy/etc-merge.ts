@@ -32,8 +32,8 @@ export type EtcConflictRule = 'keep-local' | 'take-image';
 export interface EtcMergePolicy {
   /** For conflicts that no entry of `paths` speaks of. Without it they stay conflicts. */
   readonly otherwise?: EtcConflictRule;
-  /** The rule for a path and everything below it; the longest path decides. */
-  readonly paths?: ReadonlyMap<RawName, EtcConflictRule>;
+  /** The rule for a path and everything below it; the longest path decides. `ask` leaves it a conflict. */
+  readonly paths?: ReadonlyMap<RawName, EtcConflictRule | 'ask'>;
 }
 
 /**
@@ -56,18 +56,27 @@ export interface EtcConflict {
   readonly reason: string;
 }
 
+export interface SettledEtcConflict extends EtcConflict {
+  readonly rule: EtcConflictRule;
+}
+
 export interface EtcMergePlan {
   /** In the order in which they must be done. */
   readonly changes: readonly EtcChange[];
   /** What the policy does not settle; nothing at or below these paths is in `changes`. */
   readonly conflicts: readonly EtcConflict[];
+  /** What the policy settled, and how. */
+  readonly settled: readonly SettledEtcConflict[];
+  /** Where the image's default changed as well, and the local version stands before it. */
+  readonly shadowed: readonly RawName[];
 }
 
 /** Plans the merge. The same trees and policy give the same plan; a plan without changes means the new default. */
 export function planEtcMerge(trees: EtcTrees, policy: EtcMergePolicy = {}): EtcMergePlan {
   const planner = new Planner(trees, policy);
   for (const difference of diffEtc(trees.base, trees.local)) planner.take(difference);
-  return { changes: planner.changes, conflicts: planner.conflicts };
+  const { changes, conflicts, settled, shadowed } = planner;
+  return { changes, conflicts, settled, shadowed };
 }
 
 /** Where a local difference meets the new image. */
@@ -81,6 +90,8 @@ type Place =
 class Planner {
   readonly changes: EtcChange[] = [];
   readonly conflicts: EtcConflict[] = [];
+  readonly settled: SettledEtcConflict[] = [];
+  readonly shadowed: RawName[] = [];
   readonly #trees: EtcTrees;
   readonly #policy: EtcMergePolicy;
   /** Directories of the outcome that have none of the new image's entries. */
@@ -113,19 +124,24 @@ class Planner {
   }
 
   #remove(path: RawName, before: EtcNode, found: EtcNode): void {
-    if (isDirectory(before) === isDirectory(found)) this.changes.push({ kind: 'remove', path });
-    else this.#conflict(path, undefined, found, `is removed here (it was ${nameOf(before)})`);
+    if (isDirectory(before) !== isDirectory(found)) {
+      this.#conflict(path, undefined, found, `is removed here (it was ${nameOf(before)})`);
+      return;
+    }
+    this.changes.push({ kind: 'remove', path });
+    if (!isSameDefault(before, found)) this.shadowed.push(path);
   }
 
   /** The local version meets something in the new image. */
   #put(difference: Exclude<EtcDifference, { kind: 'removed' }>, found: EtcNode): void {
     const { path, after } = difference;
+    const before = difference.kind === 'modified' ? difference.before : undefined;
     if (isDirectory(after) !== isDirectory(found)) {
-      const before = difference.kind === 'modified' ? difference.before : undefined;
       if (before !== undefined && isDirectory(before) === isDirectory(found)) {
         // Only this side changed from one to the other, so it is a local change like any other.
         this.changes.push({ kind: 'remove', path });
         this.#add(path, after);
+        if (!isSameDefault(before, found)) this.shadowed.push(path);
       } else {
         const how = difference.kind === 'added' ? 'added' : 'changed';
         this.#conflict(path, after, found, `is ${nameOf(after)} ${how} here`);
@@ -133,6 +149,7 @@ class Planner {
     } else if (differingAspects(after, found).length > 0) {
       if (after.kind === 'directory') this.changes.push({ kind: 'metadata', path, node: after });
       else this.changes.push({ kind: 'replace', path, node: after });
+      if (before === undefined || differingAspects(before, found).length > 0) this.shadowed.push(path);
     }
   }
 
@@ -144,9 +161,14 @@ class Planner {
   #conflict(path: RawName, local: EtcNode | undefined, found: EtcNode, how: string): void {
     this.#decided.add(path);
     const rule = ruleFor(this.#policy, path);
-    if (rule === undefined) {
-      this.conflicts.push({ path, reason: `${how}, but ${nameOf(found)} in the new image` });
-    } else if (rule === 'keep-local') {
+    const conflict = { path, reason: `${how}, but ${nameOf(found)} in the new image` };
+    if (rule === undefined || rule === 'ask') {
+      this.conflicts.push(conflict);
+      return;
+    }
+    this.settled.push({ ...conflict, rule });
+    if (rule === 'keep-local') {
+      this.shadowed.push(path);
       this.changes.push({ kind: 'remove', path });
       if (local === undefined) return;
       for (const added of listEtc(path, local)) this.changes.push({ kind: 'add', ...added });
@@ -180,7 +202,13 @@ class Planner {
   }
 }
 
-function ruleFor(policy: EtcMergePolicy, path: RawName): EtcConflictRule | undefined {
+/** Whether two defaults of one path are the same, with all that is below. */
+function isSameDefault(before: EtcNode, found: EtcNode): boolean {
+  if (before.kind === 'directory' && found.kind === 'directory') return diffEtc(before, found).length === 0;
+  return differingAspects(before, found).length === 0;
+}
+
+function ruleFor(policy: EtcMergePolicy, path: RawName): EtcConflictRule | 'ask' | undefined {
   for (let at: string = path; ; at = at.slice(0, at.lastIndexOf('/'))) {
     const rule = policy.paths?.get(at as RawName);
     if (rule !== undefined) return rule;

@@ -64,13 +64,13 @@ export function writeState(host: Host, sysroot: Sysroot, state: NewState): void 
 export function replaceEtc(
   host: Host,
   sysroot: Sysroot,
-  { name, tree, contentOf, adjustEtc }: Omit<NewState, 'origin'>,
+  { name, defaults, contentOf, adjustEtc }: Omit<NewState, 'origin' | 'tree'> & { readonly defaults: DirectoryNode },
 ): void {
   const directory = `${sysroot.deployments}/${name}`;
   const fresh = `${directory}/${temporaryName('etc')}`;
   const old = `${directory}/${temporaryName('etc')}`;
   try {
-    materializeTree(host, directoryIn(tree, 'etc'), fresh, contentOf);
+    materializeTree(host, defaults, fresh, contentOf);
     adjustEtc(fresh);
     syncFileSystem(host, fresh);
     if (exists(`${directory}/etc`)) fs.renameSync(`${directory}/etc`, old);

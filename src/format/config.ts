@@ -9,9 +9,15 @@ import { HostctlError } from '../errors.ts';
 export interface Config {
   /** Boots to try before a new deployment is given up; `--tries` wins. */
   readonly deployTries: number;
+  /** Whose version of a path in `/etc` counts where local changes and a new image exclude each other. */
+  readonly etcConflicts: EtcRule;
+  /** The same by path, for it and everything below it; absolute paths below `/etc`. */
+  readonly etcPaths: ReadonlyMap<string, EtcRule>;
 }
 
-export const DEFAULT_CONFIG: Config = { deployTries: 3 };
+export type EtcRule = 'ask' | 'keep-local' | 'take-image';
+
+export const DEFAULT_CONFIG: Config = { deployTries: 3, etcConflicts: 'ask', etcPaths: new Map() };
 
 /** Largest number of tries that fits the one digit of an entry's name. */
 export const MAX_TRIES = 9;
@@ -28,20 +34,42 @@ export function parseConfig(files: readonly ConfigFile[]): Config {
   for (const file of files) {
     for (const [section, keys] of Object.entries<unknown>(parse(file.text))) {
       if (typeof keys !== 'object' || keys === null) throw invalid(file, `"${section}" stands before any section`);
-      for (const [key, value] of Object.entries<unknown>({ ...keys }))
-        config = applyKey(config, file, `${section}.${key}`, value);
+      for (const [key, value] of Object.entries<unknown>({ ...keys })) {
+        const isSubsection = section === 'etc' && key === 'paths' && typeof value === 'object' && value !== null;
+        config = isSubsection ? applyEtcPaths(config, file, value) : applyKey(config, file, `${section}.${key}`, value);
+      }
     }
   }
   return config;
 }
 
 function applyKey(config: Config, file: ConfigFile, key: string, value: unknown): Config {
+  if (key === 'etc.conflicts') return { ...config, etcConflicts: etcRule(file, key, value) };
   if (key !== 'deploy.tries') throw invalid(file, `there is no setting "${key}"`);
   const tries = Number(value);
   if (typeof value === 'string' && Number.isInteger(tries) && tries >= 1 && tries <= MAX_TRIES) {
     return { ...config, deployTries: tries };
   }
   throw invalid(file, `"${key}" takes a whole number from 1 to ${MAX_TRIES}`);
+}
+
+/** Section `[etc.paths]`, which the ini reader nests. */
+function applyEtcPaths(config: Config, file: ConfigFile, rules: object): Config {
+  const etcPaths = new Map(config.etcPaths);
+  for (const [path, value] of Object.entries<unknown>({ ...rules })) {
+    const names = path.split('/');
+    const isBelow = names[0] === '' && names[1] === 'etc' && names.length > 2;
+    if (!isBelow || names.slice(1).some((name) => ['', '.', '..'].includes(name))) {
+      throw invalid(file, `"${path}" in [etc.paths] is not a path below /etc, such as /etc/ssh`);
+    }
+    etcPaths.set(path, etcRule(file, `etc.paths.${path}`, value));
+  }
+  return { ...config, etcPaths };
+}
+
+function etcRule(file: ConfigFile, key: string, value: unknown): EtcRule {
+  if (value === 'ask' || value === 'keep-local' || value === 'take-image') return value;
+  throw invalid(file, `"${key}" takes "ask", "keep-local" or "take-image"`);
 }
 
 function invalid(file: ConfigFile, problem: string): HostctlError {

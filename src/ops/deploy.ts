@@ -6,9 +6,11 @@
 
 import { settleEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { clearLeft } from '../deploy/left.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import { clearFinalizeFailure, writeStaged, type StagedRecord } from '../deploy/staged.ts';
+import { directoryIn } from '../deploy/state.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError, isHostctlError } from '../errors.ts';
 import { checkKarg, formatImageParameters } from '../format/cmdline.ts';
@@ -23,7 +25,7 @@ import { probeVerity } from '../sys/syscalls.ts';
 import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
 import { openImage, storeBootableImage, type StoredImage } from './build.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
-import { carryEtc } from './carry-etc.ts';
+import { carryEtc, planCarryEtc, refuseEtcConflicts, warnOfCarriedEtc } from './carry-etc.ts';
 import { publishDeployment, requireRoot, type NewDeployment, type PublishMode } from './publish.ts';
 import { dropStaged } from './unstage.ts';
 
@@ -34,6 +36,8 @@ export interface DeployRequest {
   readonly algorithm: VerityAlgorithm | undefined;
   readonly tries: number;
   readonly allowMissingVerity: boolean;
+  /** Whose version counts where local changes in `/etc` and the new image exclude each other; nobody's by default. */
+  readonly etcPolicy?: EtcMergePolicy;
   /** The verb, for the history. */
   readonly action: string;
   readonly mode: PublishMode;
@@ -102,13 +106,17 @@ export async function deployLocked(
   return withObjectStore(host, repository, async (store) => {
     const prepared = await prepareDeployment(host, repository, source, store);
     const { image, facts, contentOf } = prepared;
+    const next = directoryIn(image.tree, 'etc');
+    const carried = planCarryEtc(host, { sysroot, repository, base, next, policy: request.etcPolicy ?? {} });
+    refuseEtcConflicts(carried);
+    warnOfCarriedEtc(host, carried);
     const published = await publishDeployment(host, sysroot, repository, {
       origin: originOf(prepared, source, repository, userKargs),
       tree: image.tree,
       contentOf,
       kernel: facts.kernel,
       adjustEtc: (etc) => {
-        carryEtc(host, { sysroot, repository, base, next: image.tree, etc });
+        carryEtc(host, carried, etc);
         inspect(image.tree, repository, etc);
       },
       tries: request.tries,

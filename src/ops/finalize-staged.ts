@@ -6,6 +6,7 @@
 
 import { commitEntry, readStagedEntry, retractEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import {
   clearFinalizeFailure,
@@ -17,11 +18,10 @@ import {
 import { replaceEtc } from '../deploy/state.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError, isHostctlError } from '../errors.ts';
-import { readComposefsImage } from '../format/erofs/reader.ts';
-import { readImage } from '../store/images.ts';
 import { requireRepository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
-import { carryEtc } from './carry-etc.ts';
+import type { VerityDigest } from '../tree/node.ts';
+import { carryEtc, imageEtc, planCarryEtc, refuseEtcConflicts } from './carry-etc.ts';
 import { recordTransition, requireRoot } from './publish.ts';
 import { dropStaged } from './unstage.ts';
 import { withUndo } from './undo.ts';
@@ -33,7 +33,12 @@ export interface FinalizeResult {
   readonly reason: 'finalized' | 'nothing-staged' | 'downloaded-only' | 'failed-before';
 }
 
-export function finalizeStaged(host: Host, options: SysrootOptions): Promise<FinalizeResult> {
+export interface FinalizeOptions extends SysrootOptions {
+  /** What counts where local changes in `/etc` and the new image exclude each other. */
+  readonly etcPolicy: EtcMergePolicy;
+}
+
+export function finalizeStaged(host: Host, options: FinalizeOptions): Promise<FinalizeResult> {
   requireRoot(host, 'finalize a staged deployment');
   const sysroot = openSysroot(host, options);
   return withSysrootLock(host, sysroot, async () => {
@@ -47,7 +52,7 @@ export function finalizeStaged(host: Host, options: SysrootOptions): Promise<Fin
     const { id } = stagedRecord;
     if (stagedRecord.isLocked) return { changed: false, id, reason: 'downloaded-only' };
     if (failedBefore(sysroot, id)) return { changed: false, id, reason: 'failed-before' };
-    await finalizeLocked(host, sysroot, deployments, staged, stagedRecord);
+    await finalizeLocked(host, sysroot, deployments, staged, stagedRecord, options.etcPolicy);
     return { changed: true, id, reason: 'finalized' };
   });
 }
@@ -69,6 +74,7 @@ export async function finalizeLocked(
   deployments: Deployments,
   staged: Deployment,
   record: StagedRecord,
+  policy: EtcMergePolicy,
 ): Promise<void> {
   const { id } = record;
   // Should this be killed, that is what happened.
@@ -76,7 +82,7 @@ export async function finalizeLocked(
   try {
     await withUndo(host.log, async (undo) => {
       const { inert, origin } = requireWhole(sysroot, staged, record);
-      mergeEtc(host, sysroot, deployments, staged, origin.digest);
+      mergeEtc(host, sysroot, deployments, staged, origin.digest, policy);
       undo.add('take the name from the boot entry again', () => retractEntry(sysroot.boot, inert));
       await commitEntry(host, sysroot.boot, inert);
       clearStaged(sysroot);
@@ -112,14 +118,17 @@ function mergeEtc(
   sysroot: Sysroot,
   { booted, next }: Deployments,
   staged: Deployment,
-  digest: NonNullable<Deployment['origin']>['digest'],
+  digest: VerityDigest,
+  policy: EtcMergePolicy,
 ): void {
   const repository = requireRepository(host, sysroot.repo);
-  const tree = readComposefsImage(readImage(repository, digest));
+  const defaults = imageEtc(repository, digest);
+  const plan = planCarryEtc(host, { sysroot, repository, base: booted ?? next, next: defaults, policy });
+  refuseEtcConflicts(plan);
   replaceEtc(host, sysroot, {
     name: staged.name,
-    tree,
+    defaults,
     contentOf: repositoryContent(repository),
-    adjustEtc: (etc) => carryEtc(host, { sysroot, repository, base: booted ?? next, next: tree, etc }),
+    adjustEtc: (etc) => carryEtc(host, plan, etc),
   });
 }

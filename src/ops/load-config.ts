@@ -4,15 +4,23 @@
  * the same name in an earlier one. With `--config FILE` that file is all there is.
  */
 
+import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { HostctlError } from '../errors.ts';
 import { parseConfig, type Config, type ConfigFile } from '../format/config.ts';
 import { listNames, readSmallText } from '../sys/files.ts';
+import { rawFromText } from '../tree/name.ts';
 
 const DIRECTORIES = ['/usr/lib/hostctl', '/etc/hostctl', '/run/hostctl'] as const;
 const NAME = 'hostctl.conf';
 
 export function loadConfig(explicit: string | undefined): Config {
   return parseConfig(explicit === undefined ? usualFiles() : [requireFile(explicit)]);
+}
+
+/** What the configuration says about conflicts in `/etc`, in the words of the merge. */
+export function etcPolicyOf({ etcConflicts, etcPaths }: Config): EtcMergePolicy {
+  const paths = new Map([...etcPaths].map(([path, rule]) => [rawFromText(path.slice('/etc/'.length)), rule]));
+  return etcConflicts === 'ask' ? { paths } : { otherwise: etcConflicts, paths };
 }
 
 function requireFile(name: string): ConfigFile {

@@ -5,6 +5,7 @@
  */
 
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { readLeft } from '../deploy/left.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
@@ -33,6 +34,7 @@ export interface UpgradeOptions extends SysrootOptions {
   readonly tries: number;
   readonly allowMissingVerity: boolean;
   readonly allowDowngrade: boolean;
+  readonly etcPolicy: EtcMergePolicy;
   /** Reference to track from now on (`switch`). */
   readonly image?: string | undefined;
   /** Another tag of the tracked reference. */
@@ -104,7 +106,10 @@ export async function upgrade(host: Host, options: UpgradeOptions): Promise<Upgr
 }
 
 /** `upgrade --from-downloaded`: what is staged is finalized at shutdown after all, or at once on another sysroot. */
-export function takeDownloaded(host: Host, options: SysrootOptions): Promise<UpgradeResult> {
+export function takeDownloaded(
+  host: Host,
+  options: SysrootOptions & Pick<UpgradeOptions, 'etcPolicy'>,
+): Promise<UpgradeResult> {
   requireRoot(host, 'upgrade');
   const sysroot = openSysroot(host, options);
   return withSysrootLock(host, sysroot, async () => {
@@ -116,16 +121,24 @@ export function takeDownloaded(host: Host, options: SysrootOptions): Promise<Upg
       });
     }
     if (sysroot.isRunning) return { ...keepStaged(sysroot, staged, stagedRecord, 'stage'), avoided: null };
-    await finalizeLocked(host, sysroot, deployments, staged, stagedRecord);
+    await finalizeLocked(host, sysroot, deployments, staged, stagedRecord, options.etcPolicy);
     const { id, entryFile } = stagedRecord;
     return { ...describeDeployment(staged, id, entryFile), changed: true, avoided: null };
   });
 }
 
 function requestOf(options: UpgradeOptions, sysroot: Sysroot, allowMissingVerity: boolean): DeployRequest {
-  const { kargs, algorithm, tries, image } = options;
+  const { kargs, algorithm, tries, image, etcPolicy } = options;
   const mode = options.downloadOnly ? 'stage-locked' : sysroot.isRunning ? 'stage' : 'publish';
-  return { kargs, algorithm, tries, allowMissingVerity, action: image === undefined ? 'upgrade' : 'switch', mode };
+  return {
+    kargs,
+    algorithm,
+    tries,
+    allowMissingVerity,
+    etcPolicy,
+    action: image === undefined ? 'upgrade' : 'switch',
+    mode,
+  };
 }
 
 /** What an upgrade goes on from: what was chosen last, whether it runs already or not. */

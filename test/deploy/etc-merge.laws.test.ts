@@ -32,7 +32,7 @@ test('an unchanged /etc becomes the new default, and the default of the same ima
   for (let seed = 1; seed <= 500; seed += 1) {
     const triple = randomTriple(seed);
     const [base, local, next] = [scanned(triple.base), scanned(triple.local), scanned(triple.next)];
-    const nothing = { changes: [], conflicts: [] };
+    const nothing = { changes: [], conflicts: [], settled: [], shadowed: [] };
     expect(planEtcMerge({ base, local: base, next }), `seed ${seed}`).toEqual(nothing);
     expect(planEtcMerge({ base, local: next, next }), `seed ${seed}`).toEqual(nothing);
     expect(planEtcMerge({ base, local, next: base }).conflicts, `seed ${seed}`).toEqual([]);

@@ -323,7 +323,7 @@ describe('a file on one side and a directory on the other', () => {
     ],
   ])('is a conflict: %s', (_, base, local, next, path, reason) => {
     const plan = planEtcMerge({ base: tree(base), local: tree(local), next: tree(next) });
-    expect(plan).toEqual({ changes: [], conflicts: [{ path, reason }] });
+    expect(plan).toEqual({ changes: [], conflicts: [{ path, reason }], settled: [], shadowed: [] });
   });
 
   test('is one conflict, however much was changed below it, and does not keep the rest from being planned', () => {
@@ -373,10 +373,56 @@ describe('a policy settles a conflict', () => {
     expect(planned(b, l, n, policy)).toEqual(['remove x/y/a', 'add x/y/a']);
   });
 
+  test('but not where the rule for a path asks', () => {
+    const policy: EtcMergePolicy = { ...paths({ d: 'take-image' }), otherwise: 'keep-local' };
+    const asking = { ...policy, paths: new Map([...(policy.paths ?? []), [rawFromText('f'), 'ask' as const]]) };
+    expect(planned(base, local, next, asking)).toEqual(['remove gone', '! f']);
+  });
+
+  test('and the plan says how', () => {
+    const policy: EtcMergePolicy = { ...paths({ d: 'take-image' }), otherwise: 'keep-local' };
+    const plan = planEtcMerge({ base: tree(base), local: tree(local), next: tree(next) }, policy);
+    expect(plan.settled).toEqual([
+      { path: 'd', rule: 'take-image', reason: 'is a directory with changes here, but a file in the new image' },
+      { path: 'f', rule: 'keep-local', reason: 'is a file changed here, but a directory in the new image' },
+      { path: 'gone', rule: 'keep-local', reason: 'is removed here (it was a file), but a directory in the new image' },
+    ]);
+    expect(plan.shadowed).toEqual(['f', 'gone']);
+  });
+
   test('and touches nothing that is no conflict', () => {
     expect(planned({ '/a': file('1') }, { '/a': file('2') }, { '/a': file('3') }, { otherwise: 'take-image' })).toEqual(
       ['replace a'],
     );
+  });
+});
+
+describe('a local version shadows a default', () => {
+  test.each<[string, Entries, Entries, Entries, string[]]>([
+    ['that changed', { '/a': file('1') }, { '/a': file('mine') }, { '/a': file('2') }, ['a']],
+    ['that is new', {}, { '/a': file('mine') }, { '/a': file('2') }, ['a']],
+    ['that changed and is removed here', { '/a': file('1') }, {}, { '/a': file('2') }, ['a']],
+    ['that changed below a directory removed here', { '/d/a': file('1') }, {}, { '/d/a': file('2') }, ['d']],
+    [
+      'that changed its mode, for a directory',
+      { '/d': dir() },
+      { '/d': dir({ mode: 0o700 }) },
+      { '/d': dir({ mode: 0o711 }) },
+      ['d'],
+    ],
+    [
+      'that changed where only this side changed the type',
+      { '/d/a': file('1') },
+      { '/d': file() },
+      { '/d/a': file('2') },
+      ['d'],
+    ],
+    ['not one that is as it was', { '/a': file('1') }, { '/a': file('mine') }, { '/a': file('1') }, []],
+    ['not one that is as it was and removed here', { '/d/a': file('1') }, {}, { '/d/a': file('1') }, []],
+    ['not one that is the same now', { '/a': file('1') }, { '/a': file('2') }, { '/a': file('2') }, []],
+    ['not one that is gone', { '/a': file('1') }, { '/a': file('2') }, {}, []],
+  ])('%s', (_, base, local, next, expected) => {
+    expect(planEtcMerge({ base: tree(base), local: tree(local), next: tree(next) }).shadowed).toEqual(expected);
   });
 });
 

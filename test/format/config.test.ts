@@ -5,16 +5,36 @@ const file = (text: string, name = 'hostctl.conf') => ({ name, text });
 
 describe('the configuration', () => {
   test('has a default for everything', () => {
-    expect(parseConfig([])).toEqual({ deployTries: 3 });
+    expect(parseConfig([])).toEqual({ deployTries: 3, etcConflicts: 'ask', etcPaths: new Map() });
   });
 
   test('takes the last file that sets a key', () => {
-    expect(parseConfig([file('[deploy]\ntries = 5\n'), file('; nothing\n'), file('[deploy]\ntries=1\n')])).toEqual({
+    expect(
+      parseConfig([file('[deploy]\ntries = 5\n'), file('; nothing\n'), file('[deploy]\ntries=1\n')]),
+    ).toMatchObject({
       deployTries: 1,
     });
   });
 
+  test('says whose version in /etc counts, for all and path by path', () => {
+    const first = '[etc]\nconflicts = keep-local\n[etc.paths]\n/etc/ssh = take-image\n/etc/a b.conf = ask\n';
+    const second = '[etc.paths]\n/etc/ssh = keep-local\n';
+    expect(parseConfig([file(first), file(second)])).toMatchObject({
+      etcConflicts: 'keep-local',
+      etcPaths: new Map([
+        ['/etc/ssh', 'keep-local'],
+        ['/etc/a b.conf', 'ask'],
+      ]),
+    });
+  });
+
   test.each([
+    ['a rule that does not exist', '[etc]\nconflicts = mine\n', /"etc.conflicts" takes "ask", "keep-local"/],
+    ['a rule for a path that does not exist', '[etc.paths]\n/etc/x = mine\n', /"etc.paths.\/etc\/x" takes/],
+    ['a path elsewhere', '[etc.paths]\n/usr/x = ask\n', /"\/usr\/x" in \[etc.paths\] is not a path below \/etc/],
+    ['the path of /etc itself', '[etc.paths]\n/etc = ask\n', /"\/etc" in \[etc.paths\]/],
+    ['a path that climbs', '[etc.paths]\n/etc/../x = ask\n', /is not a path below/],
+    ['paths that are no section', '[etc]\npaths = ask\n', /there is no setting "etc.paths"/],
     ['a key that does not exist', '[deploy]\ntrys = 5\n', /there is no setting "deploy.trys"/],
     ['a section that does not exist', '[update]\ntries = 5\n', /there is no setting "update.tries"/],
     ['a key before any section', 'tries = 5\n', /"tries" stands before any section/],

@@ -40,13 +40,14 @@ function upgradeOptions(sysroot: ScratchSysroot, more: Partial<UpgradeOptions> =
     tries: 3,
     allowMissingVerity: true,
     allowDowngrade: false,
+    etcPolicy: {},
     downloadOnly: false,
     ...more,
   };
 }
 
 const finalize = (sysroot: ScratchSysroot): ReturnType<typeof finalizeStaged> =>
-  finalizeStaged(sysroot.host, { sysroot: sysroot.path });
+  finalizeStaged(sysroot.host, { sysroot: sysroot.path, etcPolicy: {} });
 
 /** What the boot loader and the mark-good unit do after a boot that came up. */
 function bless(sysroot: ScratchSysroot, id: number): void {
@@ -228,7 +229,10 @@ describe('upgrade', () => {
     expect(result).toMatchObject({ changed: true, id: 2, isStaged: true });
     expect(await finalize(sysroot)).toEqual({ changed: false, id: 2, reason: 'downloaded-only' });
     expect(sysroot.status()).toMatchObject({ next: 1, staged: 2, warnings: [{ code: 'downloaded-only' }] });
-    expect(await takeDownloaded(sysroot.host, { sysroot: sysroot.path })).toMatchObject({ changed: true, id: 2 });
+    expect(await takeDownloaded(sysroot.host, { sysroot: sysroot.path, etcPolicy: {} })).toMatchObject({
+      changed: true,
+      id: 2,
+    });
     expect(sysroot.status()).toMatchObject({ next: 2, staged: null, warnings: [] });
   });
 

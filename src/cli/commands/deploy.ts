@@ -31,18 +31,20 @@ export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArgu
         }),
     handler: async (options) => {
       const { deploy } = await import('../../ops/deploy.ts');
-      const { loadConfig } = await import('../../ops/load-config.ts');
+      const { etcPolicyOf, loadConfig } = await import('../../ops/load-config.ts');
       const { ensureWritable } = await import('../../ops/writable.ts');
       const context = openContext(options, run.signal);
       if (await ensureWritable(context.host, context.paths, run)) return;
+      const config = loadConfig(options.config);
       const result = await deploy(context.host, {
         ...context.paths,
         image: options.image,
         kargs: options.karg,
         algorithm: options.hash,
-        tries: options.tries ?? loadConfig(options.config).deployTries,
+        tries: options.tries ?? config.deployTries,
         allowMissingVerity: options['allow-missing-verity'],
         stage: options.stage,
+        etcPolicy: etcPolicyOf(config),
       });
       context.print(result, () => deployText(result));
     },

@@ -11,10 +11,12 @@ export function finalizeStagedCommand(run: Run): CommandModule<GlobalOptions, Gl
     describe: 'Make the staged deployment the default (run by a unit at shutdown)',
     handler: async (options) => {
       const { finalizeStaged } = await import('../../ops/finalize-staged.ts');
+      const { etcPolicyOf, loadConfig } = await import('../../ops/load-config.ts');
       const { ensureWritable } = await import('../../ops/writable.ts');
       const context = openContext(options, run.signal);
       if (await ensureWritable(context.host, context.paths, run)) return;
-      const result = await finalizeStaged(context.host, context.paths);
+      const etcPolicy = etcPolicyOf(loadConfig(options.config));
+      const result = await finalizeStaged(context.host, { ...context.paths, etcPolicy });
       context.print(result, () => `${finalizeText(result)}\n`);
     },
   };

@@ -73,7 +73,7 @@ function upgradeOptions<T>(argv: Argv<T>) {
 
 async function handle(options: UpgradeArguments, run: Run): Promise<void> {
   const { checkUpgrade, takeDownloaded, upgrade } = await import('../../ops/upgrade.ts');
-  const { loadConfig } = await import('../../ops/load-config.ts');
+  const { etcPolicyOf, loadConfig } = await import('../../ops/load-config.ts');
   const { reboot, requireRunning } = await import('../../ops/reboot.ts');
   const { openSysroot } = await import('../../deploy/sysroot.ts');
   const { ensureWritable } = await import('../../ops/writable.ts');
@@ -85,17 +85,20 @@ async function handle(options: UpgradeArguments, run: Run): Promise<void> {
   }
   if (options.apply) requireRunning(openSysroot(host, paths));
   if (await ensureWritable(host, paths, run)) return;
+  const config = loadConfig(options.config);
+  const etcPolicy = etcPolicyOf(config);
   const result: UpgradeResult = options['from-downloaded']
-    ? await takeDownloaded(host, paths)
+    ? await takeDownloaded(host, { ...paths, etcPolicy })
     : await upgrade(host, {
         ...paths,
         image: options.image,
         tag: options.tag,
         kargs: options.karg,
         algorithm: options.hash,
-        tries: options.tries ?? loadConfig(options.config).deployTries,
+        tries: options.tries ?? config.deployTries,
         allowMissingVerity: options['allow-missing-verity'],
         allowDowngrade: options['allow-downgrade'],
+        etcPolicy,
         downloadOnly: options['download-only'],
       });
   context.print(result, () => deployText(result));
