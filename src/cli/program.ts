@@ -8,6 +8,7 @@ import { finalizeStagedCommand } from './commands/finalize-staged.ts';
 import { historyCommand } from './commands/history.ts';
 import { imageCommand } from './commands/image.ts';
 import { installCommand } from './commands/install.ts';
+import { kargsCommand } from './commands/kargs.ts';
 import { markGoodCommand } from './commands/mark-good.ts';
 import { rollbackCommand } from './commands/rollback.ts';
 import { statusCommand } from './commands/status.ts';
@@ -46,7 +47,7 @@ export interface Run extends Restart {
 }
 
 /** Options that may be given several times. */
-const REPEATABLE = new Set(['karg', 'file', 'rw']);
+const REPEATABLE = new Set(['karg', 'file', 'rw', 'append', 'delete', 'replace']);
 
 function program(run: Run): Argv<GlobalOptions> {
   return yargs()
@@ -92,6 +93,7 @@ function program(run: Run): Argv<GlobalOptions> {
     .command(unstageCommand(run))
     .command(statusCommand(run))
     .command(historyCommand(run))
+    .command(kargsCommand(run))
     .command(installCommand(run))
     .command(imageCommand(run))
     .command(composefsCommand(run))

@@ -11,8 +11,10 @@ import {
   splitCmdline,
   type ImageParameters,
 } from '../format/cmdline.ts';
+import type { KargsOfFile } from '../format/kargs-d.ts';
 import { formatKeyfile, keyfileValue, parseKeyfile, type Keyfile } from '../format/keyfile.ts';
 import type { VerityDigest } from '../tree/node.ts';
+import type { KargSources } from './kargs.ts';
 
 export interface Origin {
   /** Sequence number the deployment was made with; its name for life. */
@@ -31,9 +33,7 @@ export interface Origin {
   readonly version: string | undefined;
   /** When the image was built, as it says itself. */
   readonly created: string | undefined;
-  /** Arguments by where they come from. */
-  readonly imageKargs: readonly string[];
-  readonly userKargs: readonly string[];
+  readonly kargs: KargSources;
 }
 
 /** File name of a deployment's origin. */
@@ -64,8 +64,10 @@ export function formatOrigin(origin: Origin): string {
           ['title', origin.title],
           ...optional('version', origin.version),
           ...optional('created', origin.created),
-          ...optional('kargs-image', joinCmdline(origin.imageKargs)),
-          ...optional('kargs-user', joinCmdline(origin.userKargs)),
+          ...filesFields('image', origin.kargs.image).flatMap(([key, value]) => optional(key, value)),
+          ...filesFields('host', origin.kargs.host).flatMap(([key, value]) => optional(key, value)),
+          ...optional('kargs-user', joinCmdline(origin.kargs.user)),
+          ...optional('kargs-removed', joinCmdline(origin.kargs.removed)),
         ]),
       ],
     ]),
@@ -92,9 +94,47 @@ export function parseOrigin(text: string): Origin {
     title: required(file, 'hostctl', 'title'),
     version: keyfileValue(file, 'hostctl', 'version'),
     created: keyfileValue(file, 'hostctl', 'created'),
-    imageKargs: splitCmdline(keyfileValue(file, 'hostctl', 'kargs-image') ?? ''),
-    userKargs: splitCmdline(keyfileValue(file, 'hostctl', 'kargs-user') ?? ''),
+    kargs: {
+      image: readFiles(file, 'image'),
+      host: readFiles(file, 'host'),
+      user: splitCmdline(keyfileValue(file, 'hostctl', 'kargs-user') ?? ''),
+      removed: splitCmdline(keyfileValue(file, 'hostctl', 'kargs-removed') ?? ''),
+    },
   };
+}
+
+/** All arguments in one field; in another, for people who ask, how many of them each file brought. */
+function filesFields(of: 'image' | 'host', files: readonly KargsOfFile[]): [string, string][] {
+  const counts = files.flatMap(({ file, kargs }) =>
+    file === undefined ? [] : `${encodeURIComponent(file)}:${kargs.length}`,
+  );
+  return [
+    [`kargs-${of}`, joinCmdline(files.flatMap(({ kargs }) => kargs))],
+    [`kargs-${of}-files`, counts.length === files.length ? counts.join(' ') : ''],
+  ];
+}
+
+/** Counts that do not fit the arguments, or are not there, leave them without file names. */
+function readFiles(file: Keyfile, of: 'image' | 'host'): KargsOfFile[] {
+  const kargs = splitCmdline(keyfileValue(file, 'hostctl', `kargs-${of}`) ?? '');
+  if (kargs.length === 0) return [];
+  const files: KargsOfFile[] = [];
+  let from = 0;
+  for (const field of (keyfileValue(file, 'hostctl', `kargs-${of}-files`) ?? '').split(' ')) {
+    const [, name = '', count = ''] = /^([^:]+):([1-9]\d{0,4})$/.exec(field) ?? [];
+    files.push({ file: decoded(name), kargs: kargs.slice(from, from + Number(count)) });
+    from += Number(count);
+  }
+  return from === kargs.length ? files : [{ file: undefined, kargs }];
+}
+
+function decoded(name: string): string {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    // Not our encoding: shown as it stands.
+    return name;
+  }
 }
 
 function required(file: Keyfile, section: string, key: string): string {

@@ -1,5 +1,5 @@
 /**
- * Kernel arguments that an image brings: bootc's `/usr/lib/bootc/kargs.d/*.toml`. Unknown keys are errors, since a
+ * Kernel arguments in files: bootc's `/usr/lib/bootc/kargs.d/*.toml` of an image, and the host's own. Unknown keys are errors, since a
  * misspelt `match-architectures` would otherwise apply an argument everywhere.
  */
 
@@ -12,6 +12,13 @@ export interface KargsFile {
   readonly kargs: readonly string[];
   /** Rust names (`x86_64`, `powerpc64`, …). Absent: every architecture. */
   readonly matchArchitectures?: readonly string[];
+}
+
+/** The arguments of one file of a `kargs.d`. */
+export interface KargsOfFile {
+  /** Undefined where it was not recorded. */
+  readonly file: string | undefined;
+  readonly kargs: readonly string[];
 }
 
 const MAX_CHARS = 65_536;
@@ -52,18 +59,19 @@ export function parseKargsFile(text: string, fileName: string): KargsFile {
 
 /**
  * The arguments of a whole `kargs.d` directory for one architecture, files in byte order of their names. Files that
- * do not end in `.toml` are passed over.
+ * do not end in `.toml` are passed over, and those without an argument for it are left out.
  *
  * @param files file name to text
  * @param architecture Rust name, see `rustArchitecture`
  */
-export function kargsFromFiles(files: ReadonlyMap<string, string>, architecture: string): string[] {
+export function kargsFromFiles(files: ReadonlyMap<string, string>, architecture: string): KargsOfFile[] {
   return [...files]
     .filter(([name]) => name.endsWith('.toml'))
     .sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
-    .map(([name, text]) => parseKargsFile(text, name))
+    .map(([file, text]) => ({ file, ...parseKargsFile(text, file) }))
     .filter(({ matchArchitectures }) => matchArchitectures?.includes(architecture) ?? true)
-    .flatMap(({ kargs }) => kargs);
+    .filter(({ kargs }) => kargs.length > 0)
+    .map(({ file, kargs }) => ({ file, kargs }));
 }
 
 /** Rust's name, which `match-architectures` uses, for an OCI (Go) architecture name. */

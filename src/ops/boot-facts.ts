@@ -4,8 +4,9 @@
  */
 
 import type { ContentSource, KernelFiles } from '../deploy/kernels.ts';
-import { kargsFromFiles, rustArchitecture } from '../format/kargs-d.ts';
+import { kargsFromFiles, rustArchitecture, type KargsOfFile } from '../format/kargs-d.ts';
 import { parseOsRelease } from '../format/os-release.ts';
+import type { BootFiles } from '../image/boot-files.ts';
 import type { BootableTree } from '../image/build.ts';
 import { lookup } from '../tree/lookup.ts';
 import { displayRaw } from '../tree/name.ts';
@@ -13,7 +14,7 @@ import { inodeOf, type DirectoryNode, type FileNode, type TreeNode } from '../tr
 
 export interface BootFacts {
   readonly kernel: KernelFiles;
-  readonly kargs: readonly string[];
+  readonly kargs: readonly KargsOfFile[];
   readonly title: string;
   readonly version: string | undefined;
 }
@@ -32,11 +33,16 @@ export function bootFacts({ tree, bootFiles }: BootableTree, contentOf: ContentO
       '',
   );
   return {
-    kernel: { linux: source(bootFiles.kernel, contentOf), initrd: source(bootFiles.initramfs, contentOf) },
+    kernel: kernelFilesOf(bootFiles, contentOf),
     kargs: kargsFromFiles(kargsFiles(tree, contentOf), rustArchitecture(architecture)),
     title: osRelease.prettyName,
     version: osRelease.imageVersion ?? osRelease.version ?? osRelease.versionId,
   };
+}
+
+/** Kernel and initrd as they are copied to the boot partition. */
+export function kernelFilesOf({ kernel, initramfs }: BootFiles, contentOf: ContentOf): KernelFiles {
+  return { linux: source(kernel, contentOf), initrd: source(initramfs, contentOf) };
 }
 
 function sizeOf({ content }: FileNode): number {

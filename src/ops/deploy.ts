@@ -7,13 +7,15 @@
 import { settleEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
+import { checkUserKarg } from '../deploy/change-kargs.ts';
+import { mergeKargs, NO_KARGS, sameHostKargs, type KargSources } from '../deploy/kargs.ts';
 import { clearLeft } from '../deploy/left.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import { clearFinalizeFailure, writeStaged, type StagedRecord } from '../deploy/staged.ts';
 import { directoryIn } from '../deploy/state.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
-import { HostctlError, isHostctlError } from '../errors.ts';
-import { checkKarg, formatImageParameters } from '../format/cmdline.ts';
+import { HostctlError } from '../errors.ts';
+import { formatImageParameters } from '../format/cmdline.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { ObjectCounts, ObjectStore } from '../store/objects.ts';
@@ -26,8 +28,9 @@ import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.
 import { openImage, storeBootableImage, type StoredImage } from './build.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
 import { carryEtc, planCarryEtc, refuseEtcConflicts, warnOfCarriedEtc } from './carry-etc.ts';
-import { publishDeployment, requireRoot, type NewDeployment, type PublishMode } from './publish.ts';
+import { checkBoot, publishDeployment, requireRoot, type NewDeployment, type PublishMode } from './publish.ts';
 import { dropStaged } from './unstage.ts';
+import { readHostKargs } from './host-kargs.ts';
 
 export interface DeployRequest {
   /** Added to what the deployment that is replaced had. */
@@ -67,7 +70,7 @@ const NO_OBJECTS: ObjectCounts = { writtenObjects: 0, writtenBytes: 0, reusedObj
 
 export async function deploy(host: Host, options: DeployOptions): Promise<DeployResult> {
   requireRoot(host, 'deploy');
-  checkUserKargs(options.kargs);
+  options.kargs.forEach(checkUserKarg);
   const source = openImage(host, options.image);
   const sysroot = openSysroot(host, options);
   checkHost(host, sysroot, options.allowMissingVerity);
@@ -91,10 +94,14 @@ export async function deployLocked(
 ): Promise<DeployResult> {
   const deployments = readDeployments(host, sysroot);
   const base = deployments.booted ?? deployments.next;
-  const userKargs = mergeKargs(base?.origin?.userKargs ?? [], request.kargs);
-  const repository = openOrCreateRepository(host, sysroot.repo, { algorithm: request.algorithm });
-  const wanted: Wanted = { source, userKargs, repository };
   const { staged, stagedRecord } = deployments;
+  // What was changed last counts, whether it runs already or not.
+  const previousKargs = (staged ?? deployments.next ?? base)?.origin?.kargs ?? NO_KARGS;
+  const hostKargs = readHostKargs(host, sysroot, base);
+  const kargsWith = (image: KargSources['image']): KargSources =>
+    mergeKargs(previousKargs, { image, host: hostKargs, added: request.kargs });
+  const repository = openOrCreateRepository(host, sysroot.repo, { algorithm: request.algorithm });
+  const wanted: Wanted = { source, kargs: kargsWith(previousKargs.image), repository };
   if (request.mode !== 'publish' && staged !== undefined && stagedRecord !== undefined && isSame(staged, wanted)) {
     return keepStaged(sysroot, staged, stagedRecord, request.mode);
   }
@@ -111,7 +118,7 @@ export async function deployLocked(
     refuseEtcConflicts(carried);
     warnOfCarriedEtc(host, carried);
     const published = await publishDeployment(host, sysroot, repository, {
-      origin: originOf(prepared, source, repository, userKargs),
+      origin: originOf(prepared, source, repository, kargsWith(facts.kargs)),
       tree: image.tree,
       contentOf,
       kernel: facts.kernel,
@@ -165,7 +172,7 @@ function originOf(
   { image, facts }: Prepared,
   source: ImageSource,
   repository: Repository,
-  userKargs: readonly string[],
+  kargs: KargSources,
 ): NewDeployment['origin'] {
   return {
     digest: image.digest,
@@ -176,26 +183,25 @@ function originOf(
     title: facts.title,
     version: source.config.labels.get('org.opencontainers.image.version') ?? facts.version,
     created: source.config.created,
-    imageKargs: facts.kargs,
-    userKargs,
+    kargs,
   };
 }
 
 interface Wanted {
   readonly source: ImageSource;
-  readonly userKargs: readonly string[];
+  readonly kargs: KargSources;
   readonly repository: Repository;
 }
 
 /** Whether a deployment is what would be made: this very image, tracked alike, made the same way, and whole. */
-function isSame({ origin, problems, state }: Deployment, { source, userKargs, repository }: Wanted): boolean {
+function isSame({ origin, problems, state }: Deployment, { source, kargs, repository }: Wanted): boolean {
   return (
     origin !== undefined &&
     origin.manifestDigest === source.manifestDigest &&
     origin.reference === formatImageReference(source.reference) &&
     origin.parameters.algorithm === repository.algorithm &&
     origin.verityRequired === repository.hasVerity &&
-    origin.userKargs.join(' ') === userKargs.join(' ') &&
+    sameHostKargs(origin.kargs, kargs) &&
     problems.length === 0 &&
     state !== 'failed'
   );
@@ -240,27 +246,6 @@ export function describeDeployment({ origin }: Deployment, id: number, entryFile
     unstaged: null,
     objects: NO_OBJECTS,
   };
-}
-
-export function checkUserKargs(kargs: readonly string[]): void {
-  try {
-    kargs.forEach(checkKarg);
-  } catch (error) {
-    if (!isHostctlError(error)) throw error;
-    throw new HostctlError('usage', error.message, { ...(error.hint === undefined ? {} : { hint: error.hint }) });
-  }
-}
-
-/** What the replaced deployment had, then what is new; the very same argument is not repeated. */
-function mergeKargs(inherited: readonly string[], added: readonly string[]): string[] {
-  return [...inherited, ...added.filter((arg) => !inherited.includes(arg))];
-}
-
-function checkBoot({ boot }: Sysroot): void {
-  if (!boot.isReadOnly) return;
-  throw new HostctlError('read-only', `The boot partition at "${boot.path}" is read-only`, {
-    hint: 'Remount it writable, or name another place with --boot DIR',
-  });
 }
 
 /** Before anything is written: a host that cannot verify is refused unless the user accepts it. */

@@ -76,14 +76,15 @@ export async function publishDeployment(
   const id = nextSequence(sysroot, deployments);
   const stateName = exists(`${sysroot.deployments}/${digest}`) ? `${digest}.${id}` : digest;
   const counted = deployment.tries > 0;
-  const options = buildCmdline({
-    pinned: { parameters: deployment.origin.parameters, digest, verityRequired: deployment.origin.verityRequired },
-    stateName,
-    counted,
-    imageKargs: deployment.origin.imageKargs,
-    userKargs: deployment.origin.userKargs,
-    machine: host.machine,
-  });
+  const options = buildCmdline(
+    {
+      pinned: { parameters: deployment.origin.parameters, digest, verityRequired: deployment.origin.verityRequired },
+      stateName,
+      counted,
+      kargs: deployment.origin.kargs,
+    },
+    host.machine,
+  );
   return withUndo(host.log, async (undo) => {
     const kernel = planKernel(sysroot.boot, deployment.kernel);
     const origin: Origin = { ...deployment.origin, id, kernel: kernel.directory };
@@ -155,4 +156,12 @@ export function stopIfAborted(host: Host): void {
 /** Throws 'not-root' unless the command runs with the rights it needs. */
 export function requireRoot(host: Host, doing: string): void {
   if (!host.isRoot) throw new HostctlError('not-root', `Only root can ${doing}`, { hint: 'Run it with sudo' });
+}
+
+/** Throws 'read-only' unless entries can be written. */
+export function checkBoot({ boot }: Sysroot): void {
+  if (!boot.isReadOnly) return;
+  throw new HostctlError('read-only', `The boot partition at "${boot.path}" is read-only`, {
+    hint: 'Remount it writable, or name another place with --boot DIR',
+  });
 }

@@ -113,14 +113,11 @@ function planRollback(
   if (current?.linux === undefined || current.initrd[0] === undefined) throw unusable(target);
   const counter = target.state === 'good' ? undefined : { left: UNPROVEN_TRIES, done: 0 };
   const sequence = sequenceOf(deployments);
-  const options = buildCmdline({
-    pinned: { parameters: origin.parameters, digest: origin.digest, verityRequired: origin.verityRequired },
-    stateName: target.name,
-    counted: counter !== undefined,
-    imageKargs: origin.imageKargs,
-    userKargs: origin.userKargs,
-    machine: host.machine,
-  });
+  const pinned = { parameters: origin.parameters, digest: origin.digest, verityRequired: origin.verityRequired };
+  const options = buildCmdline(
+    { pinned, stateName: target.name, counted: counter !== undefined, kargs: origin.kargs },
+    host.machine,
+  );
   const before = defaultEntry?.kargs ?? [];
   const after = splitCmdline(options);
   return {

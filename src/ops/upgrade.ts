@@ -4,6 +4,7 @@
  * sysroot it is published at once. An image that failed here, or was left by hand, is not taken again by itself.
  */
 
+import { checkUserKarg } from '../deploy/change-kargs.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { readLeft } from '../deploy/left.ts';
@@ -18,7 +19,6 @@ import type { VerityAlgorithm } from '../tree/node.ts';
 import { openImage } from './build.ts';
 import {
   checkHost,
-  checkUserKargs,
   deployLocked,
   describeDeployment,
   keepStaged,
@@ -81,7 +81,7 @@ export function checkUpgrade(
 export async function upgrade(host: Host, options: UpgradeOptions): Promise<UpgradeResult> {
   const isSwitch = options.image !== undefined;
   requireRoot(host, isSwitch ? 'switch' : 'upgrade');
-  checkUserKargs(options.kargs);
+  options.kargs.forEach(checkUserKarg);
   const sysroot = openSysroot(host, options);
   const before = readDeployments(host, sysroot);
   // A host that is not verified now was accepted as that.

@@ -40,10 +40,17 @@ test('files apply in byte order of their names, for their architectures, and onl
     ['10-a.toml', 'kargs = ["a"]\nmatch-architectures = ["aarch64", "x86_64"]'],
     ['Z.toml', 'kargs = ["z"]'],
     ['15-power.toml', 'kargs = ["power"]\nmatch-architectures = ["powerpc64"]'],
+    ['30-empty.toml', 'kargs = []'],
     ['README', 'not TOML'],
   ]);
-  expect(kargsFromFiles(files, 'x86_64')).toEqual(['a', 'b', 'z']);
-  expect(kargsFromFiles(files, rustArchitecture('ppc64le'))).toEqual(['power', 'b', 'z']);
+  const [a, power, b, z] = [
+    { file: '10-a.toml', kargs: ['a'] },
+    { file: '15-power.toml', kargs: ['power'] },
+    { file: '20-b.toml', kargs: ['b'] },
+    { file: 'Z.toml', kargs: ['z'] },
+  ];
+  expect(kargsFromFiles(files, 'x86_64')).toEqual([a, b, z]);
+  expect(kargsFromFiles(files, rustArchitecture('ppc64le'))).toEqual([power, b, z]);
 });
 
 test.each([

@@ -51,6 +51,12 @@ export const COMMANDS: readonly Command[] = [
     changes: 'boot',
   },
   {
+    name: 'kargs --append',
+    prepare: (setup) => deployed(setup, 1),
+    args: () => ['kargs', '--append', 'proof=1'],
+    changes: 'boot',
+  },
+  {
     name: 'image pull',
     prepare: (setup) => deployed(setup, 1),
     args: (image) => ['image', 'pull', image(2)],
