@@ -6,6 +6,7 @@ import { composefsCommand, fsverityCommand } from './commands/composefs.ts';
 import { deployCommand } from './commands/deploy.ts';
 import { finalizeStagedCommand } from './commands/finalize-staged.ts';
 import { historyCommand } from './commands/history.ts';
+import { configDiffCommand, diffCommand } from './commands/diff.ts';
 import { imageCommand } from './commands/image.ts';
 import { installCommand } from './commands/install.ts';
 import { kargsCommand } from './commands/kargs.ts';
@@ -94,6 +95,8 @@ function program(run: Run): Argv<GlobalOptions> {
     .command(statusCommand(run))
     .command(historyCommand(run))
     .command(kargsCommand(run))
+    .command(diffCommand(run))
+    .command(configDiffCommand(run))
     .command(installCommand(run))
     .command(imageCommand(run))
     .command(composefsCommand(run))

@@ -81,6 +81,12 @@ export function buildCmdline(parts: CmdlineParts, machine: string): string {
   return cmdline;
 }
 
+/** Whether an argument of an entry is one that hostctl gives every deployment. */
+export function isOwnKarg(arg: string): boolean {
+  const isPin = arg.startsWith('hostctl.state=') || arg.startsWith('composefs.digest=');
+  return isPin || arg === PANIC || COUNTED_BOOT.includes(arg);
+}
+
 /** What the image and the host offer, also what the user took away of it. */
 export function offeredKargs({ image, host }: Pick<KargSources, 'image' | 'host'>): SourcedKarg[] {
   const sourced = (origin: KargOrigin, files: readonly KargsOfFile[]): SourcedKarg[] =>

@@ -8,6 +8,7 @@ import type { ObjectSink } from '../tree/objects.ts';
 import { withContext } from '../format/error-context.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
 import { copyTree } from '../tree/lookup.ts';
+import type { RawName } from '../tree/name.ts';
 import type { DirectoryNode } from '../tree/node.ts';
 import { findBootFiles, type BootFiles } from './boot-files.ts';
 import { Flattener } from './flatten.ts';
@@ -26,6 +27,8 @@ export interface BuildTreeOptions {
   readonly signal: AbortSignal;
   readonly startFilter: StartFilter;
   readonly xattrMode?: XattrMode;
+  /** Files, by their paths in the image, whose content stays at hand in the tree. */
+  readonly keep?: (path: RawName) => boolean;
   /** Called with the bytes of all blobs taken so far, of `total`. */
   readonly progress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -59,7 +62,12 @@ async function mergeLayers(source: ImageSource, options: BuildTreeOptions): Prom
   let totals: ImageTotals = NO_TOTALS;
   for (const layer of source.layers) {
     const label = `Layer ${layer.number} of ${layer.count} (${layer.descriptor.digest})`;
-    const ingest = new LayerIngest(options.sink, options.xattrMode ?? 'allowlist-only', totals);
+    const ingest = new LayerIngest(
+      options.sink,
+      options.xattrMode ?? 'allowlist-only',
+      totals,
+      options.keep ?? (() => false),
+    );
     try {
       const { outputBytes, trailingData } = await readLayer(layer, ingest, {
         signal: options.signal,

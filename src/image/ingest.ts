@@ -42,7 +42,7 @@ interface OpenFile {
   readonly entry: TarEntry;
   readonly path: RawName;
   readonly writer: ObjectWriter | undefined;
-  /** Kept content: that of a small file, or of one that labelling will read. */
+  /** Kept content: that of a small file, or of one that will be read. */
   readonly kept: Uint8Array | undefined;
   keptBytes: number;
 }
@@ -51,13 +51,23 @@ export class LayerIngest implements TarHandler {
   readonly entries: LayerEntry[] = [];
   readonly #sink: ObjectSink;
   readonly #xattrMode: XattrMode;
+  readonly #keep: (path: RawName) => boolean;
   #entryCount: number;
   #metadataBytes: number;
   #file: OpenFile | undefined;
 
-  /** @param before - what the layers below used of the image's limits */
-  constructor(sink: ObjectSink, xattrMode: XattrMode, before: ImageTotals) {
+  /**
+   * @param before - what the layers below used of the image's limits
+   * @param keep - files whose content the caller wants at hand, besides those that labelling needs
+   */
+  constructor(
+    sink: ObjectSink,
+    xattrMode: XattrMode,
+    before: ImageTotals,
+    keep: (path: RawName) => boolean = () => false,
+  ) {
     this.#sink = sink;
+    this.#keep = keep;
     this.#xattrMode = xattrMode;
     this.#entryCount = before.entries;
     this.#metadataBytes = before.metadataBytes;
@@ -120,7 +130,7 @@ export class LayerIngest implements TarHandler {
 
   #startFile(entry: TarEntry, path: RawName): void {
     const isInline = entry.size <= INLINE_LIMIT;
-    const isKept = isInline || (isPolicyFile(path) && entry.size <= MAX_POLICY_BYTES);
+    const isKept = isInline || ((isPolicyFile(path) || this.#keep(path)) && entry.size <= MAX_POLICY_BYTES);
     if (isKept) this.#charge(entry.size);
     this.#file = {
       entry,

@@ -34,10 +34,20 @@ export function bootFacts({ tree, bootFiles }: BootableTree, contentOf: ContentO
   );
   return {
     kernel: kernelFilesOf(bootFiles, contentOf),
-    kargs: kargsFromFiles(kargsFiles(tree, contentOf), rustArchitecture(architecture)),
+    kargs: imageKargs(tree, contentOf, architecture),
     title: osRelease.prettyName,
     version: osRelease.imageVersion ?? osRelease.version ?? osRelease.versionId,
   };
+}
+
+/** The arguments that an image brings, file by file. */
+export function imageKargs(tree: DirectoryNode, contentOf: ContentOf, architecture: string): KargsOfFile[] {
+  return kargsFromFiles(kargsFiles(tree, contentOf), rustArchitecture(architecture));
+}
+
+/** Whether a file, by its path in the image, brings arguments. */
+export function isKargsFile(path: string): boolean {
+  return `/${path}`.startsWith(`${KARGS_D}/`);
 }
 
 /** Kernel and initrd as they are copied to the boot partition. */

@@ -26,13 +26,19 @@ export function openImage(host: Host, reference: string): ImageSource {
   return openImageSource(parseImageReference(reference), { os: 'linux', architecture: host.architecture });
 }
 
-/** Reads all layers of an image into its tree; large contents go to `sink`. */
-export async function flattenImage(host: Host, source: ImageSource, sink: ObjectSink): Promise<DirectoryNode> {
+/** Reads all layers of an image into its tree; large contents go to `sink`, those of files to `keep` also stay there. */
+export async function flattenImage(
+  host: Host,
+  source: ImageSource,
+  sink: ObjectSink,
+  keep: (path: string) => boolean = () => false,
+): Promise<DirectoryNode> {
   const { tree, warnings } = await buildTree(source, {
     sink,
     signal: host.signal,
     startFilter: (program, args) => host.exec.filter(program, args),
     xattrMode: XATTR_MODE,
+    keep,
     progress: (done, total) => host.progress({ step: 'Reading layers', done, total, unit: 'bytes' }),
   });
   for (const warning of warnings) host.log.warn(warning);

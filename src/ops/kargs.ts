@@ -6,7 +6,14 @@
 import { changeKargs, type KargChanges } from '../deploy/change-kargs.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
-import { mergeKargs, planCmdline, sameHostKargs, type KargSources, type SourcedKarg } from '../deploy/kargs.ts';
+import {
+  isOwnKarg,
+  mergeKargs,
+  planCmdline,
+  sameHostKargs,
+  type KargSources,
+  type SourcedKarg,
+} from '../deploy/kargs.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import type { Origin } from '../deploy/origin.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
@@ -48,7 +55,7 @@ export function showKargs(host: Host, options: SysrootOptions): ShownKargs {
   return {
     id: target.id,
     kargs: args.map(
-      (arg) => known.get(arg) ?? { arg, origin: isOwn(arg) ? ('hostctl' as const) : ('unknown' as const) },
+      (arg) => known.get(arg) ?? { arg, origin: isOwnKarg(arg) ? ('hostctl' as const) : ('unknown' as const) },
     ),
   };
 }
@@ -203,8 +210,4 @@ function cmdlineOf({ digest, parameters, verityRequired, kargs }: Origin): Sourc
     counted: true,
     kargs,
   });
-}
-
-function isOwn(arg: string): boolean {
-  return arg.startsWith('hostctl.state=') || arg.startsWith('composefs.digest=');
 }
