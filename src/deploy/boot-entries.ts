@@ -210,20 +210,18 @@ export async function commitEntry(host: Host, boot: BootPartition, inert: InertE
   }
   fs.renameSync(inert.temporaryPath, inert.finalPath);
   inert.committed = true;
-  // On FAT the directory record is part of the file: sync it through its new name as well.
-  fsyncPath(inert.finalPath);
-  fsyncPath(`${boot.path}/${ENTRIES}`);
-  return bootBarrier(host, boot);
+  return settleEntry(host, boot, inert.file);
 }
 
 /**
- * Makes an entry that is there already as durable as one just committed: a command that was killed may have given it
- * its name and no more.
+ * Makes the name of an entry durable, also one that is there already: a command that died may have given it and no
+ * more, and whoever then reports that nothing is to be done promises that it stays. Returns as `commitEntry` does.
  */
-export async function settleEntry(host: Host, boot: BootPartition, file: string): Promise<void> {
+export async function settleEntry(host: Host, boot: BootPartition, file: string): Promise<boolean> {
+  // On FAT the directory record is part of the file: sync it through its new name as well.
   fsyncPath(`${boot.path}/${ENTRIES}/${file}`);
   fsyncPath(`${boot.path}/${ENTRIES}`);
-  await bootBarrier(host, boot);
+  return bootBarrier(host, boot);
 }
 
 /** Takes its name from an entry again whose commit could not be made durable: it is inert as before. */

@@ -54,8 +54,9 @@ export function commitImage(
   if (linkTarget(link) !== target) {
     placeLink(target, link);
     store.newImages.add(digest);
-    fsyncPath(`${repository.path}/images`);
   }
+  // Also for a link that is there already: the command that made it may have died before it synced the directory.
+  fsyncPath(`${repository.path}/images`);
   return digest;
 }
 
@@ -109,8 +110,7 @@ export function setRef(repository: Repository, name: string, digest: VerityDiges
   const directory = makeDirectories(`${repository.path}/images/refs`, parts.slice(0, -1).join('/'));
   const target = `${'../'.repeat(parts.length)}${digest}`;
   const path = `${repository.path}/images/refs/${name}`;
-  if (linkTarget(path) === target) return;
-  placeLink(target, path);
+  if (linkTarget(path) !== target) placeLink(target, path);
   fsyncPath(directory);
 }
 
@@ -154,7 +154,11 @@ function placeLink(target: string, path: string): void {
 function writeRecord(repository: Repository, digest: VerityDigest, record: ImageRecord): void {
   const directory = makeDirectories(repository.path, RECORDS);
   const path = `${directory}/${digest}`;
-  if (exists(path)) return;
+  if (!exists(path)) placeRecord(directory, path, record);
+  fsyncPath(directory);
+}
+
+function placeRecord(directory: string, path: string, record: ImageRecord): void {
   const text = formatKeyfile(
     new Map([
       [
@@ -170,7 +174,6 @@ function writeRecord(repository: Repository, digest: VerityDigest, record: Image
   const temporary = `${directory}/${temporaryName('record')}`;
   createFile(temporary, text, 0o644);
   fs.renameSync(temporary, path);
-  fsyncPath(directory);
 }
 
 /** How an image was made, as far as it was recorded. */

@@ -67,10 +67,11 @@ export class ObjectStore implements ObjectSink {
     return digest;
   }
 
-  /** Makes everything published so far durable, then takes the dirty marker away. */
+  /**
+   * Makes everything published so far durable, then takes the dirty marker away. What was found here and reused counts
+   * too: another command, alive or dead, may have published it without having come to its own barrier.
+   */
   barrier(): void {
-    // Objects of a command that died may be whole in memory only: they are synced by whoever uses them.
-    if (this.#marker === undefined && !this.#suspicious) return;
     const fd = openDirectory(this.#place.objectsPath);
     try {
       this.#host.syscalls.syncfs(fd, this.#place.objectsPath);

@@ -74,16 +74,20 @@ export function replaceFile(path: string, bytes: Uint8Array | string, mode = 0o6
   fsyncPath(directory);
 }
 
-/** Creates missing directories from `base` (which exists) down to `base/relative`, each one durable in its parent. */
+/**
+ * Creates missing directories from `base` (which exists) down to `base/relative`, each one durable in its parent; also
+ * those that are there already, since the command that made them may have died before it synced the parent.
+ */
 export function makeDirectories(base: string, relative: string, mode = 0o755): string {
   let path = base;
   for (const part of relative.split('/').filter(Boolean)) {
-    const parent = path;
+    const parent = path === '' ? '/' : path;
     path = `${path}/${part}`;
-    if (isDirectory(path)) continue;
-    fs.mkdirSync(path, mode);
-    // The umask must not decide who can read a host's state.
-    fs.chmodSync(path, mode);
+    if (!isDirectory(path)) {
+      fs.mkdirSync(path, mode);
+      // The umask must not decide who can read a host's state.
+      fs.chmodSync(path, mode);
+    }
     fsyncPath(parent);
   }
   return path;
