@@ -34,16 +34,30 @@ const FILE_FSYNC: Patch = {
   replace: '    fs.closeSync(fd);\n  } catch',
 };
 
+/** Leaves these of the names that are synced once a kernel's directory has its name. */
+function kernelFsyncs(names: string): Patch {
+  return {
+    file: 'deploy/kernels.ts',
+    find: '[`${path}/linux`, `${path}/initrd`, path, parent]',
+    replace: `[${names}]`,
+  };
+}
+
 const COMMIT_FSYNCS: Patch = {
   file: 'deploy/boot-entries.ts',
-  find: '  fsyncPath(inert.finalPath);\n  fsyncPath(`${boot.path}/${ENTRIES}`);\n  return bootBarrier(host, boot);',
+  find: '  fsyncPath(`${boot.path}/${ENTRIES}/${file}`);\n  fsyncPath(`${boot.path}/${ENTRIES}`);\n  return bootBarrier(host, boot);',
   replace: '  return bootBarrier(host, boot);',
 };
 
 export const MUTANTS: readonly Mutant[] = [
   {
     name: 'no fsync of files on FAT',
-    patches: [FILE_FSYNC],
+    patches: [FILE_FSYNC, kernelFsyncs('path, parent')],
+    hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
+  },
+  {
+    name: 'no fsync of directories on FAT',
+    patches: [kernelFsyncs('`${path}/linux`, `${path}/initrd`')],
     hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
   },
   {

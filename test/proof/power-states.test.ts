@@ -12,7 +12,7 @@ const write = (device: number, offset: number, text: string): Event => ({
   kind: 'write',
   device,
   offset,
-  data: Buffer.from(text),
+  data: Buffer.from(text, 'latin1'),
 });
 const flush = (device: number): Event => ({ kind: 'flush', device });
 
@@ -74,21 +74,25 @@ describe('the states of a recording', () => {
 
 describe('a write is torn', () => {
   const half = 'x'.repeat(512);
-  const torn = (type: FileSystem, offset: number): number => {
-    const made = recording([write(0, offset, half.repeat(2))], 99);
+  const torn = (type: FileSystem, offset: number, start = ''): number => {
+    const data = start + half.repeat(2).slice(start.length);
+    const made = recording([write(0, offset, data)], 99);
     const states = contents(made, offset + 1024, 200, [type, 'vfat']);
-    return states.filter((state) => state.includes(`.${half}|`) || state.includes(`${half}.`)).length;
+    return states.filter((state) => state.includes(`.${data.slice(0, 512)}.`) || state.includes(`.${half}|`)).length;
   };
 
-  test.each<[FileSystem, number, boolean]>([
-    ['vfat', 0, true],
-    ['ext4', 8192, true],
-    ['btrfs', 8192, true],
-    ['ext4', 1024, false],
-    ['btrfs', 65_536, false],
-    ['xfs', 8192, false],
-  ])('at 512 bytes by %s at %d: %s', (type, offset, expected) => {
-    expect(torn(type, offset) > 0).toBe(expected);
+  test.each<[what: string, FileSystem, number, string, boolean]>([
+    ['FAT', 'vfat', 0, '', true],
+    ['ext4', 'ext4', 8192, '', true],
+    ['btrfs', 'btrfs', 8192, '', true],
+    ["ext4's superblock", 'ext4', 1024, '', false],
+    ["btrfs' superblock", 'btrfs', 65_536, '', false],
+    ["XFS' data and log", 'xfs', 8192, '', true],
+    ["XFS' inodes", 'xfs', 8192, 'IN', true],
+    ["a directory block of XFS'", 'xfs', 8192, 'XDB3', false],
+    ["a leaf of XFS'", 'xfs', 8192, '\0\0\0\0\0\0\0\0\x3d\xf1', false],
+  ])('at 512 bytes: %s', (_, type, offset, start, expected) => {
+    expect(torn(type, offset, start) > 0).toBe(expected);
   });
 });
 

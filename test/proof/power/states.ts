@@ -7,30 +7,10 @@
 import { createHash } from 'node:crypto';
 import type { FileSystem } from '../lib/disks.ts';
 import type { Event, Recording } from './recording.ts';
+import { BLOCK, tearUnit } from './tearing.ts';
 
 /** Place of the boot disk in a recording. */
 const BOOT = 1;
-/** Smallest piece of a write that is there or not. */
-const SECTOR = 512;
-/** What file systems with a journal take for granted that a disk writes whole. */
-const BLOCK = 4096;
-
-/** Where superblocks lie that a file system rewrites in place and nothing mends: it needs them written whole. */
-const SUPERBLOCKS: Readonly<Partial<Record<FileSystem, readonly number[]>>> = {
-  ext4: [0],
-  btrfs: [64 * 2 ** 10, 64 * 2 ** 20],
-};
-
-/**
- * Bytes of a write that a cut keeps or loses together. FAT is torn at 512. So are ext4 and btrfs, but for superblocks.
- * XFS is torn at its blocks: its recovery leaves a block alone whose header is new already, so it cannot mend one that
- * was torn behind the header.
- */
-function tearUnit(type: FileSystem, offset: number): number {
-  if (type === 'xfs') return BLOCK;
-  const block = offset - (offset % BLOCK);
-  return SUPERBLOCKS[type]?.includes(block) ? BLOCK : SECTOR;
-}
 
 /** One crash state of all disks. */
 export interface CrashState {
@@ -183,7 +163,7 @@ function chosen(random: () => number, types: readonly FileSystem[]): Choice {
       return {
         name: 'torn',
         tearsBlocks: true,
-        choose: (write) => torn(write, (at) => tearUnit(types[write.device] ?? 'vfat', at), pick, random),
+        choose: (write) => torn(write, (at, data) => tearUnit(types[write.device] ?? 'vfat', at, data), pick, random),
       };
   }
 }
@@ -191,13 +171,13 @@ function chosen(random: () => number, types: readonly FileSystem[]): Choice {
 /** Pieces of a write, cut where the disk has borders of its unit, each there with probability `keep`. */
 function torn(
   { offset, data }: Write,
-  unitAt: (offset: number) => number,
+  unitAt: (offset: number, data: Buffer) => number,
   keep: number,
   random: () => number,
 ): [number, number][] {
   const kept: [number, number][] = [];
   for (let from = 0; from < data.length;) {
-    const unit = unitAt(offset + from);
+    const unit = unitAt(offset + from, data.subarray(from));
     const to = Math.min(data.length, from + unit - ((offset + from) % unit));
     if (random() < keep) kept.push([from, to]);
     from = to;
