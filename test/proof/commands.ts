@@ -63,3 +63,9 @@ export const COMMANDS: readonly Command[] = [
     changes: 'repository',
   },
 ];
+
+export function commandNamed(name: string): Command {
+  const command = COMMANDS.find((one) => one.name === name);
+  if (!command) throw new Error(`There is no command "${name}" under proof`);
+  return command;
+}

@@ -176,3 +176,9 @@ export const MUTANTS: readonly Mutant[] = [
     hunt: { kind: 'fault', command: 'deploy', fault: 'short' },
   },
 ];
+
+export function mutantNamed(name: string): Mutant {
+  const mutant = MUTANTS.find((one) => one.name === name);
+  if (!mutant) throw new Error(`There is no mutant "${name}"`);
+  return mutant;
+}

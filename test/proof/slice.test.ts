@@ -1,17 +1,16 @@
 /** A slice of the proof, small enough for every run of the tests; `npm run proof` is the whole. */
 
 import { expect, test } from 'vitest';
-import { prove, SLICE } from './proof.ts';
+import { SLICE } from './plan.ts';
+import { prove } from './proof.ts';
+import { tally } from './results.ts';
 
 test('no crash of the slice strands a host, and its mutants are caught', async () => {
-  const result = await prove(SLICE, (line) => console.log(line));
-  const found = [result.killPoints, result.injectedErrors, result.powerCutStates].flatMap(
-    ({ violations }) => violations,
-  );
-  expect(found).toEqual([]);
-  expect(result.mutants).toEqual({ points: SLICE.mutants.length, missed: [] });
+  const outcomes = await prove(SLICE, { say: (line) => console.log(line) });
+  expect(outcomes.flatMap(({ violations }) => violations)).toEqual([]);
+  expect(tally(outcomes, 'mutants').points).toBe(SLICE.mutants.length);
   // A sweep that meets nothing proves nothing.
-  expect(result.killPoints.points).toBeGreaterThan(30);
-  expect(result.injectedErrors.points).toBeGreaterThan(30);
-  expect(result.powerCutStates.points).toBeGreaterThan(50);
+  expect(tally(outcomes, 'killPoints').points).toBeGreaterThan(30);
+  expect(tally(outcomes, 'injectedErrors').points).toBeGreaterThan(30);
+  expect(tally(outcomes, 'powerCutStates').points).toBeGreaterThan(50);
 }, 900_000);

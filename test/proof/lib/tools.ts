@@ -4,7 +4,7 @@ import { build, type Plugin } from 'esbuild';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { basename, dirname, relative } from 'node:path';
+import { basename, relative } from 'node:path';
 import { projectPath } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 
@@ -32,9 +32,17 @@ export interface Patch {
   readonly replace: string;
 }
 
-/** Bundles hostctl with `patches` applied and returns the program. Fails where a patch has lost its place. */
-export async function bundleHostctl(name: string, patches: readonly Patch[] = []): Promise<string> {
-  const directory = `${BUILD}/hostctl-${name}`;
+/** A program's name as a file name. */
+export function programName(name: string): string {
+  return name.replaceAll(/[^a-z0-9]+/gi, '-');
+}
+
+/**
+ * Bundles hostctl with `patches` applied into a folder of its own below `scratch` and returns the program. Fails where
+ * a patch has lost its place.
+ */
+export async function bundleHostctl(scratch: string, name: string, patches: readonly Patch[] = []): Promise<string> {
+  const directory = `${scratch}/hostctl-${name}`;
   const outfile = `${directory}/hostctl.mjs`;
   const applied = new Set<Patch>();
   const patching: Plugin = {
@@ -72,6 +80,6 @@ export async function bundleHostctl(name: string, patches: readonly Patch[] = []
   if (lost.length > 0) throw new Error(`Mutant "${name}": src/${lost[0]?.file ?? ''} is not part of hostctl`);
   // koffi is native and is found beside the bundle.
   const modules = `${directory}/node_modules`;
-  if (!existsSync(modules)) symlinkSync(relative(dirname(modules), projectPath('node_modules')), modules);
+  if (!existsSync(modules)) symlinkSync(projectPath('node_modules'), modules);
   return outfile;
 }

@@ -1,0 +1,70 @@
+/** What a run of the proof covers: the whole of it, or the slice that every run of the tests can afford. */
+
+import { COMMANDS } from './commands.ts';
+import type { FileSystem } from './lib/disks.ts';
+import { MUTANTS } from './mutants.ts';
+import type { ReplayOptions } from './power/replay.ts';
+
+/** Calls of a first run at which it is killed; the second run then ends in a power cut. */
+export interface KilledFirst {
+  /** Every Nth call; undefined for none but the last. */
+  readonly stride: number | undefined;
+  /** And so many of the last calls, where the commit is. */
+  readonly last: number;
+}
+
+export interface Plan {
+  /** By name. */
+  readonly commands: readonly string[];
+  /** Every Nth call; 1 is all of them. Undefined leaves the part out. */
+  readonly killStride: number | undefined;
+  readonly errorStride: number | undefined;
+  readonly power:
+    | { readonly roots: readonly FileSystem[]; readonly boots: readonly FileSystem[]; readonly options: ReplayOptions }
+    | undefined;
+  readonly killedFirst: KilledFirst | undefined;
+  /** FAT boot partitions, recorded in a guest. */
+  readonly fat:
+    | {
+        readonly roots: readonly FileSystem[];
+        readonly options: ReplayOptions;
+        /** Of `deploy`; so many of the last calls, where the boot partition is written. */
+        readonly killedFirst: number;
+      }
+    | undefined;
+  /** By name. */
+  readonly mutants: readonly string[];
+  readonly jobs: number;
+}
+
+export const FULL: Plan = {
+  commands: COMMANDS.map(({ name }) => name),
+  killStride: 1,
+  errorStride: 1,
+  power: {
+    roots: ['ext4', 'xfs', 'btrfs'],
+    boots: ['ext4', 'xfs'],
+    options: { subsets: { all: 2, boot: 0 }, againEvery: 25 },
+  },
+  killedFirst: { stride: 3, last: 12 },
+  fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 24 },
+  mutants: MUTANTS.map(({ name }) => name),
+  jobs: 2,
+};
+
+/** A few minutes: enough that no broken step goes unseen for long. */
+export const SLICE: Plan = {
+  commands: ['deploy', 'rollback', 'image pull'],
+  killStride: 12,
+  errorStride: 40,
+  power: {
+    roots: ['ext4'],
+    boots: ['ext4'],
+    options: { subsets: { all: 1, boot: 0 }, stride: 6, againEvery: 20 },
+  },
+  killedFirst: { stride: 40, last: 5 },
+  fat: undefined,
+  // Those that a fault at a call finds, the same every time; power cuts find theirs only with more states than this.
+  mutants: ['entry before its kernel', 'short write ignored'],
+  jobs: 2,
+};
