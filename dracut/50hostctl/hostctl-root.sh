@@ -9,6 +9,7 @@ export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 work=/run/hostctl-root
 lower=$work/lower
 root=$work/root
+volatile=$work/volatile
 
 # Where the physical root is at this moment; it moves below the new root towards the end.
 physical=/sysroot
@@ -16,6 +17,12 @@ candidates=
 state=
 digest=
 finished=
+
+# What the image's hostctl.conf may change, and whether the command line leaves /var to systemd.
+etc_mode=persistent
+root_mode=read-only
+var_mode=shared
+var_is_systemds=no
 
 say() {
     printf 'hostctl: %s\n' "$*" >&2
@@ -74,6 +81,8 @@ $2
 MESSAGE
     say "Refusing to boot: $message ($1)"
     record_failure "$1" "$message" || say "The reason could not be recorded on the root file system"
+    # Nothing of a refused image stays mounted, unless the physical root has moved below it.
+    [ "$physical" != /sysroot ] || umount -l "$work" 2>/dev/null || true
     exit 1
 }
 
@@ -130,6 +139,14 @@ take_argument() {
         esac
         ;;
     composefs | composefs.digest) refuse cmdline-invalid "The argument \"$1\" has no digest" ;;
+    systemd.volatile | systemd.volatile=*)
+        # systemd makes such a /var by itself, or hides it with the whole root, but only where nothing is mounted yet.
+        [ "$1" != systemd.volatile ] || value=yes
+        case $value in
+        1 | y | yes | t | true | on | state | overlay) var_is_systemds=yes ;;
+        *) var_is_systemds=no ;;
+        esac
+        ;;
     hostctl.state=*)
         [ -z "$state" ] || refuse cmdline-invalid "The argument hostctl.state= is given twice"
         case $value in
@@ -257,13 +274,17 @@ mount_image() {
     esac
 }
 
-# Checks the deployment's own directories; sets etc and var.
+# Checks the deployment's own directory and its /etc; sets etc.
 check_state() {
     state=${state:-$digest}
     deployment=$physical/state/deploy/$state
     is_directory "$deployment" || refuse state-missing "The state directory state/deploy/$state does not exist"
     etc=$deployment/etc
     is_directory "$etc" || refuse state-missing "The directory state/deploy/$state/etc does not exist"
+}
+
+# Finds the /var that deployments share; sets var.
+find_var() {
     var=$deployment/var
     if [ -L "$var" ]; then
         # Followed by hand: a link out of the physical root would end in the initramfs.
@@ -278,6 +299,87 @@ check_state() {
         var=$physical/state/os/$stateroot/var
     fi
     is_directory "$var" || refuse state-missing "The directory for /var does not exist"
+}
+
+# Sets trimmed to $1 without white space around it.
+trim() {
+    trimmed=${1#"${1%%[![:space:]]*}"}
+    trimmed=${trimmed%"${trimmed##*[![:space:]]}"}
+}
+
+# Reads the keys of one configuration file that concern the mounts; the others are not for the initramfs. An unknown
+# value asks for something that this hook does not know: the machine must not run as if it had not been asked.
+read_settings() {
+    if [ -L "$1" ] || [ ! -f "$1" ]; then
+        refuse config-invalid "\"${1#"$root"}\" is not a regular file"
+    fi
+    text=$(cat "$1" 2>&1) || refuse config-invalid "Cannot read \"${1#"$root"}\": $text"
+    section=
+    while read -r line || [ -n "$line" ]; do
+        trim "$line"
+        line=$trimmed
+        case $line in
+        '' | '#'* | ';'*) continue ;;
+        '['*']')
+            section=${line#?}
+            section=${section%?}
+            continue
+            ;;
+        *=*) ;;
+        *) refuse config-invalid "Cannot understand \"$line\" in \"${1#"$root"}\"" ;;
+        esac
+        trim "${line%%=*}"
+        setting=$section.$trimmed
+        trim "${line#*=}"
+        case "$setting=$trimmed" in
+        etc.mode=persistent | etc.mode=transient) etc_mode=$trimmed ;;
+        root.mode=read-only | root.mode=transient) root_mode=$trimmed ;;
+        var.mode=shared | var.mode=mount) var_mode=$trimmed ;;
+        etc.mode=* | root.mode=* | var.mode=*)
+            refuse config-invalid "\"${1#"$root"}\" sets \"$setting\" to the unknown value \"$trimmed\""
+            ;;
+        esac
+    done <<SETTINGS
+$text
+SETTINGS
+}
+
+# Only the image is asked, through the verified mount: the writable side of the machine has no say in this.
+read_config() {
+    directory=$root
+    for name in usr lib hostctl; do
+        directory=$directory/$name
+        # A link could lead out of the image.
+        [ ! -L "$directory" ] || refuse config-invalid "\"${directory#"$root"}\" is a link"
+    done
+    if [ -e "$directory/hostctl.conf" ] || [ -L "$directory/hostctl.conf" ]; then
+        read_settings "$directory/hostctl.conf"
+    fi
+    directory=$directory/hostctl.conf.d
+    [ ! -L "$directory" ] || refuse config-invalid "\"${directory#"$root"}\" is a link"
+    set +f
+    for file in "$directory"/*.conf; do
+        [ -e "$file" ] || [ -L "$file" ] || continue
+        read_settings "$file"
+    done
+    set -f
+}
+
+# Mounts the verified image at $1 with the further overlay options $2.
+mount_root() {
+    must_mount -t overlay -o \
+        "$2,lowerdir=$lower::$physical/composefs/objects,metacopy=on,redirect_dir=on,verity=$verity" \
+        "composefs:$digest" "$1"
+}
+
+# The same image once more with a writable layer in memory; sets transient to where it is.
+mount_transient() {
+    mkdir "$volatile"
+    must_mount -t tmpfs -o mode=0700 hostctl-volatile "$volatile"
+    mkdir -m "$(stat -c %a "$root")" "$volatile/upper"
+    mkdir "$volatile/work" "$volatile/root"
+    transient=$volatile/root
+    mount_root "$transient" "rw,upperdir=$volatile/upper,workdir=$volatile/work"
 }
 
 # Generators of the real root find the disk by this link; without it the boot partition stays unmounted and the boot
@@ -327,26 +429,44 @@ must_mount --make-private "$work"
 mkdir "$lower" "$root"
 
 mount_image
-must_mount -t overlay -o \
-    "ro,lowerdir=$lower::$physical/composefs/objects,metacopy=on,redirect_dir=on,verity=$verity" \
-    "composefs:$digest" "$root"
-# The overlay holds the image by itself; the name of the mount is not needed again.
-umount -l "$lower"
-
+mount_root "$root" ro
 for directory in etc var sysroot; do
     is_directory "$root/$directory" || refuse image-unsuitable "The image has no directory /$directory"
 done
-must_mount --bind "$etc" "$root/etc"
-must_mount --bind "$var" "$root/var"
+read_config
+case $root_mode:$etc_mode in
+transient:*)
+    mount_transient
+    umount "$root"
+    must_mount --move "$transient" "$root"
+    ;;
+*:transient)
+    mount_transient
+    must_mount --bind "$transient/etc" "$root/etc"
+    ;;
+esac
+# The overlays hold image and memory by themselves; the names of those mounts are not needed again.
+umount -l "$lower"
+if [ "$etc_mode" = persistent ]; then
+    must_mount --bind "$etc" "$root/etc"
+fi
+if [ "$var_mode:$var_is_systemds" = shared:no ]; then
+    find_var
+    must_mount --bind "$var" "$root/var"
+fi
 link_volatile_root
 must_mount --move "$physical" "$root/sysroot"
 physical=$root/sysroot
 must_mount --move "$root" /sysroot
 physical=/sysroot/sysroot
 must_mount -o remount,bind,ro "$physical"
+if [ -d "$volatile" ]; then
+    umount -l "$volatile"
+fi
 umount "$work"
 rmdir "$work"
 
 finished=yes
 # To the journal only: the console is for what went wrong.
-printf 'Mounted composefs:%s with verity=%s, state %s\n' "$digest" "$verity" "$state"
+printf 'Mounted composefs:%s with verity=%s, state %s; root %s, etc %s, var %s\n' \
+    "$digest" "$verity" "$state" "$root_mode" "$etc_mode" "$var_mode"

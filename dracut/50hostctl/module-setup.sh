@@ -24,7 +24,7 @@ installkernel() {
 
 # called by dracut
 install() {
-    inst_multiple sh fsverity ln losetup mkdir modprobe mount mv readlink rm rmdir stat sync umount
+    inst_multiple sh cat fsverity ln losetup mkdir modprobe mount mv readlink rm rmdir stat sync umount
     inst_script "$moddir/hostctl-root.sh" /usr/lib/hostctl/hostctl-root
     inst_simple "$moddir/hostctl-root.service" "$systemdsystemunitdir/hostctl-root.service"
     # Required, not wanted: where the hook fails, nothing after initrd-root-fs.target may start.

@@ -5,6 +5,7 @@
 
 import { parse } from 'ini';
 import { HostctlError } from '../errors.ts';
+import { isBootSetting } from './boot-config.ts';
 
 export interface Config {
   /** Boots to try before a new deployment is given up; `--tries` wins. */
@@ -26,6 +27,8 @@ export const MAX_TRIES = 9;
 export interface ConfigFile {
   readonly name: string;
   readonly text: string;
+  /** From the image itself, which alone may say what the boot hook shall do. */
+  readonly isOfImage?: boolean;
 }
 
 /** Applies files in order, the last one wins. Throws 'config-invalid' naming file and key. */
@@ -45,6 +48,11 @@ export function parseConfig(files: readonly ConfigFile[]): Config {
 
 function applyKey(config: Config, file: ConfigFile, key: string, value: unknown): Config {
   if (key === 'etc.conflicts') return { ...config, etcConflicts: etcRule(file, key, value) };
+  if (isBootSetting(key)) {
+    // Its value is the boot hook's to read, and was checked when the image was deployed.
+    if (file.isOfImage === true) return config;
+    throw invalid(file, `"${key}" can only be set by the image, in /usr/lib/hostctl`);
+  }
   if (key !== 'deploy.tries') throw invalid(file, `there is no setting "${key}"`);
   const tries = Number(value);
   if (typeof value === 'string' && Number.isInteger(tries) && tries >= 1 && tries <= MAX_TRIES) {

@@ -1,9 +1,10 @@
 /**
- * What a boot needs to know from the image itself: kernel and initrd, kernel arguments, and the name for the menu.
- * Read from the flattened tree and the objects it names, never from a mounted or unpacked image.
+ * What a boot needs to know from the image itself: kernel and initrd, kernel arguments, the name for the menu, and which
+ * places are writable. Read from the flattened tree and the objects it names, never from a mounted or unpacked image.
  */
 
 import type { ContentSource, KernelFiles } from '../deploy/kernels.ts';
+import type { BootConfig } from '../format/boot-config.ts';
 import { kargsFromFiles, rustArchitecture, type KargsOfFile } from '../format/kargs-d.ts';
 import { parseOsRelease } from '../format/os-release.ts';
 import type { BootFiles } from '../image/boot-files.ts';
@@ -11,15 +12,17 @@ import type { BootableTree } from '../image/build.ts';
 import { lookup } from '../tree/lookup.ts';
 import { displayRaw } from '../tree/name.ts';
 import { inodeOf, type DirectoryNode, type FileNode, type TreeNode } from '../tree/node.ts';
+import { imageBootConfig } from './image-config.ts';
 
 export interface BootFacts {
   readonly kernel: KernelFiles;
   readonly kargs: readonly KargsOfFile[];
   readonly title: string;
   readonly version: string | undefined;
+  readonly places: BootConfig;
 }
 
-type ContentOf = (file: FileNode) => Iterable<Uint8Array>;
+export type ContentOf = (file: FileNode) => Iterable<Uint8Array>;
 
 const SMALL_FILE_MAX_BYTES = 65536;
 const KARGS_D = '/usr/lib/bootc/kargs.d';
@@ -37,6 +40,7 @@ export function bootFacts({ tree, bootFiles }: BootableTree, contentOf: ContentO
     kargs: imageKargs(tree, contentOf, architecture),
     title: osRelease.prettyName,
     version: osRelease.imageVersion ?? osRelease.version ?? osRelease.versionId,
+    places: imageBootConfig(tree, contentOf),
   };
 }
 
@@ -74,7 +78,8 @@ function kargsFiles(tree: DirectoryNode, contentOf: ContentOf): Map<string, stri
   return files;
 }
 
-function smallText(node: TreeNode | undefined, contentOf: ContentOf): string | undefined {
+/** A file as text; undefined for anything else, and for one too large to be a configuration. */
+export function smallText(node: TreeNode | undefined, contentOf: ContentOf): string | undefined {
   if (node?.kind !== 'file' || sizeOf(node) > SMALL_FILE_MAX_BYTES) return undefined;
   return Buffer.concat([...contentOf(node)].map((chunk) => Uint8Array.from(chunk))).toString('utf8');
 }

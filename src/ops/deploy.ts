@@ -8,7 +8,7 @@ import { settleEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { checkUserKarg } from '../deploy/change-kargs.ts';
-import { mergeKargs, NO_KARGS, sameHostKargs, type KargSources } from '../deploy/kargs.ts';
+import { mergeKargs, NO_KARGS, offeredKargs, sameHostKargs, type KargSources } from '../deploy/kargs.ts';
 import { clearLeft } from '../deploy/left.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import { clearFinalizeFailure, writeStaged, type StagedRecord } from '../deploy/staged.ts';
@@ -31,6 +31,7 @@ import { carryEtc, planCarryEtc, refuseEtcConflicts, warnOfCarriedEtc } from './
 import { checkBoot, publishDeployment, requireRoot, type NewDeployment, type PublishMode } from './publish.ts';
 import { dropStaged } from './unstage.ts';
 import { readHostKargs } from './host-kargs.ts';
+import { checkDeployedVar } from './var-mount.ts';
 
 export interface DeployRequest {
   /** Added to what the deployment that is replaced had. */
@@ -113,18 +114,20 @@ export async function deployLocked(
   return withObjectStore(host, repository, async (store) => {
     const prepared = await prepareDeployment(host, repository, source, store);
     const { image, facts, contentOf } = prepared;
+    const kargs = kargsWith(facts.kargs);
     const next = directoryIn(image.tree, 'etc');
     const carried = planCarryEtc(host, { sysroot, repository, base, next, policy: request.etcPolicy ?? {} });
     refuseEtcConflicts(carried);
     warnOfCarriedEtc(host, carried);
     const published = await publishDeployment(host, sysroot, repository, {
-      origin: originOf(prepared, source, repository, kargsWith(facts.kargs)),
+      origin: originOf(prepared, source, repository, kargs),
       tree: image.tree,
       contentOf,
       kernel: facts.kernel,
       adjustEtc: (etc) => {
         carryEtc(host, carried, etc);
         inspect(image.tree, repository, etc);
+        checkDeployedVar(facts, argumentsOf(kargs), etc, image.tree, contentOf);
       },
       tries: request.tries,
       action: request.action,
@@ -166,6 +169,10 @@ export async function prepareDeployment(
   const contentOf = repositoryContent(repository);
   const image = await storeBootableImage(host, repository, source, store);
   return { image, facts: bootFacts(image, contentOf, host.architecture), contentOf };
+}
+
+function argumentsOf({ image, host, user }: KargSources): string[] {
+  return [...offeredKargs({ image, host }).map(({ arg }) => arg), ...user];
 }
 
 function originOf(

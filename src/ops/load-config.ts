@@ -11,6 +11,7 @@ import { listNames, readSmallText } from '../sys/files.ts';
 import { rawFromText } from '../tree/name.ts';
 
 const DIRECTORIES = ['/usr/lib/hostctl', '/etc/hostctl', '/run/hostctl'] as const;
+const [OF_IMAGE] = DIRECTORIES;
 const NAME = 'hostctl.conf';
 
 export function loadConfig(explicit: string | undefined): Config {
@@ -40,6 +41,6 @@ function usualFiles(): ConfigFile[] {
   names.push(...[...dropIns].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path));
   return names.flatMap((name) => {
     const text = readSmallText(name);
-    return text === undefined ? [] : [{ name, text }];
+    return text === undefined ? [] : [{ name, text, isOfImage: name.startsWith(`${OF_IMAGE}/`) }];
   });
 }

@@ -28,6 +28,11 @@ describe('the configuration', () => {
     });
   });
 
+  test('leaves to the boot hook what the image says to it', () => {
+    const text = '[etc]\nmode=transient\n[deploy]\ntries=2\n';
+    expect(parseConfig([{ ...file(text), isOfImage: true }])).toMatchObject({ deployTries: 2 });
+  });
+
   test.each([
     ['a rule that does not exist', '[etc]\nconflicts = mine\n', /"etc.conflicts" takes "ask", "keep-local"/],
     ['a rule for a path that does not exist', '[etc.paths]\n/etc/x = mine\n', /"etc.paths.\/etc\/x" takes/],
@@ -35,6 +40,7 @@ describe('the configuration', () => {
     ['the path of /etc itself', '[etc.paths]\n/etc = ask\n', /"\/etc" in \[etc.paths\]/],
     ['a path that climbs', '[etc.paths]\n/etc/../x = ask\n', /is not a path below/],
     ['paths that are no section', '[etc]\npaths = ask\n', /there is no setting "etc.paths"/],
+    ['what only the image can set', '[etc]\nmode=transient\n', /"etc.mode" can only be set by the image/],
     ['a key that does not exist', '[deploy]\ntrys = 5\n', /there is no setting "deploy.trys"/],
     ['a section that does not exist', '[update]\ntries = 5\n', /there is no setting "update.tries"/],
     ['a key before any section', 'tries = 5\n', /"tries" stands before any section/],

@@ -53,13 +53,23 @@ export class HookSandbox {
   readonly digest: string;
 
   /** Lays out a physical root with one image, the deployment of it and an empty shared /var. */
-  constructor(algorithm: 'sha256' | 'sha512' = 'sha512', directories = ['etc', 'var', 'sysroot', 'usr', 'dev']) {
+  constructor(
+    algorithm: 'sha256' | 'sha512' = 'sha512',
+    directories = ['etc', 'var', 'sysroot', 'usr', 'dev'],
+    /** More of the image: text of files by path, or `-> target` for a link. */
+    files: Readonly<Record<string, string>> = {},
+  ) {
     this.root = mkdtempSync(join(tmpdir(), 'hostctl-hook-'));
     this.physical = join(this.root, 'physical');
     const tree = join(this.root, 'tree');
     for (const name of directories) mkdirSync(join(tree, name), { recursive: true });
     mkdirSync(join(tree, 'usr'), { recursive: true });
     writeFileSync(join(tree, 'usr/marker'), 'from the image\n');
+    for (const [path, text] of Object.entries(files)) {
+      mkdirSync(dirname(join(tree, path)), { recursive: true });
+      if (text.startsWith('-> ')) symlinkSync(text.slice(3), join(tree, path));
+      else writeFileSync(join(tree, path), text);
+    }
     const image = join(this.root, 'image.erofs');
     execFileSync('mkfs.erofs', ['-T0', image, tree], { stdio: 'pipe' });
     this.digest = execFileSync('fsverity', ['digest', `--hash-alg=${algorithm}`, '--compact', image], {

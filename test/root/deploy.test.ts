@@ -7,7 +7,7 @@ import { rollback } from '../../src/ops/rollback.ts';
 import { bootableLayout, INITRD, KERNEL } from '../helpers/bootable-layout.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { snapshot } from '../helpers/snapshot.ts';
-import { tarFile } from '../helpers/tar-builder.ts';
+import { tarDir, tarFile } from '../helpers/tar-builder.ts';
 
 /** What the boot loader and the mark-good unit do after a boot that came up. */
 function bless(sysroot: ScratchSysroot, id: number): void {
@@ -164,6 +164,34 @@ describe('a deploy that fails at its last step', () => {
     const left = Object.keys(after).filter((name) => !(name in before) && !isDirectoryOfObjects(name));
     expect(left).toEqual([]);
     expect(after).toMatchObject(before);
+  });
+});
+
+describe('deploy of an image with a hostctl.conf', () => {
+  const conf = (text: string) => [tarDir('usr/lib/hostctl'), tarFile('usr/lib/hostctl/hostctl.conf', text)];
+
+  test.each([
+    ['that its boot hook would refuse', '[etc]\nmode = volatile\n', 'image-not-bootable', /would refuse to boot/],
+    ['that leaves /var to a host without one', '[var]\nmode = mount\n', 'host-unsupported', /leaves \/var to the host/],
+  ])('%s is refused, and the host boots what it booted', async (_, text, code, message) => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    const before = [sysroot.entries(), readdirSync(`${sysroot.path}/state/deploy`), sysroot.status()];
+    const failed = sysroot.deploy(bootableLayout({ version: '2', more: conf(text) }).reference);
+    await expect(failed).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string });
+    expect([sysroot.entries(), readdirSync(`${sysroot.path}/state/deploy`), sysroot.status()]).toEqual(before);
+  });
+
+  test.each([
+    ['a line of the local fstab', '[var]\nmode = mount\n', true],
+    ['a line of the local fstab that the boot will not see', '[var]\nmode = mount\n[etc]\nmode = transient\n', false],
+  ])('that leaves /var to the host looks for %s', async (_, text, taken) => {
+    const sysroot = scratchSysroot();
+    const { digest } = await sysroot.deploy(bootableLayout({ version: '1' }).reference);
+    writeFileSync(`${sysroot.path}/state/deploy/${digest}/etc/fstab`, 'LABEL=var /var ext4 defaults 0 2\n');
+    const deployed = sysroot.deploy(bootableLayout({ version: '2', more: conf(text) }).reference);
+    if (taken) await expect(deployed).resolves.toMatchObject({ changed: true });
+    else await expect(deployed).rejects.toMatchObject({ code: 'host-unsupported' });
   });
 });
 
