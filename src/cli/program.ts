@@ -15,6 +15,7 @@ import { rollbackCommand } from './commands/rollback.ts';
 import { statusCommand } from './commands/status.ts';
 import { unstageCommand } from './commands/unstage.ts';
 import { switchCommand, upgradeCommand } from './commands/upgrade.ts';
+import { usrOverlayCommand } from './commands/usr-overlay.ts';
 import type { Restart } from '../ops/writable.ts';
 import { restartInPrivateMounts } from '../sys/restart.ts';
 import type { GlobalOptions } from './context.ts';
@@ -97,6 +98,7 @@ function program(run: Run): Argv<GlobalOptions> {
     .command(kargsCommand(run))
     .command(diffCommand(run))
     .command(configDiffCommand(run))
+    .command(usrOverlayCommand(run))
     .command(installCommand(run))
     .command(imageCommand(run))
     .command(composefsCommand(run))

@@ -4,6 +4,7 @@ import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { openSysroot, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import type { Host } from '../sys/host.ts';
+import { hasUsrOverlay } from './usr-overlay.ts';
 
 export interface StatusResult {
   readonly sysroot: Sysroot;
@@ -14,7 +15,12 @@ export interface StatusResult {
 export function status(host: Host, options: SysrootOptions): StatusResult {
   const sysroot = openSysroot(host, options);
   const deployments = readDeployments(host, sysroot);
-  const warnings = [...deployments.warnings, ...stagedWarnings(sysroot, deployments), ...bootWarnings(deployments)];
+  const warnings = [
+    ...deployments.warnings,
+    ...stagedWarnings(sysroot, deployments),
+    ...bootWarnings(deployments),
+    ...usrWarnings(host, sysroot),
+  ];
   return { sysroot, deployments, warnings };
 }
 
@@ -43,6 +49,17 @@ function stagedWarnings(sysroot: Sysroot, { stagedRecord }: Deployments): Status
     });
   }
   return warnings;
+}
+
+function usrWarnings(host: Host, { isRunning }: Sysroot): StatusResult['warnings'] {
+  if (!isRunning || !hasUsrOverlay(host.mounts.table())) return [];
+  return [
+    {
+      code: 'usr-overlay',
+      message: '/usr was made writable: what runs is not only what was deployed',
+      hint: 'Changes in it are gone after the next boot',
+    },
+  ];
 }
 
 function bootWarnings({ defaultEntry, next, list }: Deployments): StatusResult['warnings'] {

@@ -17,7 +17,7 @@ interface InstallArguments extends GlobalOptions {
 
 export function installCommand(run: Run): CommandModule<GlobalOptions, GlobalOptions> {
   return {
-    command: 'install <verb>',
+    command: 'install',
     describe: 'Make the first deployment, with boot loader',
     builder: (argv) => argv.command(toDiskCommand(run)).demandCommand(1, 'Name a verb of "install"'),
     handler: () => undefined,
