@@ -7,35 +7,19 @@
 import { randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openSysroot, withSysrootLock } from '../deploy/sysroot.ts';
 import { HostctlError, isHostctlError } from '../errors.ts';
-import { repositoryContent } from '../deploy/materialize.ts';
-import type { Repository } from '../store/repository.ts';
-import { createFile, exists, fsyncPath, makeDirectories } from '../sys/files.ts';
+import { exists, makeDirectories } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import { lookup } from '../tree/lookup.ts';
-import type { DirectoryNode, VerityAlgorithm } from '../tree/node.ts';
 import { openImage } from './build.ts';
-import { deployLocked, type DeployResult } from './deploy.ts';
-import { requireRoot } from './publish.ts';
+import type { DeployResult } from './deploy.ts';
+import { installOnto, prepareInstall, type InstallOptions } from './install-onto.ts';
 import type { Restart } from './writable.ts';
 
-export interface InstallOptions {
-  /** A block device or a regular file, empty. */
-  readonly target: string;
-  readonly image: string;
-  readonly kargs: readonly string[];
-  readonly algorithm: VerityAlgorithm | undefined;
-  readonly allowMissingVerity: boolean;
-  /** Path of a file of public keys. */
-  readonly authorizedKeys: string | undefined;
-}
-
-/** GPT types and EFI program names by Go's architecture name. */
-const ARCHITECTURES: ReadonlyMap<string, { readonly rootType: string; readonly efi: string }> = new Map([
-  ['amd64', { rootType: '4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709', efi: 'x64' }],
-  ['arm64', { rootType: 'B921B045-1DF0-41C3-AF44-4C6F280D3FAE', efi: 'aa64' }],
-  ['riscv64', { rootType: '72EC70A6-CF74-40E6-BD49-4BDA08E8F224', efi: 'riscv64' }],
+/** GPT types by Go's architecture name. */
+const ROOT_TYPES: ReadonlyMap<string, string> = new Map([
+  ['amd64', '4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709'],
+  ['arm64', 'B921B045-1DF0-41C3-AF44-4C6F280D3FAE'],
+  ['riscv64', '72EC70A6-CF74-40E6-BD49-4BDA08E8F224'],
 ]);
 const ESP_TYPE = 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B';
 const MIB = 2 ** 20;
@@ -44,21 +28,13 @@ const MIN_DISK_BYTES = 1024 * MIB;
 const TOOLS = ['sfdisk', 'mkfs.vfat', 'mkfs.ext4', 'losetup', 'wipefs', 'mount', 'umount', 'blockdev'] as const;
 const NODE_WAIT_MS = 10_000;
 
-/** Returns undefined when a second process, in mounts of its own, has done the work. */
+/** `target` is a block device or a regular file, empty. Returns undefined when a second process, in mounts of its own, has done the work. */
 export async function installToDisk(
   host: Host,
   run: Restart,
-  options: InstallOptions,
+  options: InstallOptions & { readonly target: string },
 ): Promise<DeployResult | undefined> {
-  requireRoot(host, 'install');
-  const architecture = ARCHITECTURES.get(host.architecture);
-  if (architecture === undefined) {
-    throw new HostctlError(
-      'host-unsupported',
-      `Cannot install on ${host.architecture}: no boot loader is known for it`,
-    );
-  }
-  const keys = options.authorizedKeys === undefined ? undefined : readKeys(options.authorizedKeys);
+  const prepared = prepareInstall(host, options);
   const isFile = checkTarget(host, options.target);
   await checkHost(host);
   await checkEmpty(host, options.target);
@@ -68,43 +44,24 @@ export async function installToDisk(
     return undefined;
   }
   const rootUuid = randomUUID();
-  await partition(host, options.target, architecture.rootType);
+  await partition(host, options.target, ROOT_TYPES.get(host.architecture) ?? '');
   return withDisk(host, options.target, isFile, async (device) => {
     const [esp, root] = await partitionNodes(device);
     await host.exec.run('mkfs.vfat', ['-F', '32', '-n', 'ESP', esp]);
     await host.exec.run('mkfs.ext4', ['-q', '-O', 'verity', '-L', 'root', '-U', rootUuid, root]);
-    return withMounts(host, esp, root, async (mountPoint) => {
-      const sysroot = openSysroot(host, { sysroot: mountPoint, boot: `${mountPoint}/boot` });
-      const result = await withSysrootLock(host, sysroot, () =>
-        deployLocked(
-          host,
-          sysroot,
-          source,
-          {
-            kargs: [`root=UUID=${rootUuid}`, 'rw', ...options.kargs],
-            algorithm: options.algorithm,
-            // Nothing to fall back to: without a counter a failed boot stops with its reason on the console.
-            tries: 0,
-            allowMissingVerity: options.allowMissingVerity,
-            action: 'install',
-            mode: 'publish',
-          },
-          (tree, repository, etc) => {
-            installLoader(sysroot.boot.path, tree, repository, architecture.efi);
-            if (keys !== undefined) installKeys(etc, keys);
-          },
-        ),
-      );
-      return result;
+    return withMounts(host, esp, root, (mountPoint) => {
+      const boot = `${mountPoint}/boot`;
+      const kargs = [`root=UUID=${rootUuid}`, 'rw', ...options.kargs];
+      return installOnto(host, prepared, source, {
+        ...options,
+        kargs,
+        root: mountPoint,
+        boot,
+        esp: boot,
+        var: undefined,
+      });
     });
   });
-}
-
-function readKeys(path: string): string {
-  const text = fs.readFileSync(path, 'utf8');
-  const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('#'));
-  if (lines.length > 0 && lines.every((line) => /\b(ssh-|ecdsa-|sk-)/.test(line))) return `${lines.join('\n')}\n`;
-  throw new HostctlError('usage', `"${path}" is not a file of SSH public keys`);
 }
 
 /** The running kernel must know what will be written; nothing has been touched when this fails. */
@@ -250,35 +207,4 @@ async function withMounts<T>(
   } finally {
     await host.mounts.umount(mountPoint);
   }
-}
-
-/** systemd-boot as the image ships it, at its own place and at the one firmware looks at without being told. */
-function installLoader(boot: string, tree: DirectoryNode, repository: Repository, efi: string): void {
-  const file = lookup(tree, `/usr/lib/systemd/boot/efi/systemd-boot${efi}.efi`);
-  if (file?.kind !== 'file') {
-    throw new HostctlError('image-not-bootable', 'The image has no systemd-boot', {
-      hint: 'Install systemd-boot-efi in the image (systemd-boot on Fedora)',
-    });
-  }
-  const contentOf = repositoryContent(repository);
-  for (const [directory, name] of [
-    ['EFI/systemd', `systemd-boot${efi}.efi`],
-    ['EFI/BOOT', `BOOT${efi.toUpperCase()}.EFI`],
-  ] as const) {
-    createFile(`${makeDirectories(boot, directory)}/${name}`, contentOf(file), 0o644);
-    fsyncPath(`${boot}/${directory}`);
-  }
-  const loader = makeDirectories(boot, 'loader');
-  createFile(`${loader}/loader.conf`, 'timeout 3\n', 0o644);
-  createFile(`${loader}/entries.srel`, 'type1\n', 0o644);
-  fsyncPath(loader);
-}
-
-/** Keys in /etc, since the image's /root is read-only; sshd is told to look there too. */
-function installKeys(etc: string, keys: string): void {
-  const keysDirectory = makeDirectories(etc, 'ssh/authorized_keys.d');
-  createFile(`${keysDirectory}/root`, keys, 0o600);
-  const configDirectory = makeDirectories(etc, 'ssh/sshd_config.d');
-  const text = 'AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized_keys.d/%u\n';
-  createFile(`${configDirectory}/50-hostctl.conf`, text, 0o644);
 }

@@ -1,0 +1,236 @@
+/**
+ * The part that every installation shares: the first deployment and a boot loader onto file systems that are mounted.
+ * Places of ours must be free; what a failed installation made there is taken away again.
+ */
+
+import * as fs from 'node:fs';
+import { materializeTree, repositoryContent } from '../deploy/materialize.ts';
+import { directoryIn } from '../deploy/state.ts';
+import { checkUserKarg } from '../deploy/change-kargs.ts';
+import { openSysroot, withSysrootLock } from '../deploy/sysroot.ts';
+import { setDirectoryAttributes } from '../deploy/write-inode.ts';
+import { HostctlError } from '../errors.ts';
+import type { ImageSource } from '../image/source.ts';
+import { withDirectory } from '../sys/beneath.ts';
+import {
+  createFile,
+  exists,
+  freeSpace,
+  fsyncPath,
+  listNames,
+  makeDirectories,
+  openDirectory,
+  temporaryName,
+} from '../sys/files.ts';
+import type { Host } from '../sys/host.ts';
+import { lookup } from '../tree/lookup.ts';
+import type { DirectoryNode, FileNode, VerityAlgorithm } from '../tree/node.ts';
+import type { ContentOf } from './boot-facts.ts';
+import { deployLocked, type DeployResult } from './deploy.ts';
+import { imageBootConfig } from './image-config.ts';
+import { requireRoot } from './publish.ts';
+import { withUndo, type Undo } from './undo.ts';
+
+export interface InstallOptions {
+  readonly image: string;
+  readonly kargs: readonly string[];
+  readonly algorithm: VerityAlgorithm | undefined;
+  readonly allowMissingVerity: boolean;
+  /** Path of a file of public keys. */
+  readonly authorizedKeys: string | undefined;
+}
+
+/** Where it goes; every path is absolute and without symlinks. */
+export interface InstallPlaces {
+  readonly root: string;
+  /** Entries and kernels. */
+  readonly boot: string;
+  /** The boot loader; may be the same as `boot`. */
+  readonly esp: string;
+  /** A file system of its own for `/var`. */
+  readonly var: string | undefined;
+}
+
+export interface PreparedInstall {
+  /** Systemd's name of the architecture in EFI programs. */
+  readonly efi: string;
+  readonly keys: string | undefined;
+}
+
+const EFI_NAMES: ReadonlyMap<string, string> = new Map([
+  ['amd64', 'x64'],
+  ['arm64', 'aa64'],
+  ['riscv64', 'riscv64'],
+]);
+/** What the loader's directories and small files take beside the programs. */
+const LOADER_SPARE_BYTES = 65536;
+
+/** Whatever can be known to be wrong without looking at the target. */
+export function prepareInstall(host: Host, options: InstallOptions): PreparedInstall {
+  requireRoot(host, 'install');
+  const efi = EFI_NAMES.get(host.architecture);
+  if (efi === undefined) {
+    throw new HostctlError(
+      'host-unsupported',
+      `Cannot install on ${host.architecture}: no boot loader is known for it`,
+    );
+  }
+  options.kargs.forEach(checkUserKarg);
+  return { efi, keys: options.authorizedKeys === undefined ? undefined : readKeys(options.authorizedKeys) };
+}
+
+function readKeys(path: string): string {
+  const text = fs.readFileSync(path, 'utf8');
+  const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('#'));
+  if (lines.length > 0 && lines.every((line) => /\b(ssh-|ecdsa-|sk-)/.test(line))) return `${lines.join('\n')}\n`;
+  throw new HostctlError('usage', `"${path}" is not a file of SSH public keys`);
+}
+
+/** Installs; leaves the file systems as they were when it fails. */
+export function installOnto(
+  host: Host,
+  { efi, keys }: PreparedInstall,
+  source: ImageSource,
+  options: InstallOptions & InstallPlaces,
+): Promise<DeployResult> {
+  const { root, boot, esp } = options;
+  checkFree(options, efi);
+  return withUndo(host.log, (undo) => {
+    for (const path of [`${root}/composefs`, `${root}/state`, ...bootDirectories(options)]) {
+      if (!exists(path)) undo.add(`remove "${path}" again`, () => fs.rmSync(path, { recursive: true, force: true }));
+    }
+    // The boot hook wants it there, also below the one that will be mounted over it.
+    if (options.var !== undefined) makeDirectories(root, 'state/os/default/var');
+    const sysroot = openSysroot(host, { sysroot: root, boot });
+    return withSysrootLock(host, sysroot, () =>
+      deployLocked(
+        host,
+        sysroot,
+        source,
+        {
+          kargs: options.kargs,
+          algorithm: options.algorithm,
+          // Nothing to fall back to: without a counter a failed boot stops with its reason on the console.
+          tries: 0,
+          allowMissingVerity: options.allowMissingVerity,
+          action: 'install',
+          mode: 'publish',
+        },
+        (tree, repository, etc) => {
+          const contentOf = repositoryContent(repository);
+          if (keys !== undefined) installKeys(etc, keys, tree, contentOf);
+          if (options.var !== undefined) fillVar(host, options.var, tree, contentOf, undo);
+          installLoader(undo, { boot, esp, efi }, tree, contentOf);
+        },
+      ),
+    );
+  });
+}
+
+/** Directories that an installation may make on the boot partitions, outer ones last. */
+function bootDirectories({ boot, esp }: InstallPlaces): string[] {
+  const ofBoot = ['hostctl', 'loader/entries', 'loader'].map((name) => `${boot}/${name}`);
+  return [...ofBoot, `${esp}/loader`, `${esp}/EFI/systemd`, `${esp}/EFI/BOOT`, `${esp}/EFI`];
+}
+
+/** Nothing of anybody's is replaced or built upon. */
+function checkFree({ root, boot, esp, var: ownVar }: InstallPlaces, efi: string): void {
+  const taken = [
+    ...['composefs', 'state'].map((name) => `${root}/${name}`),
+    `${boot}/hostctl`,
+    ...listNames(`${boot}/loader/entries`)
+      .filter((name) => name.startsWith('hostctl-'))
+      .map((name) => `${boot}/loader/entries/${name}`),
+    `${esp}/loader/loader.conf`,
+    ...loaderFiles(efi).map(([directory, name]) => `${esp}/${directory}/${name}`),
+    ...(ownVar === undefined ? [] : listNames(ownVar).map((name) => `${ownVar}/${name}`)),
+  ].filter((path) => exists(path) && !path.endsWith('/lost+found'));
+  const [first] = taken;
+  if (first === undefined) return;
+  throw new HostctlError('host-unsupported', `"${first}" exists already; nothing was changed`, {
+    hint: 'An installation needs file systems of its own: for a machine that has a deployment use "hostctl deploy"',
+  });
+}
+
+function loaderFiles(efi: string): (readonly [directory: string, name: string])[] {
+  return [
+    ['EFI/systemd', `systemd-boot${efi}.efi`],
+    ['EFI/BOOT', `BOOT${efi.toUpperCase()}.EFI`],
+  ];
+}
+
+/** systemd-boot as the image ships it, at its own place and at the one firmware looks at without being told. */
+function installLoader(
+  undo: Undo,
+  { boot, esp, efi }: { boot: string; esp: string; efi: string },
+  tree: DirectoryNode,
+  contentOf: ContentOf,
+): void {
+  const file = lookup(tree, `/usr/lib/systemd/boot/efi/systemd-boot${efi}.efi`);
+  if (file?.kind !== 'file') {
+    throw new HostctlError('image-not-bootable', 'The image has no systemd-boot', {
+      hint: 'Install systemd-boot-efi in the image (systemd-boot on Fedora)',
+    });
+  }
+  checkLoaderSpace(esp, file);
+  const create = (base: string, directory: string, name: string, content: string | Iterable<Uint8Array>): void => {
+    const path = `${makeDirectories(base, directory)}/${name}`;
+    undo.add(`remove "${path}" again`, () => fs.rmSync(path, { force: true }));
+    createFile(path, content, 0o644);
+    fsyncPath(`${base}/${directory}`);
+  };
+  for (const [directory, name] of loaderFiles(efi)) create(esp, directory, name, contentOf(file));
+  create(esp, 'loader', 'loader.conf', 'timeout 3\n');
+  if (!exists(`${boot}/loader/entries.srel`)) create(boot, 'loader', 'entries.srel', 'type1\n');
+}
+
+function checkLoaderSpace(esp: string, { content }: FileNode): void {
+  const bytes = content.kind === 'inline' ? content.bytes.length : content.size;
+  const { freeBytes } = freeSpace(esp);
+  const needed = 2 * bytes + LOADER_SPARE_BYTES;
+  if (needed <= freeBytes) return;
+  throw new HostctlError('boot-full', `"${esp}" needs ${needed} bytes for the boot loader but has ${freeBytes}`, {
+    hint: 'Enlarge the ESP; nothing was changed',
+  });
+}
+
+/** Keys in /etc, since the image's /root is read-only; sshd is told to look there too. */
+function installKeys(etc: string, keys: string, tree: DirectoryNode, contentOf: ContentOf): void {
+  if (imageBootConfig(tree, contentOf).etc === 'transient') {
+    throw new HostctlError('usage', 'The image forgets /etc at each boot: it cannot keep keys for root', {
+      hint: 'Put the keys into the image, and leave --root-ssh-authorized-keys out',
+    });
+  }
+  const keysDirectory = makeDirectories(etc, 'ssh/authorized_keys.d');
+  createFile(`${keysDirectory}/root`, keys, 0o600);
+  const configDirectory = makeDirectories(etc, 'ssh/sshd_config.d');
+  const text = 'AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized_keys.d/%u\n';
+  createFile(`${configDirectory}/50-hostctl.conf`, text, 0o644);
+}
+
+/** The image's /var onto a file system of its own: written beside, then moved up name by name. */
+function fillVar(host: Host, target: string, tree: DirectoryNode, contentOf: ContentOf, undo: Undo): void {
+  const before = new Set(listNames(target));
+  undo.add(`empty "${target}" again`, () => {
+    for (const name of listNames(target)) if (!before.has(name)) fs.rmSync(`${target}/${name}`, { recursive: true });
+  });
+  const image = directoryIn(tree, 'var');
+  const temporary = `${target}/${temporaryName('var')}`;
+  materializeTree(host, image, temporary, contentOf);
+  for (const name of fs.readdirSync(temporary, { encoding: 'buffer' })) {
+    fs.renameSync(join(temporary, name), join(target, name));
+  }
+  fs.rmdirSync(temporary);
+  withDirectory(target, (fd) => setDirectoryAttributes(host, fd, image));
+  const fd = openDirectory(target);
+  try {
+    host.syscalls.syncfs(fd, target);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Names of an image are bytes. */
+function join(directory: string, name: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.from(`${directory}/`), name]);
+}

@@ -1,0 +1,109 @@
+import { describe, expect, test } from 'vitest';
+import { luksUuid, planFilesystem, type MountFacts } from '../../src/ops/install-plan.ts';
+
+const ESP_TYPE = 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b';
+const XBOOTLDR_TYPE = 'bc13c2ff-59e6-4262-a352-b275fd6f7172';
+const LUKS = '01234567-89ab-cdef-0123-456789abcdef';
+
+function mount(place: string, more: Partial<MountFacts> = {}): MountFacts {
+  return {
+    mountPoint: `/mnt${place}`,
+    type: 'ext4',
+    subvolume: '/',
+    isReadOnly: false,
+    uuid: `uuid-of${place.replaceAll('/', '-')}`,
+    partitionType: undefined,
+    luks: [],
+    ...more,
+  };
+}
+const root = mount('');
+const esp = (place: string): MountFacts => mount(place, { type: 'vfat', partitionType: ESP_TYPE });
+const xbootldr = (type: string): MountFacts => mount('/boot', { type, partitionType: XBOOTLDR_TYPE });
+
+const plan = (mounts: readonly MountFacts[], kargs: readonly string[] = [], hasDriver = false) =>
+  planFilesystem({ root: '/mnt', mounts, kargs, hasLoaderDriver: () => hasDriver });
+
+describe('an installation onto mounted file systems', () => {
+  test.each([
+    ['the ESP at /boot', [root, esp('/boot')], '/mnt/boot', '/mnt/boot'],
+    ['the ESP at /efi alone', [root, esp('/efi')], '/mnt/efi', '/mnt/efi'],
+    ['XBOOTLDR at /boot beside the ESP', [root, xbootldr('vfat'), esp('/efi')], '/mnt/boot', '/mnt/efi'],
+    ['the ESP below XBOOTLDR', [root, xbootldr('vfat'), esp('/boot/efi')], '/mnt/boot', '/mnt/boot/efi'],
+  ])('puts entries and loader where the firmware finds them, with %s', (_, mounts, boot, loader) => {
+    expect(plan(mounts)).toEqual({
+      root: '/mnt',
+      boot,
+      esp: loader,
+      var: undefined,
+      kargs: ['root=UUID=uuid-of', 'rw'],
+    });
+  });
+
+  test('takes a /boot of another type where the loader has a driver for it', () => {
+    expect(plan([root, xbootldr('ext4'), esp('/efi')], [], true)).toMatchObject({ boot: '/mnt/boot', esp: '/mnt/efi' });
+  });
+
+  test.each<[string, MountFacts[], string[], string[]]>([
+    ['what was asked for, last', [root], ['quiet'], ['root=UUID=uuid-of', 'rw', 'quiet']],
+    ['nothing of its own where root= is given', [root], ['root=LABEL=x', 'ro'], ['root=LABEL=x', 'ro']],
+    [
+      'the subvolume of a btrfs',
+      [mount('', { type: 'btrfs', subvolume: '/@' })],
+      [],
+      ['root=UUID=uuid-of', 'rootflags=subvol=/@', 'rw'],
+    ],
+    [
+      'the LUKS device below the root, once',
+      [mount('', { luks: [LUKS] }), mount('/var', { luks: [LUKS] })],
+      [],
+      ['root=UUID=uuid-of', 'rw', `rd.luks.uuid=${LUKS}`, 'systemd.mount-extra=UUID=uuid-of-var:/var:ext4'],
+    ],
+    [
+      'no LUKS device that was named',
+      [mount('', { luks: [LUKS] })],
+      [`rd.luks.name=${LUKS}=root`],
+      ['root=UUID=uuid-of', 'rw', `rd.luks.name=${LUKS}=root`],
+    ],
+    [
+      'a subvolume for /var',
+      [root, mount('/var', { type: 'btrfs', subvolume: '/@var' })],
+      [],
+      ['root=UUID=uuid-of', 'rw', 'systemd.mount-extra=UUID=uuid-of-var:/var:btrfs:subvol=/@var'],
+    ],
+    [
+      'no second /var',
+      [root, mount('/var')],
+      ['systemd.mount-extra=LABEL=v:/var'],
+      ['root=UUID=uuid-of', 'rw', 'systemd.mount-extra=LABEL=v:/var'],
+    ],
+  ])('gives the kernel %s', (_, mounts, kargs, expected) => {
+    expect(plan([...mounts, esp('/efi')], kargs).kargs).toEqual(expected);
+  });
+
+  test.each([
+    ['a root that is no mount point', [esp('/efi')], /is not where a file system/],
+    ['a root of no block device', [mount('', { uuid: undefined }), esp('/efi')], /is not where a file system/],
+    ['a root of another kind', [mount('', { type: 'f2fs' }), esp('/efi')], /The root is f2fs/],
+    ['a missing ESP', [root], /No ESP is mounted/],
+    ['an ESP by its place alone', [root, mount('/efi', { type: 'vfat' })], /No ESP is mounted/],
+    ['an ESP that is not FAT', [root, mount('/efi', { partitionType: ESP_TYPE })], /No ESP is mounted/],
+    ['a /boot that no loader looks at', [root, mount('/boot'), esp('/efi')], /will not look at "\/mnt\/boot"/],
+    ['a /boot that no loader can read', [root, xbootldr('ext4'), esp('/efi')], /cannot read "\/mnt\/boot".*ext4/],
+    ['a /var without a name', [root, esp('/efi'), mount('/var', { uuid: undefined })], /not a file system of a block/],
+    ['a read-only ESP', [root, { ...esp('/efi'), isReadOnly: true }], /"\/mnt\/efi" is mounted read-only/],
+    ['a read-only root', [{ ...root, isReadOnly: true }, esp('/efi')], /"\/mnt" is mounted read-only/],
+  ])('refuses %s', (_, mounts, message) => {
+    expect(() => plan(mounts)).toThrow(message);
+    expect(() => plan(mounts)).toThrow(expect.objectContaining({ code: 'host-unsupported' }));
+  });
+});
+
+test.each([
+  [`CRYPT-LUKS2-${LUKS.replaceAll('-', '')}-luks-root`, LUKS],
+  [`CRYPT-LUKS1-${LUKS.replaceAll('-', '')}-x`, LUKS],
+  ['CRYPT-PLAIN-swap', undefined],
+  ['LVM-abcdef', undefined],
+])('The LUKS device of "%s" is %s', (dmUuid, uuid) => {
+  expect(luksUuid(dmUuid)).toBe(uuid);
+});

@@ -1,0 +1,202 @@
+/**
+ * `install to-filesystem` onto loop devices. Few test machines have FAT: what says that a partition is the ESP is a
+ * stand-in, everything that is written is real.
+ */
+
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { installToFilesystem } from '../../src/ops/install-to-filesystem.ts';
+import { status } from '../../src/ops/status.ts';
+import type { Host } from '../../src/sys/host.ts';
+import { bootableLayout, KERNEL } from '../helpers/bootable-layout.ts';
+import { scratchDir } from '../helpers/scratch-dir.ts';
+import { snapshot } from '../helpers/snapshot.ts';
+import { tarDir, tarFile } from '../helpers/tar-builder.ts';
+import { testHost } from '../helpers/test-host.ts';
+
+const reason = process.getuid?.() === 0 ? undefined : 'mounting needs root';
+if (reason !== undefined) console.error(`Skipping the installation's tests: ${reason}`);
+
+const ESP_TYPE = 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b';
+const XBOOTLDR_TYPE = 'bc13c2ff-59e6-4262-a352-b275fd6f7172';
+
+interface Prepared {
+  readonly root: string;
+  readonly host: Host;
+  readonly uuid: (place: string) => string;
+  readonly install: (reference: string, more?: Partial<Parameters<typeof installToFilesystem>[1]>) => Promise<unknown>;
+}
+
+/** ext4 at a root and at `places` below it; `/efi` is said to be an ESP and `/boot` to be XBOOTLDR. */
+function prepared(places: readonly string[], espMib = 8): Prepared {
+  const scratch = scratchDir();
+  const root = `${scratch}/root`;
+  mkdirSync(root);
+  const uuids = new Map<string, string>();
+  const sources = new Map<string, string>();
+  for (const place of ['', ...places]) {
+    const disk = `${scratch}/disk${place.replaceAll('/', '-')}`;
+    execFileSync('truncate', ['-s', `${place === '/efi' ? espMib : 24}M`, disk]);
+    execFileSync('mkfs.ext4', ['-q', '-m', '0', disk]);
+    mkdirSync(root + place, { recursive: true });
+    execFileSync('mount', ['-o', 'loop', disk, root + place]);
+    onTestFinished(() => void execFileSync('umount', [root + place]));
+    uuids.set(place, execFileSync('blkid', ['-p', '-o', 'value', '-s', 'UUID', disk], { encoding: 'utf8' }).trim());
+    const source = execFileSync('findmnt', ['-n', '-o', 'SOURCE', root + place], { encoding: 'utf8' }).trim();
+    sources.set(source, place);
+  }
+  const real = testHost();
+  const types = new Map([
+    ['/efi', ESP_TYPE],
+    ['/boot', XBOOTLDR_TYPE],
+  ]);
+  const host: Host = {
+    ...real,
+    mounts: {
+      ...real.mounts,
+      table: () =>
+        real.mounts.table().map((mount) => (mount.mountPoint === `${root}/efi` ? { ...mount, type: 'vfat' } : mount)),
+    },
+    exec: {
+      ...real.exec,
+      run: async (program, args, options) => {
+        const result = await real.exec.run(program, args, options);
+        const type = program === 'blkid' ? types.get(sources.get(args.at(-1) ?? '') ?? '') : undefined;
+        return type === undefined ? result : { ...result, stdout: `${result.stdout}\nPART_ENTRY_TYPE=${type}\n` };
+      },
+    },
+  };
+  return {
+    root,
+    host,
+    uuid: (place) => uuids.get(place) ?? '',
+    install: (image, more = {}) =>
+      installToFilesystem(host, {
+        root,
+        image,
+        kargs: [],
+        algorithm: undefined,
+        allowMissingVerity: true,
+        authorizedKeys: undefined,
+        ...more,
+      }),
+  };
+}
+
+const entryOf = (boot: string): string => readFileSync(`${boot}/loader/entries/hostctl-00000001.conf`, 'utf8');
+
+describe.skipIf(reason !== undefined)('install to-filesystem', () => {
+  test('puts loader, kernel, entry and deployment onto root and ESP', async () => {
+    const { root, host, uuid, install } = prepared(['/efi']);
+    await install(bootableLayout().reference, { kargs: ['quiet'] });
+    const esp = `${root}/efi`;
+    const efi = Buffer.alloc(2000, 'efi');
+    expect(readFileSync(`${esp}/EFI/BOOT/BOOTX64.EFI`).equals(efi)).toBe(true);
+    expect(readFileSync(`${esp}/EFI/systemd/systemd-bootx64.efi`).equals(efi)).toBe(true);
+    expect(readFileSync(`${esp}/loader/loader.conf`, 'utf8')).toBe('timeout 3\n');
+    const linux = /^linux (\/hostctl\/.*)$/m.exec(entryOf(esp))?.[1] ?? '';
+    expect(readFileSync(esp + linux).equals(KERNEL)).toBe(true);
+    const { deployments } = status(host, { sysroot: root, boot: esp });
+    expect(deployments.list).toHaveLength(1);
+    expect(deployments.next).toMatchObject({ id: 1, state: 'good', problems: [] });
+    const kargs = deployments.next?.entries[0]?.kargs ?? [];
+    expect(kargs.slice(0, 2)).toEqual([`root=UUID=${uuid('')}`, 'rw']);
+    expect(kargs.at(-1)).toBe('quiet');
+    expect(readFileSync(`${root}/state/os/default/var/lib/shipped`, 'utf8')).toBe('from the image');
+  });
+
+  test('takes /boot of its own for entries and kernels, and the ESP for the loader', async () => {
+    const { root, install } = prepared(['/boot', '/efi']);
+    mkdirSync(`${root}/efi/EFI/systemd/drivers`, { recursive: true });
+    writeFileSync(`${root}/efi/EFI/systemd/drivers/ext4_x64.efi`, 'driver');
+    await install(bootableLayout().reference);
+    expect(entryOf(`${root}/boot`)).toMatch(/^linux \/hostctl\//m);
+    expect(readFileSync(`${root}/boot/loader/entries.srel`, 'utf8')).toBe('type1\n');
+    expect(readdirSync(`${root}/efi/loader`)).toEqual(['loader.conf']);
+    expect(readdirSync(`${root}/boot`).sort()).toEqual(['hostctl', 'loader', 'lost+found']);
+  });
+
+  test.each([
+    ['an image that shares its own', ''],
+    ['an image that leaves it to the host', '[var]\nmode = mount\n'],
+  ])("copies the image's /var onto a file system of its own, with %s", async (_, conf) => {
+    const { root, uuid, install } = prepared(['/efi', '/var']);
+    const more = [
+      tarDir('var/spool', { mode: 0o1770, gid: 12 }),
+      tarDir('usr/lib/hostctl'),
+      tarFile('usr/lib/hostctl/hostctl.conf', conf),
+    ];
+    await install(bootableLayout({ more }).reference);
+    expect(entryOf(`${root}/efi`)).toContain(` systemd.mount-extra=UUID=${uuid('/var')}:/var:ext4`);
+    expect(readdirSync(`${root}/var`).sort()).toEqual(['lib', 'lost+found', 'spool']);
+    expect(readFileSync(`${root}/var/lib/shipped`, 'utf8')).toBe('from the image');
+    const spool = statSync(`${root}/var/spool`);
+    expect([spool.mode & 0o7777, spool.gid]).toEqual([0o1770, 12]);
+    expect(readdirSync(`${root}/state/os/default/var`)).toEqual([]);
+  });
+
+  test.each<[string, Partial<Parameters<typeof bootableLayout>[0]>, string, object]>([
+    [
+      'an image that leaves /var to a host without one',
+      { more: [confOf('[var]\nmode=mount\n')] },
+      'host-unsupported',
+      {},
+    ],
+    ['an image whose hook would refuse', { more: [confOf('[etc]\nmode=x\n')] }, 'image-not-bootable', {}],
+    ['a kernel that does not fit', { more: [kernelOf(12 << 20)] }, 'boot-full', {}],
+    ['keys for an image that forgets /etc', { more: [confOf('[etc]\nmode=transient\n')] }, 'usage', { withKeys: true }],
+    ['a kernel argument that is none', {}, 'usage', { kargs: ['a b'] }],
+    ['a host without fs-verity', {}, 'verity-unsupported', { allowMissingVerity: false }],
+  ])('leaves everything as it was when it refuses %s', async (_, image, code, options) => {
+    const { root, install } = prepared(['/efi']);
+    writeFileSync(`${root}/efi/theirs`, 'kept');
+    const before = [snapshot(root), snapshot(`${root}/efi`)];
+    const keys = `${scratchDir()}/keys`;
+    writeFileSync(keys, 'ssh-ed25519 AAAA somebody\n');
+    const { withKeys, ...rest } = { withKeys: false, ...options };
+    const failed = install(bootableLayout(image).reference, {
+      ...rest,
+      ...(withKeys ? { authorizedKeys: keys } : {}),
+    });
+    await expect(failed).rejects.toMatchObject({ code });
+    expect([snapshot(root), snapshot(`${root}/efi`)]).toEqual(before);
+  });
+
+  test.each([
+    ['a deployment', 'state/deploy/x'],
+    ['an object repository', 'composefs/objects'],
+    ['another loader', 'efi/EFI/BOOT/BOOTX64.EFI'],
+    ['a configured loader', 'efi/loader/loader.conf'],
+    ['kernels of ours', 'efi/hostctl'],
+    ['entries of ours', 'efi/loader/entries/hostctl-00000004.conf'],
+  ])('refuses a place that holds %s', async (_, path) => {
+    const { root, install } = prepared(['/efi']);
+    mkdirSync(`${root}/${path}`, { recursive: true });
+    const before = snapshot(root);
+    const failed = install(bootableLayout().reference);
+    await expect(failed).rejects.toMatchObject({
+      code: 'host-unsupported',
+      message: expect.stringMatching(/exists already; nothing was changed/) as string,
+    });
+    expect(snapshot(root)).toEqual(before);
+  });
+
+  test('refuses the root of the running machine and what is no mount point', async () => {
+    const { install } = prepared(['/efi']);
+    await expect(install(bootableLayout().reference, { root: '/' })).rejects.toMatchObject({ code: 'usage' });
+    const plain = scratchDir();
+    await expect(install(bootableLayout().reference, { root: plain })).rejects.toMatchObject({
+      code: 'host-unsupported',
+    });
+    expect(existsSync(`${plain}/state`)).toBe(false);
+  });
+});
+
+function confOf(text: string): Uint8Array {
+  return Buffer.concat([tarDir('usr/lib/hostctl'), tarFile('usr/lib/hostctl/hostctl.conf', text)]);
+}
+
+function kernelOf(bytes: number): Uint8Array {
+  return tarFile('usr/lib/modules/6.12.0/vmlinuz', Buffer.alloc(bytes, 'a large kernel'));
+}
