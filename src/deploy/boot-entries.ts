@@ -17,7 +17,15 @@ import {
 } from '../format/bls/name.ts';
 import { sortMenu, type MenuEntry } from '../format/bls/order.ts';
 import { findDigestArguments, findKargs, splitCmdline, type DigestArgument } from '../format/cmdline.ts';
-import { createFile, exists, fsyncPath, listNames, makeDirectories, readSmallFile } from '../sys/files.ts';
+import {
+  createFile,
+  exists,
+  fsyncPath,
+  listNames,
+  makeDirectories,
+  readSmallFile,
+  removeQuietly,
+} from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { bootBarrier, type BootPartition } from './boot-partition.ts';
 
@@ -154,8 +162,13 @@ export async function writeInertEntry(
   const temporaryPath = `${directory}/${file}${suffix}`;
   dropUnfinishedEntries(boot);
   createFile(temporaryPath, text, 0o644);
-  fsyncPath(directory);
-  await bootBarrier(host, boot);
+  try {
+    fsyncPath(directory);
+    await bootBarrier(host, boot);
+  } catch (error) {
+    removeQuietly(temporaryPath);
+    throw error;
+  }
   return { temporaryPath, finalPath: `${directory}/${file}`, file, committed: false };
 }
 

@@ -52,6 +52,8 @@ export interface Deployments {
   /** What `rollback` without an id goes to. */
   readonly rollback: Deployment | undefined;
   readonly defaultEntry: FoundEntry | undefined;
+  /** All of the boot menu, ours and foreign, in systemd-boot's order. */
+  readonly entries: readonly FoundEntry[];
   /** What becomes the default at the end of this boot. */
   readonly staged: Deployment | undefined;
   readonly stagedRecord: StagedRecord | undefined;
@@ -91,6 +93,7 @@ export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
     next,
     rollback: rollbackTarget(list, next),
     defaultEntry,
+    entries,
     staged: byName(stagedRecord?.stateName),
     stagedRecord,
     warnings,

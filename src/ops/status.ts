@@ -1,7 +1,10 @@
 /** `status`: what is deployed, what runs, what would boot, and what is wrong. Read only; never fails for one record. */
 
+import type { FoundEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
+import { isBadName } from '../format/bls/name.ts';
+import { grubDefaults } from '../format/bls/grub-order.ts';
 import { openSysroot, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import type { Host } from '../sys/host.ts';
 import { hasUsrOverlay } from './usr-overlay.ts';
@@ -62,7 +65,7 @@ function usrWarnings(host: Host, { isRunning }: Sysroot): StatusResult['warnings
   ];
 }
 
-function bootWarnings({ defaultEntry, next, list }: Deployments): StatusResult['warnings'] {
+function bootWarnings({ defaultEntry, next, list, entries }: Deployments): StatusResult['warnings'] {
   if (list.length === 0) return [];
   if (defaultEntry === undefined) {
     return [
@@ -73,12 +76,27 @@ function bootWarnings({ defaultEntry, next, list }: Deployments): StatusResult['
       },
     ];
   }
-  if (next !== undefined) return [];
+  if (next !== undefined) return loaderWarnings(entries, defaultEntry);
   return [
     {
       code: 'foreign-default',
       message: `The boot loader would start "${defaultEntry.file}", which is not a deployment of hostctl`,
       hint: 'hostctl does not touch foreign entries: remove it, or give it a later place',
+    },
+  ];
+}
+
+/** GRUB knows neither `sort-key` nor counters: a foreign entry can be first there and nowhere else. */
+function loaderWarnings(entries: Deployments['entries'], defaultEntry: FoundEntry): StatusResult['warnings'] {
+  // Only systemd-boot uses entries up; what stands beside such an entry says nothing about GRUB.
+  const others = grubDefaults(entries.filter(({ name }) => !isBadName(name))).filter((entry) => entry !== defaultEntry);
+  if (others.length === 0) return [];
+  const names = others.map(({ file }) => `"${file}"`).join(' or ');
+  return [
+    {
+      code: 'loader-dependent',
+      message: `systemd-boot would start "${defaultEntry.file}", GRUB may start ${names}`,
+      hint: 'Without systemd-boot, give that entry a name and version that sort below "hostctl-"',
     },
   ];
 }

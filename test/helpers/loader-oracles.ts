@@ -1,15 +1,37 @@
 /**
- * How boot loaders other than systemd-boot choose the entry to boot, written from their published behaviour and apart
- * from `src/format/bls`: the referees of the order our names are made for. Each takes file names (and what the loader
- * reads of the entry) and answers with the file name it would boot.
+ * How boot loaders choose the entry to boot, written from their published behaviour and apart from `src/format/bls`:
+ * the referees of the order our names are made for. Each takes file names (and what the loader reads of the entry) and
+ * answers with the file name it would boot. `test/conformance/loader-order.test.ts` holds them against real programs.
  */
 
 export interface OracleEntry {
   readonly fileName: string;
-  readonly version?: string;
+  readonly version?: string | undefined;
+  readonly sortKey?: string | undefined;
+  readonly machineId?: string | undefined;
 }
 
 type Compare = (a: string, b: string) => number;
+
+/** systemd-boot: used-up entries last, then as UAPI.1 "Sorting" has it; the file name counts without its counter. */
+export function defaultOfSystemdBoot(entries: readonly OracleEntry[]): string | undefined {
+  return highest(entries, (a, b) => {
+    const [left, right] = [counted(a.fileName), counted(b.fileName)];
+    const bySortKey = (): number =>
+      a.sortKey === undefined || b.sortKey === undefined
+        ? 0
+        : -compareBytes(a.sortKey, b.sortKey) ||
+          -compareBytes(a.machineId ?? '', b.machineId ?? '') ||
+          compareUapi(a.version ?? '', b.version ?? '');
+    return (
+      Number(left.left !== 0) - Number(right.left !== 0) ||
+      Number(a.sortKey !== undefined) - Number(b.sortKey !== undefined) ||
+      bySortKey() ||
+      compareUapi(left.id, right.id) ||
+      compareCounters(left, right)
+    );
+  });
+}
 
 /** Fedora's GRUB: name-version-release split from the right, each part compared as RPM does. Highest first. */
 export function defaultOfFedoraGrub(entries: readonly OracleEntry[]): string | undefined {
@@ -37,6 +59,56 @@ export function countDown(fileName: string): string {
     const nextDone = String(Math.min(10 ** done.length - 1, Number(done) + 1)).padStart(done.length, '0');
     return `+${nextLeft}-${nextDone}`;
   });
+}
+
+interface Counted {
+  readonly id: string;
+  readonly left: number | undefined;
+  readonly done: number;
+}
+
+function counted(fileName: string): Counted {
+  const match = /^(.+)\+(\d+)(?:-(\d+))?\.conf$/i.exec(fileName);
+  if (match === null) return { id: stripConf(fileName), left: undefined, done: 0 };
+  return { id: match[1] ?? '', left: Number(match[2]), done: Number(match[3] ?? 0) };
+}
+
+/** Only entries that both count are told apart: more tries left first, then fewer made. */
+function compareCounters(a: Counted, b: Counted): number {
+  if (a.left === undefined || b.left === undefined) return 0;
+  return a.left - b.left || b.done - a.done;
+}
+
+/** UAPI.10 "Version Format Specification", one numbered rule after the other. */
+export const compareUapi: Compare = (a, b) => {
+  let x = a;
+  let y = b;
+  const cut = (mark: string): number => {
+    const order = Number(y.startsWith(mark)) - Number(x.startsWith(mark));
+    if (order === 0 && x.startsWith(mark)) [x, y] = [x.slice(1), y.slice(1)];
+    return order;
+  };
+  for (;;) {
+    x = x.replace(/^[^-a-zA-Z0-9.~^]+/, '');
+    y = y.replace(/^[^-a-zA-Z0-9.~^]+/, '');
+    const before = cut('~');
+    if (before !== 0) return before;
+    if (x === '' || y === '') return Number(x !== '') - Number(y !== '');
+    const mark = cut('-') || cut('^') || cut('.');
+    if (mark !== 0) return mark;
+    const isNumber = /^\d/.test(x) || /^\d/.test(y);
+    const run = isNumber ? /^\d*/ : /^[a-zA-Z]*/;
+    const [runX, runY] = [run.exec(x)?.[0] ?? '', run.exec(y)?.[0] ?? ''];
+    const order = isNumber
+      ? Number(runX !== '') - Number(runY !== '') || compareBig(runX, runY)
+      : compareText(runX, runY);
+    if (order !== 0) return order;
+    [x, y] = [x.slice(runX.length), y.slice(runY.length)];
+  }
+};
+
+function compareBytes(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
 function highest<T extends OracleEntry>(entries: readonly T[], compare: (a: T, b: T) => number): string | undefined {

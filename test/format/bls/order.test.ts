@@ -5,6 +5,7 @@ import { compareMenuEntries, defaultMenuEntry, type MenuEntry, sortMenu } from '
 import {
   countDown,
   defaultOfFedoraGrub,
+  defaultOfSystemdBoot,
   defaultOfUpstreamGrub,
   defaultOfVersionKeyGrub,
 } from '../../helpers/loader-oracles.ts';
@@ -70,6 +71,15 @@ describe('sortMenu', () => {
     })
     .map(({ id, tries, ...keys }) => entry(`${id}${tries}.conf`, keys));
 
+  test('begins with what systemd-boot starts', () => {
+    fc.assert(
+      fc.property(fc.uniqueArray(menuEntry, { selector: ({ fileName }) => fileName, minLength: 1 }), (entries) => {
+        expect(defaultMenuEntry(entries)?.fileName).toBe(defaultOfSystemdBoot(entries));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
   test('is a consistent order', () => {
     fc.assert(
       fc.property(menuEntry, menuEntry, menuEntry, (a, b, c) => {
@@ -106,11 +116,12 @@ describe('the default among our own entries', () => {
         const newest = entries.reduce((a, b) => (Number(a.version) > Number(b.version) ? a : b)).fileName;
         const oracle = entries.map(({ fileName, version }) => ({ fileName, version: version ?? '' }));
         expect({
-          systemdBoot: defaultMenuEntry(entries)?.fileName,
+          ours: defaultMenuEntry(entries)?.fileName,
+          systemdBoot: defaultOfSystemdBoot(entries),
           fedora: defaultOfFedoraGrub(oracle),
           upstream: defaultOfUpstreamGrub(oracle),
           versionKey: defaultOfVersionKeyGrub(oracle),
-        }).toEqual({ systemdBoot: newest, fedora: newest, upstream: newest, versionKey: newest });
+        }).toEqual({ ours: newest, systemdBoot: newest, fedora: newest, upstream: newest, versionKey: newest });
       }),
       { numRuns: 1000 },
     );
