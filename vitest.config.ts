@@ -25,7 +25,8 @@ export default defineConfig({
       {
         test: {
           name: 'root',
-          include: ['test/root/**/*.test.ts'],
+          setupFiles: ['test/helpers/fixed-seed.ts'],
+          include: ['test/{root,model}/**/*.test.ts'],
           globalSetup: ['test/helpers/build-program.ts'],
           testTimeout: 300_000,
           fileParallelism: false,
