@@ -29,6 +29,7 @@ export type ErrorCode =
   | 'host-unsupported'
   | 'state-invalid'
   | 'deployment-not-found'
+  | 'deployment-in-use'
   | 'read-only'
   | 'etc-conflict'
   // policy

@@ -24,6 +24,7 @@ const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
   'host-unsupported': 7,
   'state-invalid': 7,
   'deployment-not-found': 7,
+  'deployment-in-use': 7,
   'read-only': 7,
   'etc-conflict': 7,
   'tool-missing': 7,

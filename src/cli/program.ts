@@ -7,10 +7,12 @@ import { deployCommand } from './commands/deploy.ts';
 import { finalizeStagedCommand } from './commands/finalize-staged.ts';
 import { historyCommand } from './commands/history.ts';
 import { configDiffCommand, diffCommand } from './commands/diff.ts';
+import { deleteCommand, gcCommand } from './commands/gc.ts';
 import { imageCommand } from './commands/image.ts';
 import { installCommand } from './commands/install.ts';
 import { kargsCommand } from './commands/kargs.ts';
 import { markGoodCommand } from './commands/mark-good.ts';
+import { pinCommand, unpinCommand } from './commands/pin.ts';
 import { rollbackCommand } from './commands/rollback.ts';
 import { statusCommand } from './commands/status.ts';
 import { unstageCommand } from './commands/unstage.ts';
@@ -99,6 +101,10 @@ function program(run: Run): Argv<GlobalOptions> {
     .command(diffCommand(run))
     .command(configDiffCommand(run))
     .command(usrOverlayCommand(run))
+    .command(pinCommand(run))
+    .command(unpinCommand(run))
+    .command(deleteCommand(run))
+    .command(gcCommand(run))
     .command(installCommand(run))
     .command(imageCommand(run))
     .command(composefsCommand(run))

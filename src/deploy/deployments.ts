@@ -14,6 +14,7 @@ import { listEntries, readStagedEntry, type FoundEntry } from './boot-entries.ts
 import { readBootFailure } from './boot-failures.ts';
 import type { BootPartition } from './boot-partition.ts';
 import { parseOrigin, type Origin } from './origin.ts';
+import { readPins } from './pins.ts';
 import { readStaged, type StagedRecord } from './staged.ts';
 import type { Sysroot } from './sysroot.ts';
 
@@ -36,6 +37,8 @@ export interface Deployment {
   readonly stagedEntry: FoundEntry | undefined;
   readonly state: DeploymentState;
   readonly triesLeft: number | undefined;
+  /** Nothing drops it by itself. */
+  readonly pinned: boolean;
   /** What is broken about it now. */
   readonly problems: readonly Problem[];
   /** Why the initramfs refused its image when it last did, if it has not come up since. */
@@ -69,6 +72,7 @@ export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
   for (const { file, message } of listing?.problems ?? []) {
     warnings.push({ code: 'entry-unreadable', message: `The boot entry "${file}" cannot be read: ${message}` });
   }
+  const pins = tolerant(() => readPins(sysroot), 'pins-unreadable', warnings) ?? new Set();
   const stagedRecord = tolerant(() => currentStaged(sysroot, entries), 'staged-unreadable', warnings);
   const names = new Set(stateNames(sysroot, warnings));
   if (stagedRecord !== undefined) names.add(stagedRecord.stateName);
@@ -82,6 +86,7 @@ export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
         staged: stagedRecord?.stateName === name ? stagedRecord : undefined,
       }),
     )
+    .map((item) => ({ ...item, pinned: item.id !== undefined && pins.has(item.id) }))
     .sort((a, b) => (b.id ?? 0) - (a.id ?? 0) || (a.name < b.name ? -1 : 1));
   const [defaultEntry] = entries;
   const byName = (name: string | undefined): Deployment | undefined => list.find((item) => item.name === name);
@@ -132,7 +137,10 @@ interface Known {
   readonly staged: StagedRecord | undefined;
 }
 
-function readDeployment(sysroot: Sysroot, { name, repository, entries: all, staged }: Known): Deployment {
+function readDeployment(
+  sysroot: Sysroot,
+  { name, repository, entries: all, staged }: Known,
+): Omit<Deployment, 'pinned'> {
   const problems: Problem[] = [];
   const directory = `${sysroot.deployments}/${name}`;
   const origin = tolerant(() => findOrigin(directory), 'origin-unreadable', problems);

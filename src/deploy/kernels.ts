@@ -138,10 +138,15 @@ export function writeKernel(boot: BootPartition, { directory, files, hashes, isN
 
 /** Takes a kernel directory away again that no entry has named yet. */
 export function removeKernel(boot: BootPartition, kernel: PlannedKernel): void {
-  if (!kernel.isNew || !exists(`${boot.path}/${KERNELS}/${kernel.directory}`)) return;
+  if (kernel.isNew) removeKernelDirectory(boot, kernel.directory);
+}
+
+/** Removes a kernel directory that no entry names: first its name goes, durably, then what is in it. Idempotent. */
+export function removeKernelDirectory(boot: BootPartition, directory: string): void {
   const parent = `${boot.path}/${KERNELS}`;
-  const temporary = `${parent}/${temporaryName(kernel.directory.slice(0, 16))}`;
-  fs.renameSync(`${parent}/${kernel.directory}`, temporary);
+  if (!exists(`${parent}/${directory}`)) return;
+  const temporary = `${parent}/${temporaryName(directory.slice(0, 16))}`;
+  fs.renameSync(`${parent}/${directory}`, temporary);
   fsyncPath(parent);
   fs.rmSync(temporary, { recursive: true });
   fsyncPath(parent);

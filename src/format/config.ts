@@ -10,6 +10,8 @@ import { isBootSetting } from './boot-config.ts';
 export interface Config {
   /** Boots to try before a new deployment is given up; `--tries` wins. */
   readonly deployTries: number;
+  /** Deployments that stay on a host; pinned ones and those that a boot may need are never dropped. */
+  readonly retentionKeep: number;
   /** Whose version of a path in `/etc` counts where local changes and a new image exclude each other. */
   readonly etcConflicts: EtcRule;
   /** The same by path, for it and everything below it; absolute paths below `/etc`. */
@@ -18,10 +20,13 @@ export interface Config {
 
 export type EtcRule = 'ask' | 'keep-local' | 'take-image';
 
-export const DEFAULT_CONFIG: Config = { deployTries: 3, etcConflicts: 'ask', etcPaths: new Map() };
+export const DEFAULT_CONFIG: Config = { deployTries: 3, retentionKeep: 3, etcConflicts: 'ask', etcPaths: new Map() };
 
 /** Largest number of tries that fits the one digit of an entry's name. */
 export const MAX_TRIES = 9;
+/** One to boot and one to go back to. */
+const MIN_KEEP = 2;
+const MAX_KEEP = 1000;
 
 /** One file with the name that errors give it. */
 export interface ConfigFile {
@@ -47,18 +52,27 @@ export function parseConfig(files: readonly ConfigFile[]): Config {
 }
 
 function applyKey(config: Config, file: ConfigFile, key: string, value: unknown): Config {
-  if (key === 'etc.conflicts') return { ...config, etcConflicts: etcRule(file, key, value) };
   if (isBootSetting(key)) {
     // Its value is the boot hook's to read, and was checked when the image was deployed.
     if (file.isOfImage === true) return config;
     throw invalid(file, `"${key}" can only be set by the image, in /usr/lib/hostctl`);
   }
-  if (key !== 'deploy.tries') throw invalid(file, `there is no setting "${key}"`);
-  const tries = Number(value);
-  if (typeof value === 'string' && Number.isInteger(tries) && tries >= 1 && tries <= MAX_TRIES) {
-    return { ...config, deployTries: tries };
+  switch (key) {
+    case 'deploy.tries':
+      return { ...config, deployTries: wholeNumber(file, key, value, 1, MAX_TRIES) };
+    case 'retention.keep':
+      return { ...config, retentionKeep: wholeNumber(file, key, value, MIN_KEEP, MAX_KEEP) };
+    case 'etc.conflicts':
+      return { ...config, etcConflicts: etcRule(file, key, value) };
+    default:
+      throw invalid(file, `there is no setting "${key}"`);
   }
-  throw invalid(file, `"${key}" takes a whole number from 1 to ${MAX_TRIES}`);
+}
+
+function wholeNumber(file: ConfigFile, key: string, value: unknown, least: number, most: number): number {
+  const number = Number(value);
+  if (typeof value === 'string' && Number.isInteger(number) && number >= least && number <= most) return number;
+  throw invalid(file, `"${key}" takes a whole number from ${least} to ${most}`);
 }
 
 /** Section `[etc.paths]`, which the ini reader nests. */

@@ -31,7 +31,7 @@ export interface ImageRecord {
   readonly bootable: boolean;
 }
 
-const RECORDS = 'hostctl';
+export const RECORDS = 'hostctl';
 /** The names of images and, without the slash, of objects. */
 export const DIGEST = /^([0-9a-f]{64}|[0-9a-f]{128})$/;
 const IMAGE_MAX_BYTES = 2 ** 31;

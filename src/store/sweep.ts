@@ -106,7 +106,7 @@ function isWhole(host: Host, repository: Repository, digest: string): boolean {
 }
 
 /** What stands now is sound: made durable, and then beyond doubt. */
-function dropDeadMarkers(host: Host, repository: Repository): void {
+export function dropDeadMarkers(host: Host, repository: Repository): void {
   const fd = openDirectory(repository.path);
   try {
     host.syscalls.syncfs(fd, repository.path);

@@ -11,6 +11,8 @@ import { errnoOf, HostctlError } from '../errors.ts';
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY, O_DIRECTORY } = fs.constants;
 
 const CHUNK_BYTES = 1 << 20;
+/** Unit of `st_blocks`, whatever the file system's own is. */
+const SECTOR_BYTES = 512;
 
 /** Matches the temporary names made by `temporaryName`. */
 export const TEMPORARY_NAME = /^\..+\.[0-9a-f]{16}\.tmp$/;
@@ -215,4 +217,19 @@ export function explainSystemError(error: unknown, doing: string): HostctlError 
   return new HostctlError('internal', `${doing}: ${error instanceof Error ? error.message : String(error)}`, {
     cause: error,
   });
+}
+
+/** Tells file systems apart: two paths on one have the same. */
+export function deviceOf(path: string): number {
+  return fs.statSync(path).dev;
+}
+
+/** Bytes that a file, or a directory with everything below it, takes on its file system. Follows no symlink. */
+export function allocatedBytes(path: string | Buffer): number {
+  const stat = fs.lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return 0;
+  const own = stat.blocks * SECTOR_BYTES;
+  if (!stat.isDirectory()) return own;
+  const prefix = Buffer.concat([typeof path === 'string' ? Buffer.from(path) : path, Buffer.from('/')]);
+  return fs.readdirSync(path, 'buffer').reduce((sum, name) => sum + allocatedBytes(Buffer.concat([prefix, name])), own);
 }

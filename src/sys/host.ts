@@ -33,6 +33,8 @@ export interface Host {
   readonly now: () => Date;
   /** The running kernel's command line. */
   readonly kernelCmdline: () => string;
+  /** Another one after each boot of the machine. */
+  readonly bootId: () => string;
   readonly isRoot: boolean;
   /** Go's name of the machine, as OCI images use it: `amd64`, `arm64`, … */
   readonly architecture: string;

@@ -31,6 +31,7 @@ export function openRealHost(options: RealHostOptions): Host {
     syscalls: openSyscalls(exec),
     now: () => new Date(),
     kernelCmdline: () => readFileSync('/proc/cmdline', 'utf8').trim(),
+    bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
     machine: os.machine(),
     isRoot: process.getuid?.() === 0,
     architecture: arch === 'ppc64' && os.endianness() === 'LE' ? 'ppc64le' : (GO_ARCHITECTURES.get(arch) ?? arch),

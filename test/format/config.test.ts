@@ -5,7 +5,7 @@ const file = (text: string, name = 'hostctl.conf') => ({ name, text });
 
 describe('the configuration', () => {
   test('has a default for everything', () => {
-    expect(parseConfig([])).toEqual({ deployTries: 3, etcConflicts: 'ask', etcPaths: new Map() });
+    expect(parseConfig([])).toEqual({ deployTries: 3, retentionKeep: 3, etcConflicts: 'ask', etcPaths: new Map() });
   });
 
   test('takes the last file that sets a key', () => {
@@ -13,7 +13,9 @@ describe('the configuration', () => {
       parseConfig([file('[deploy]\ntries = 5\n'), file('; nothing\n'), file('[deploy]\ntries=1\n')]),
     ).toMatchObject({
       deployTries: 1,
+      retentionKeep: 3,
     });
+    expect(parseConfig([file('[retention]\nkeep = 2\n')])).toMatchObject({ deployTries: 3, retentionKeep: 2 });
   });
 
   test('says whose version in /etc counts, for all and path by path', () => {
@@ -46,6 +48,7 @@ describe('the configuration', () => {
     ['a key before any section', 'tries = 5\n', /"tries" stands before any section/],
     ['no number', '[deploy]\ntries = many\n', /from 1 to 9/],
     ['a number that is too large', '[deploy]\ntries = 10\n', /from 1 to 9/],
+    ['fewer deployments than one can go back among', '[retention]\nkeep = 1\n', /from 2 to 1000/],
     ['a list', '[deploy]\ntries[] = 1\n', /from 1 to 9/],
     ['a name of the language', '[__proto__]\ntries = 5\n[constructor]\nx = 1\n', /there is no setting/],
   ])('refuses %s, naming file and key', (_, text, message) => {

@@ -60,6 +60,7 @@ function deploymentDocument({
   id,
   state,
   triesLeft,
+  pinned,
   origin,
   entries,
   stagedEntry,
@@ -68,13 +69,13 @@ function deploymentDocument({
   name,
 }: Deployment): DeploymentDocument {
   const entry = entries[0] ?? stagedEntry;
-  const pinned = entry?.pinned;
-  const parameters = origin?.parameters ?? pinned?.parameters;
+  const stated = entry?.pinned;
+  const parameters = origin?.parameters ?? stated?.parameters;
   return {
     id: id ?? null,
     state,
     triesLeft: triesLeft ?? null,
-    pinned: false,
+    pinned,
     image: {
       reference: origin?.reference ?? null,
       manifestDigest: origin?.manifestDigest ?? null,
@@ -83,10 +84,10 @@ function deploymentDocument({
       signature: 'unsigned',
     },
     composefs: {
-      digest: origin?.digest ?? pinned?.digest ?? /^[0-9a-f]{64,128}/.exec(name)?.[0] ?? null,
+      digest: origin?.digest ?? stated?.digest ?? /^[0-9a-f]{64,128}/.exec(name)?.[0] ?? null,
       hash: parameters?.algorithm ?? null,
       version: parameters?.formatVersion ?? null,
-      verity: pinned === undefined ? null : pinned.verityRequired ? 'required' : 'optional',
+      verity: stated === undefined ? null : stated.verityRequired ? 'required' : 'optional',
     },
     entry:
       entry === undefined

@@ -14,7 +14,7 @@ export function statusText(document: StatusDocument, verbose: boolean): string {
 }
 
 function deploymentText(deployment: DeploymentDocument, document: StatusDocument, verbose: boolean): string {
-  const { id, state, triesLeft, image, composefs, entry, problems } = deployment;
+  const { id, state, triesLeft, pinned, image, composefs, entry, problems } = deployment;
   const roles = (['booted', 'next', 'staged', 'rollback'] as const).filter(
     (role) => id !== null && document[role] === id,
   );
@@ -43,6 +43,7 @@ function deploymentText(deployment: DeploymentDocument, document: StatusDocument
     `Deployment ${id ?? '(no number)'}`,
     `(${state}${tries})`,
     ...roles.map((role) => role.toUpperCase()),
+    ...(pinned ? ['PINNED'] : []),
   ];
   return `${[heading.join(' '), ...lines].join('\n')}\n`;
 }

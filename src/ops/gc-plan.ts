@@ -1,0 +1,194 @@
+/**
+ * The plan of `gc`: one list of everything that goes, in the order in which it goes, boot partition first. The same
+ * plan is printed by `--dry-run`, carried out by `gc` and `delete`, and made before anything is removed: what cannot
+ * be read stops it here.
+ */
+
+import { planHostGarbage, type HostGarbage } from '../deploy/host-garbage.ts';
+import type { HostSnapshot } from '../deploy/host-snapshot.ts';
+import type { Deployment, Problem } from '../deploy/deployments.ts';
+import type { Sysroot } from '../deploy/sysroot.ts';
+import { HostctlError, isHostctlError } from '../errors.ts';
+import { parseDigestArgument, splitCmdline } from '../format/cmdline.ts';
+import {
+  objectsOfImage,
+  planRepositoryGarbage,
+  readRepositorySnapshot,
+  type ImageRoot,
+  type RepositoryItem,
+  type RepositorySnapshot,
+} from '../store/collect.ts';
+import { DIGEST } from '../store/images.ts';
+import type { Repository } from '../store/repository.ts';
+import type { Host } from '../sys/host.ts';
+import type { VerityDigest } from '../tree/node.ts';
+
+/** One thing that goes. */
+export type GcItem =
+  | {
+      readonly place: 'boot';
+      readonly kind: 'entry' | 'inert-entry' | 'kernel' | 'temporary';
+      readonly name: string;
+      readonly path: string;
+      readonly bytes: number;
+    }
+  | {
+      readonly place: 'state';
+      readonly kind: 'state' | 'pin' | 'temporary';
+      readonly name: string;
+      readonly path: string;
+      readonly bytes: number;
+    }
+  | ({ readonly place: 'repository' } & RepositoryItem);
+
+export interface GcPlan {
+  readonly items: readonly GcItem[];
+  /** Ids of the deployments that go; null for one without. */
+  readonly deployments: readonly (number | null)[];
+  /** Why something stays that looks unused. */
+  readonly notes: readonly Problem[];
+}
+
+export interface GcPlanOptions {
+  readonly dropped: readonly Deployment[];
+  /** Whether the refs of deployments in the repository are this sysroot's. */
+  readonly ownsRepository: boolean;
+  /** Whether an image that cannot be read only keeps the repository as it is, instead of stopping everything. */
+  readonly toleratesDamage: boolean;
+}
+
+/** Plans over both snapshots. Throws 'corrupt' when what a root needs cannot be told. */
+export function planGc(
+  host: Host,
+  sysroot: Sysroot,
+  repository: Repository | undefined,
+  snapshot: HostSnapshot,
+  options: GcPlanOptions,
+): GcPlan {
+  const garbage = planHostGarbage(snapshot, options.dropped);
+  const inRepository = planRepository(host, sysroot, repository, snapshot, garbage, options);
+  const boot = (kind: 'inert-entry' | 'kernel' | 'temporary') => boxed('boot', kind);
+  const state = (kind: 'state' | 'pin' | 'temporary') => boxed('state', kind);
+  return {
+    items: [
+      ...garbage.entries.map(({ file, path, bytes }) => ({
+        place: 'boot' as const,
+        kind: 'entry' as const,
+        name: file,
+        path,
+        bytes,
+      })),
+      ...garbage.inert.map(boot('inert-entry')),
+      ...garbage.kernels.map(boot('kernel')),
+      ...garbage.bootTemporaries.map(boot('temporary')),
+      ...garbage.states.map(state('state')),
+      ...garbage.stateTemporaries.map(state('temporary')),
+      ...garbage.pins.map(state('pin')),
+      ...inRepository.items.map((item) => ({ place: 'repository' as const, ...item })),
+    ],
+    deployments: garbage.deployments.map(({ id }) => id ?? null),
+    notes: [...garbage.notes, ...inRepository.notes],
+  };
+}
+
+interface Named {
+  readonly name: string;
+  readonly path: string;
+  readonly bytes: number;
+}
+
+function boxed<P extends string, K extends string>(place: P, kind: K) {
+  return ({ name, path, bytes }: Named) => ({ place, kind, name, path, bytes });
+}
+
+function planRepository(
+  host: Host,
+  sysroot: Sysroot,
+  repository: Repository | undefined,
+  snapshot: HostSnapshot,
+  garbage: HostGarbage,
+  { ownsRepository, toleratesDamage }: GcPlanOptions,
+): { readonly items: readonly RepositoryItem[]; readonly notes: readonly Problem[] } {
+  if (repository === undefined) {
+    if (garbage.kept.length === 0) return { items: [], notes: [] };
+    const error = new HostctlError('corrupt', `There is no repository at "${sysroot.repo}"; nothing was removed`, {
+      hint: 'Name it with --repo DIR',
+    });
+    if (!toleratesDamage) throw error;
+    return { items: [], notes: [{ code: error.code, message: error.message }] };
+  }
+  const stored = readRepositorySnapshot(host, repository);
+  const isBlind = snapshot.unreadableEntries.length > 0 || !snapshot.isStagedKnown;
+  const droppedRefs = ownsRepository && !isBlind ? refsOfGone(stored, garbage) : new Set<string>();
+  try {
+    return planRepositoryGarbage(repository, stored, imageRoots(host, sysroot, garbage), droppedRefs, (digest) =>
+      objectsOfImage(repository, digest),
+    );
+  } catch (error) {
+    if (!toleratesDamage || !isHostctlError(error)) throw error;
+    return {
+      items: stored.refs
+        .filter(({ name }) => droppedRefs.has(name))
+        .map(({ name }) => ({ kind: 'ref', name, path: `${repository.path}/images/refs/${name}`, bytes: 0 })),
+      notes: [{ code: error.code, message: `${error.message}: no image and no object is removed` }],
+    };
+  }
+}
+
+const DEPLOYMENT_REF = /^hostctl\/([0-9]+)$/;
+
+/** Refs of deployments that go or are gone. One whose origin is lost still owns whatever ref has its image. */
+function refsOfGone({ refs }: RepositorySnapshot, { kept }: HostGarbage): Set<string> {
+  const ids = new Set(kept.map(({ id }) => id));
+  const unknown = new Set(kept.filter(({ origin }) => origin === undefined).map(imageOf));
+  return new Set(
+    refs
+      .filter(({ name, digest }) => {
+        const id = DEPLOYMENT_REF.exec(name)?.[1];
+        return id !== undefined && !ids.has(Number(id)) && !(digest !== undefined && unknown.has(digest));
+      })
+      .map(({ name }) => name),
+  );
+}
+
+/** The image of a deployment, from whatever record still tells it. */
+function imageOf({ origin, entries, name }: Deployment): VerityDigest | undefined {
+  const [fromName = ''] = name.split('.');
+  return (
+    origin?.digest ?? entries[0]?.pinned?.digest ?? (DIGEST.test(fromName) ? (fromName as VerityDigest) : undefined)
+  );
+}
+
+/** Everything outside the repository that keeps an image. Refs are roots too; the repository knows them itself. */
+function imageRoots(host: Host, sysroot: Sysroot, { kept, entryImages }: HostGarbage): ImageRoot[] {
+  const roots: ImageRoot[] = [];
+  for (const deployment of kept) {
+    const digest = imageOf(deployment);
+    if (digest === undefined) continue;
+    const isOurs = deployment.origin !== undefined || deployment.entries.some(({ sequence }) => sequence !== undefined);
+    roots.push({ digest, needed: `deployment ${deployment.id ?? deployment.name}`, isOurs });
+  }
+  for (const { digest, file } of entryImages) roots.push({ digest, needed: `the boot entry "${file}"`, isOurs: false });
+  for (const digest of runningImages(host, sysroot))
+    roots.push({ digest, needed: 'the running system', isOurs: false });
+  for (const { source, mountPoint } of host.mounts.table()) {
+    const digest = source.startsWith('composefs:') ? source.slice('composefs:'.length) : '';
+    if (DIGEST.test(digest)) {
+      roots.push({ digest: digest as VerityDigest, needed: `the mount on "${mountPoint}"`, isOurs: false });
+    }
+  }
+  return roots;
+}
+
+function runningImages(host: Host, { isRunning }: Sysroot): VerityDigest[] {
+  if (!isRunning) return [];
+  return splitCmdline(host.kernelCmdline()).flatMap((arg) => {
+    try {
+      return parseDigestArgument(arg)?.digest ?? [];
+    } catch (error) {
+      // Another system's argument of the same name.
+      if (isHostctlError(error)) return [];
+      throw error;
+    }
+  });
+}

@@ -1,0 +1,244 @@
+/**
+ * What may go from the repository, decided over a snapshot, and its removal. An object stays when an image that stays
+ * names it; which these are is read from the images themselves, and one that cannot be read stops everything: then
+ * nothing is removed at all. Only ever under the exclusive repository lock.
+ */
+
+import * as fs from 'node:fs';
+import { errnoOf, HostctlError } from '../errors.ts';
+import { imageObjects } from '../format/erofs/image-objects.ts';
+import { allocatedBytes, fsyncPath, isDirectory, listNames, split, TEMPORARY_NAME } from '../sys/files.ts';
+import type { Host } from '../sys/host.ts';
+import type { VerityDigest } from '../tree/node.ts';
+import { DIGEST, linkTarget, readImage, RECORDS, removeImage } from './images.ts';
+import { deadMarkers } from './markers.ts';
+import type { Repository } from './repository.ts';
+import { dropDeadMarkers } from './sweep.ts';
+
+export interface RepositoryItem {
+  readonly kind: 'ref' | 'image' | 'image-record' | 'object' | 'object-directory' | 'temporary' | 'marker';
+  /** Digest of an image or object, path below `images/refs` of a ref, else the file's name. */
+  readonly name: string;
+  readonly path: string;
+  readonly bytes: number;
+}
+
+export interface RepositorySnapshot {
+  readonly refs: readonly { readonly name: string; readonly digest: VerityDigest | undefined }[];
+  readonly images: readonly VerityDigest[];
+  readonly records: readonly RepositoryItem[];
+  readonly objects: readonly RepositoryItem[];
+  /** Names of the directories of objects, each two digits. */
+  readonly objectDirectories: readonly string[];
+  readonly temporaries: readonly RepositoryItem[];
+  readonly markers: readonly RepositoryItem[];
+  /** Streams of other tools, which keep objects that hostctl cannot tell. */
+  readonly streams: readonly string[];
+}
+
+/** An image that must stay, and for whom. */
+export interface ImageRoot {
+  readonly digest: VerityDigest;
+  /** Who needs it, for messages. */
+  readonly needed: string;
+  /** False for what may well lie in another repository. */
+  readonly isOurs: boolean;
+}
+
+export interface RepositoryGarbage {
+  /** In the order in which they go. */
+  readonly items: readonly RepositoryItem[];
+  /** Why something stays that looks unused. */
+  readonly notes: readonly { readonly code: string; readonly message: string }[];
+}
+
+/** Places that hold roots. One that is missing is damage, not "no roots". */
+const ROOT_PLACES = ['images', 'images/refs', 'streams', 'streams/refs', 'objects'] as const;
+const HEX_PAIR = /^[0-9a-f]{2}$/;
+
+/** Reads every name. Throws 'state-invalid' when a place of roots is missing. */
+export function readRepositorySnapshot(host: Host, repository: Repository): RepositorySnapshot {
+  const { path, objectsPath } = repository;
+  for (const place of ROOT_PLACES) {
+    if (isDirectory(`${path}/${place}`)) continue;
+    throw new HostctlError('state-invalid', `The repository "${path}" has lost its directory "${place}"`, {
+      hint: 'Nothing was removed; make the directory again if it is known to have been empty',
+    });
+  }
+  const objectDirectories = listNames(objectsPath).filter((name) => HEX_PAIR.test(name));
+  const refs = walk(`${path}/images/refs`);
+  const inObjects = objectDirectories.flatMap((prefix) =>
+    listNames(`${objectsPath}/${prefix}`).map((rest) =>
+      itemOf('object', prefix + rest, `${objectsPath}/${prefix}/${rest}`),
+    ),
+  );
+  return {
+    refs: refs.filter(isLasting).map((name) => ({ name, digest: refDigest(`${path}/images/refs/${name}`) })),
+    images: listNames(`${path}/images`).filter((name) => DIGEST.test(name)) as VerityDigest[],
+    records: listNames(`${path}/${RECORDS}`)
+      .filter((name) => DIGEST.test(name))
+      .map((name) => itemOf('image-record', name, `${path}/${RECORDS}/${name}`)),
+    objects: inObjects.filter(({ name }) => DIGEST.test(name)),
+    objectDirectories,
+    temporaries: [
+      ...[path, `${path}/images`, `${path}/${RECORDS}`].flatMap((at) => listNames(at).map((name) => `${at}/${name}`)),
+      ...refs.map((name) => `${path}/images/refs/${name}`),
+      ...inObjects.map((item) => item.path),
+    ]
+      .filter((file) => TEMPORARY_NAME.test(split(file).name))
+      .map((file) => itemOf('temporary', split(file).name, file)),
+    markers: deadMarkers(host.syscalls, path).map((marker) => itemOf('marker', split(marker).name, marker)),
+    streams: [
+      ...listNames(`${path}/streams`).filter((name) => name !== 'refs'),
+      ...walk(`${path}/streams/refs`).map((name) => `refs/${name}`),
+    ],
+  };
+}
+
+/**
+ * Decides what goes. `objectsOf` reads an image; what it throws stops the whole. Throws 'corrupt' when an image that
+ * one of ours needs is not there.
+ */
+export function planRepositoryGarbage(
+  repository: Pick<Repository, 'path' | 'objectsPath'>,
+  snapshot: RepositorySnapshot,
+  roots: readonly ImageRoot[],
+  droppedRefs: ReadonlySet<string>,
+  objectsOf: (digest: VerityDigest) => Iterable<string>,
+): RepositoryGarbage {
+  const refs = snapshot.refs
+    .filter(({ name }) => droppedRefs.has(name))
+    .map(({ name }) => itemOf('ref', name, `${repository.path}/images/refs/${name}`));
+  const rest = [...refs, ...snapshot.temporaries];
+  const staying = snapshot.refs.filter(({ name }) => !droppedRefs.has(name));
+  const notes = [...streamNotes(snapshot), ...refNotes(staying)];
+  const needed = [
+    ...roots,
+    ...staying.map(({ name, digest }) => ({ digest, needed: `the ref "${name}"`, isOurs: true })),
+  ];
+  const kept = keptImages(repository, snapshot, needed);
+  const reachable = new Set<string>(kept);
+  for (const digest of kept) for (const object of objectsOf(digest)) reachable.add(object);
+  if (notes.length > 0) return { items: rest, notes };
+  const objects = snapshot.objects.filter(({ name }) => !reachable.has(name));
+  const images = snapshot.images.filter((digest) => !kept.has(digest));
+  const emptied = snapshot.objectDirectories.filter(
+    (prefix) => !snapshot.objects.some(({ name }) => name.startsWith(prefix) && reachable.has(name)),
+  );
+  return {
+    items: [
+      ...refs,
+      ...images.map((digest) => itemOf('image', digest, `${repository.path}/images/${digest}`)),
+      ...snapshot.records.filter(({ name }) => !kept.has(name as VerityDigest)),
+      ...objects,
+      ...snapshot.temporaries,
+      ...emptied.map((prefix) => ({
+        kind: 'object-directory' as const,
+        name: prefix,
+        path: `${repository.objectsPath}/${prefix}`,
+        // What lies in it is counted by itself.
+        bytes: 0,
+      })),
+      ...snapshot.markers,
+    ],
+    notes,
+  };
+}
+
+/** Objects that an image in the repository names, by their digests. Throws 'corrupt' when it cannot be read whole. */
+export function objectsOfImage(repository: Repository, digest: VerityDigest): string[] {
+  return imageObjects(readImage(repository, digest)).flatMap(({ path }) => path?.replace('/', '') ?? []);
+}
+
+/** Takes one item away. Killed in between, what is left is still garbage and nothing else. */
+export function removeRepositoryItem(host: Host, repository: Repository, item: RepositoryItem): void {
+  switch (item.kind) {
+    case 'image':
+      removeImage(repository, item.name as VerityDigest);
+      return;
+    case 'ref':
+      fs.rmSync(item.path, { force: true });
+      fsyncPath(split(item.path).directory);
+      return;
+    case 'marker':
+      dropDeadMarkers(host, repository);
+      return;
+    case 'object-directory':
+      removeIfEmpty(item.path);
+      return;
+    case 'image-record':
+    case 'object':
+    case 'temporary':
+      fs.rmSync(item.path, { force: true, recursive: true });
+  }
+}
+
+function keptImages(
+  repository: Pick<Repository, 'path'>,
+  { images, objects }: RepositorySnapshot,
+  needed: readonly { digest: VerityDigest | undefined; needed: string; isOurs: boolean }[],
+): Set<VerityDigest> {
+  const linked = new Set(images);
+  const stored = new Set(objects.map(({ name }) => name));
+  const kept = new Set<VerityDigest>();
+  for (const root of needed) {
+    if (root.digest === undefined) continue;
+    if (linked.has(root.digest)) {
+      kept.add(root.digest);
+    } else if (root.isOurs || stored.has(root.digest)) {
+      throw new HostctlError(
+        'corrupt',
+        `The image ${root.digest} that ${root.needed} needs is not in "${repository.path}"; nothing was removed`,
+        { hint: 'Repair it with "hostctl fsck --repair", or delete what needs it' },
+      );
+    }
+  }
+  return kept;
+}
+
+function streamNotes({ streams }: RepositorySnapshot): RepositoryGarbage['notes'] {
+  if (streams.length === 0) return [];
+  const message =
+    `Another tool keeps ${streams.length} streams in the repository, and which objects they need hostctl cannot tell: ` +
+    'no image and no object is removed';
+  return [{ code: 'foreign-streams', message }];
+}
+
+function refNotes(refs: RepositorySnapshot['refs']): RepositoryGarbage['notes'] {
+  return refs
+    .filter(({ digest }) => digest === undefined)
+    .map(({ name }) => ({
+      code: 'ref-unreadable',
+      message: `The ref "${name}" does not name an image: no image and no object is removed`,
+    }));
+}
+
+function refDigest(path: string): VerityDigest | undefined {
+  const digest = linkTarget(path)?.split('/').at(-1);
+  return digest !== undefined && DIGEST.test(digest) ? (digest as VerityDigest) : undefined;
+}
+
+/** Every file below a directory by its path in it. */
+function walk(directory: string, prefix = ''): string[] {
+  return fs
+    .readdirSync(`${directory}/${prefix}`, { withFileTypes: true })
+    .flatMap((entry) => (entry.isDirectory() ? walk(directory, `${prefix}${entry.name}/`) : [`${prefix}${entry.name}`]))
+    .sort();
+}
+
+function isLasting(path: string): boolean {
+  return !TEMPORARY_NAME.test(split(path).name);
+}
+
+function itemOf(kind: RepositoryItem['kind'], name: string, path: string): RepositoryItem {
+  return { kind, name, path, bytes: allocatedBytes(path) };
+}
+
+function removeIfEmpty(path: string): void {
+  try {
+    fs.rmdirSync(path);
+  } catch (error) {
+    // Something lies there that is not an object: it stays, and the directory with it.
+    if (errnoOf(error) !== 'ENOTEMPTY' && errnoOf(error) !== 'ENOENT') throw error;
+  }
+}
