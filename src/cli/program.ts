@@ -7,6 +7,7 @@ import { deployCommand } from './commands/deploy.ts';
 import { finalizeStagedCommand } from './commands/finalize-staged.ts';
 import { historyCommand } from './commands/history.ts';
 import { configDiffCommand, diffCommand } from './commands/diff.ts';
+import { fsckCommand } from './commands/fsck.ts';
 import { deleteCommand, gcCommand } from './commands/gc.ts';
 import { imageCommand } from './commands/image.ts';
 import { installCommand } from './commands/install.ts';
@@ -105,6 +106,7 @@ function program(run: Run): Argv<GlobalOptions> {
     .command(unpinCommand(run))
     .command(deleteCommand(run))
     .command(gcCommand(run))
+    .command(fsckCommand(run))
     .command(installCommand(run))
     .command(imageCommand(run))
     .command(composefsCommand(run))

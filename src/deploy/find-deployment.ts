@@ -1,6 +1,8 @@
-/** Which deployment an ID on the command line means. Pure. */
+/** Which deployment an ID on the command line means, and which image a deployment is. Pure. */
 
 import { HostctlError } from '../errors.ts';
+import { DIGEST } from '../store/images.ts';
+import type { VerityDigest } from '../tree/node.ts';
 import type { Deployment } from './deployments.ts';
 
 /** Digits alone are an id up to this length; longer ones can only be a digest. */
@@ -30,4 +32,12 @@ export function findDeployment(list: readonly Deployment[], id: string): Deploym
     throw new HostctlError('usage', `"${id}" fits several deployments: ${ids}`, { hint: 'Give the number' });
   }
   return match;
+}
+
+/** The image of a deployment, from whatever record still tells it. */
+export function deploymentImage({ origin, entries, name }: Deployment): VerityDigest | undefined {
+  const [fromName = ''] = name.split('.');
+  return (
+    origin?.digest ?? entries[0]?.pinned?.digest ?? (DIGEST.test(fromName) ? (fromName as VerityDigest) : undefined)
+  );
 }

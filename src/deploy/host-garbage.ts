@@ -96,7 +96,8 @@ function unusedKernels(
   const paths = [...staying, ...inert]
     .flatMap(({ linux, initrd }) => [linux ?? '', ...initrd])
     .map((path) => path.toLowerCase());
-  const recorded = new Set(kept.map(({ origin }) => origin?.kernel));
+  // Where there are entries they decide: a repaired kernel has another name than the one it was deployed with.
+  const recorded = new Set(kept.filter(({ entries }) => entries.length === 0).map(({ origin }) => origin?.kernel));
   // Wherever the entry's paths begin: the partition may have been mounted elsewhere when it was written.
   return snapshot.kernels.filter(
     ({ name }) =>

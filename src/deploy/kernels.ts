@@ -45,6 +45,8 @@ export interface PlannedKernel {
 /** Directory of ours on the boot partition. */
 export const KERNELS = 'hostctl';
 const MAX_DAMAGED_COPIES = 100;
+/** What a name has behind the hash when a damaged directory had the name before. */
+const COPY = /-[0-9]+$/;
 
 export interface KernelHashes {
   readonly linux: string;
@@ -134,6 +136,20 @@ export function writeKernel(boot: BootPartition, { directory, files, hashes, isN
   throw new HostctlError('io', `What was written to "${path}" does not read back`, {
     hint: 'The boot partition or its device is failing: check it before anything else',
   });
+}
+
+/** What is wrong with a kernel directory, whose name says what must be in it; undefined when it is whole. */
+export function checkKernelDirectory(boot: BootPartition, directory: string): string | undefined {
+  const path = `${boot.path}/${KERNELS}/${directory}`;
+  try {
+    const linux = sha256(fileChunks(`${path}/linux`));
+    const initrd = sha256(fileChunks(`${path}/initrd`));
+    const content = createHash('sha256').update(linux).update(initrd).digest('hex');
+    return directory.replace(COPY, '') === content ? undefined : 'the kernel or the initrd is not what was written';
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
+    return `it cannot be read: ${(error as Error).message}`;
+  }
 }
 
 /** Takes a kernel directory away again that no entry has named yet. */

@@ -23,7 +23,7 @@ import { materializeTree } from './materialize.ts';
 import { formatOrigin, originFile, type Origin } from './origin.ts';
 import type { Sysroot } from './sysroot.ts';
 
-const VAR_LINK = '../../os/default/var';
+export const VAR_LINK = '../../os/default/var';
 
 export interface NewState {
   readonly name: string;

@@ -7,6 +7,7 @@
 import { planHostGarbage, type HostGarbage } from '../deploy/host-garbage.ts';
 import type { HostSnapshot } from '../deploy/host-snapshot.ts';
 import type { Deployment, Problem } from '../deploy/deployments.ts';
+import { deploymentImage } from '../deploy/find-deployment.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError, isHostctlError } from '../errors.ts';
 import { parseDigestArgument, splitCmdline } from '../format/cmdline.ts';
@@ -140,7 +141,7 @@ const DEPLOYMENT_REF = /^hostctl\/([0-9]+)$/;
 /** Refs of deployments that go or are gone. One whose origin is lost still owns whatever ref has its image. */
 function refsOfGone({ refs }: RepositorySnapshot, { kept }: HostGarbage): Set<string> {
   const ids = new Set(kept.map(({ id }) => id));
-  const unknown = new Set(kept.filter(({ origin }) => origin === undefined).map(imageOf));
+  const unknown = new Set(kept.filter(({ origin }) => origin === undefined).map(deploymentImage));
   return new Set(
     refs
       .filter(({ name, digest }) => {
@@ -151,19 +152,11 @@ function refsOfGone({ refs }: RepositorySnapshot, { kept }: HostGarbage): Set<st
   );
 }
 
-/** The image of a deployment, from whatever record still tells it. */
-function imageOf({ origin, entries, name }: Deployment): VerityDigest | undefined {
-  const [fromName = ''] = name.split('.');
-  return (
-    origin?.digest ?? entries[0]?.pinned?.digest ?? (DIGEST.test(fromName) ? (fromName as VerityDigest) : undefined)
-  );
-}
-
 /** Everything outside the repository that keeps an image. Refs are roots too; the repository knows them itself. */
 function imageRoots(host: Host, sysroot: Sysroot, { kept, entryImages }: HostGarbage): ImageRoot[] {
   const roots: ImageRoot[] = [];
   for (const deployment of kept) {
-    const digest = imageOf(deployment);
+    const digest = deploymentImage(deployment);
     if (digest === undefined) continue;
     const isOurs = deployment.origin !== undefined || deployment.entries.some(({ sequence }) => sequence !== undefined);
     roots.push({ digest, needed: `deployment ${deployment.id ?? deployment.name}`, isOurs });

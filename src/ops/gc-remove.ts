@@ -37,8 +37,8 @@ export function removeItem(host: Host, sysroot: Sysroot, repository: Repository 
   }
 }
 
-/** In two steps: first to a name that no loader reads, durably, then away. */
-function removeEntry({ boot }: Sysroot, file: string): void {
+/** Removes an entry of ours in two steps: first to a name that no loader reads, durably, then away. */
+export function removeEntry({ boot }: Sysroot, file: string): void {
   const finalPath = `${boot.path}/${ENTRIES}/${file}`;
   const temporaryPath = `${finalPath}.tmp`;
   // A leftover of the same name would be replaced, which FAT does not survive.

@@ -43,13 +43,16 @@ export class ObjectStore implements ObjectSink {
   readonly #place: ObjectPlace;
   readonly #madeDirectories = new Set<string>();
   readonly #buffer = Buffer.allocUnsafe(BUFFERED_BYTES);
+  /** Known to be damaged: these are written again whatever stands under their names. */
+  readonly #distrusted: ReadonlySet<string>;
   /** A dead command left doubt: names alone prove nothing. */
   readonly #suspicious: boolean;
   #marker: DirtyMarker | undefined;
 
   /** The caller holds the shared repository lock until its image is committed. */
-  constructor(host: Host, place: ObjectPlace) {
+  constructor(host: Host, place: ObjectPlace, distrusted: ReadonlySet<string> = new Set()) {
     this.#host = host;
+    this.#distrusted = distrusted;
     this.#place = place;
     this.algorithm = place.algorithm;
     this.#suspicious = deadMarkers(host.syscalls, place.markersPath).length > 0;
@@ -151,6 +154,7 @@ export class ObjectStore implements ObjectSink {
   /** Whether the object is there and may be trusted. A damaged one is as good as absent, and is replaced. */
   #isPresent(digest: VerityDigest, sizeBytes: number): boolean {
     if (this.published.has(digest)) return true;
+    if (this.#distrusted.has(digest)) return false;
     const path = objectFile(this.#place, digest);
     let fd: number;
     try {

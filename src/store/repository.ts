@@ -155,6 +155,20 @@ export function tryExclusive<T>(host: Host, path: string, body: () => T): T | un
   }
 }
 
+/** Runs `body` under the shared lock if it is free right now, else without any: for reading that never waits. */
+export async function withSharedLockIfFree<T>(
+  host: Host,
+  path: string,
+  body: (isLocked: boolean) => Promise<T>,
+): Promise<T> {
+  const fd = openDirectory(path);
+  try {
+    return await body(host.syscalls.tryLock(fd, 'shared'));
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
 /** Path of the object that holds the content with this digest. */
 export function objectFile({ objectsPath }: ObjectPlace, digestHex: string): string {
   return `${objectsPath}/${digestHex.slice(0, 2)}/${digestHex.slice(2)}`;

@@ -1,0 +1,130 @@
+/** What `fsck` finds beside the repository: state directories, origins, entries, kernels and refs. Reading only. */
+
+import { listEntries } from '../deploy/boot-entries.ts';
+import type { Deployment, Deployments } from '../deploy/deployments.ts';
+import { checkKernelDirectory, KERNELS } from '../deploy/kernels.ts';
+import { VAR_LINK } from '../deploy/state.ts';
+import type { Sysroot } from '../deploy/sysroot.ts';
+import { parseHostctlEntryName } from '../format/bls/name.ts';
+import { linkTarget, listRefs } from '../store/images.ts';
+import type { ImageUse, ObjectFinding } from '../store/check.ts';
+import type { Repository } from '../store/repository.ts';
+import { isDirectory } from '../sys/files.ts';
+import { deploymentRef } from './publish.ts';
+
+export interface Finding {
+  readonly code: string;
+  /** Path, digest or file name of what is damaged. */
+  readonly object: string;
+  readonly message: string;
+  /** Ids of the deployments that need it; null for one without. */
+  readonly deployments: readonly (number | null)[];
+  /** False for what is only worth knowing: it is no corruption and changes no exit status. */
+  readonly isCorrupt: boolean;
+}
+
+/** Problems that are no damage: what a killed command left, for gc. */
+const HARMLESS = new Set(['entry-missing']);
+/** Said by more exact findings of the kernel directories. */
+const TOLD_ELSEWHERE = new Set(['kernel-missing']);
+
+/** Everything one look found. */
+export interface Look {
+  readonly deployments: Deployments;
+  readonly objects: readonly ObjectFinding[];
+  readonly findings: readonly Finding[];
+  readonly images: readonly ImageUse[];
+}
+
+export function checkHost(sysroot: Sysroot, repository: Repository | undefined, found: Deployments): Finding[] {
+  return [
+    ...found.list.flatMap((item) => checkDeployment(sysroot, repository, item)),
+    ...checkKernels(sysroot, found),
+    ...checkEntryFiles(sysroot),
+    ...found.warnings
+      .filter(({ code }) => code !== 'entry-unreadable')
+      .map(({ code, message }) => ({ code, object: code, message, deployments: [], isCorrupt: true })),
+  ];
+}
+
+/** Kernel directories that an entry names and that are not what their name says, with the deployments they start. */
+export function damagedKernels(sysroot: Sysroot, { list }: Deployments): Map<string, Deployment[]> {
+  const users = new Map<string, Deployment[]>();
+  for (const item of list) {
+    for (const entry of item.entries) {
+      const directory = kernelDirectoryOf(sysroot, entry.linux);
+      if (directory === undefined || users.get(directory)?.includes(item) === true) continue;
+      users.set(directory, [...(users.get(directory) ?? []), item]);
+    }
+  }
+  return new Map([...users].filter(([directory]) => checkKernelDirectory(sysroot.boot, directory) !== undefined));
+}
+
+/** Name of the directory below `hostctl` of an entry's kernel; undefined when it is not one of ours. */
+export function kernelDirectoryOf({ boot }: Sysroot, linux: string | undefined): string | undefined {
+  const prefix = `${boot.prefix}/${KERNELS}/`;
+  const match = linux?.startsWith(prefix) === true ? /^([^/]+)\/linux$/.exec(linux.slice(prefix.length)) : null;
+  return match?.[1];
+}
+
+function checkDeployment(sysroot: Sysroot, repository: Repository | undefined, item: Deployment): Finding[] {
+  const directory = `${sysroot.deployments}/${item.name}`;
+  const deployments = [item.id ?? null];
+  const findings: Finding[] = item.problems
+    .filter(({ code }) => !TOLD_ELSEWHERE.has(code))
+    .map(({ code, message }) => ({
+      code,
+      object: directory,
+      message,
+      deployments,
+      isCorrupt: !HARMLESS.has(code),
+    }));
+  const isOurs = item.origin !== undefined || item.entries.some(({ sequence }) => sequence !== undefined);
+  if (!isOurs || !isDirectory(directory)) return findings;
+  const finding = (code: string, object: string, message: string): Finding => ({
+    code,
+    object,
+    message,
+    deployments,
+    isCorrupt: true,
+  });
+  if (item.origin === undefined && !item.problems.some(({ code }) => code === 'origin-unreadable')) {
+    findings.push(finding('origin-missing', directory, `"${directory}" has no origin`));
+  }
+  if (linkTarget(`${directory}/var`) !== VAR_LINK) {
+    findings.push(finding('var-link-wrong', `${directory}/var`, `"${directory}/var" does not lead to the shared /var`));
+  }
+  if (item.origin !== undefined && repository !== undefined && item.entries.length > 0) {
+    const name = deploymentRef(item.origin.id);
+    if (listRefs(repository).get(name) !== item.origin.digest) {
+      findings.push(
+        finding('ref-missing', name, `The ref "${name}" does not name the image of deployment ${item.origin.id}`),
+      );
+    }
+  }
+  return findings;
+}
+
+function checkKernels(sysroot: Sysroot, found: Deployments): Finding[] {
+  return [...damagedKernels(sysroot, found)].map(([directory, users]) => {
+    const path = `${sysroot.boot.path}/${KERNELS}/${directory}`;
+    return {
+      code: 'kernel-corrupt',
+      object: path,
+      message: `"${path}" is damaged: ${checkKernelDirectory(sysroot.boot, directory) ?? 'it was a moment ago'}`,
+      deployments: users.map(({ id }) => id ?? null),
+      isCorrupt: true,
+    };
+  });
+}
+
+/** Files that are called as entries are and cannot be read; only ours are ours to call damaged. */
+function checkEntryFiles({ boot }: Sysroot): Finding[] {
+  return listEntries(boot).problems.map(({ file, message }) => ({
+    code: 'entry-unreadable',
+    object: file,
+    message: `The boot entry "${file}" cannot be read: ${message}`,
+    deployments: [],
+    isCorrupt: parseHostctlEntryName(file) !== undefined,
+  }));
+}

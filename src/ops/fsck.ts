@@ -1,0 +1,147 @@
+/**
+ * `fsck`: reads what it claims to and lists what is not as it should be. With `repair` it puts right what can be put
+ * right without inventing anything, then looks again: what is no longer found was repaired.
+ */
+
+import { readDeployments, type Deployment } from '../deploy/deployments.ts';
+import { deploymentImage } from '../deploy/find-deployment.ts';
+import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
+import { checkRepository, type ImageUse } from '../store/check.ts';
+import { openRepository, withRepositoryLock, withSharedLockIfFree, type Repository } from '../store/repository.ts';
+import type { Host } from '../sys/host.ts';
+import { checkHost, type Finding, type Look } from './fsck-host.ts';
+import { repairAll } from './fsck-repair.ts';
+import { requireRoot } from './publish.ts';
+
+export interface FsckOptions extends SysrootOptions {
+  /** Reads every byte. */
+  readonly deep: boolean;
+  readonly repair: boolean;
+}
+
+export interface FsckResult {
+  readonly deep: boolean;
+  readonly findings: readonly (Finding & { readonly repaired: boolean })[];
+  /** Why something could not be repaired. */
+  readonly failures: readonly string[];
+  readonly usage: readonly DeploymentUse[];
+}
+
+/** What the files of a deployment's image take. */
+export interface DeploymentUse {
+  readonly id: number | null;
+  /** Needed by no other image: what deleting the deployment frees in the repository. */
+  readonly uniqueBytes: number;
+  readonly sharedBytes: number;
+}
+
+export async function fsck(host: Host, options: FsckOptions): Promise<FsckResult> {
+  const { deep } = options;
+  const sysroot = openSysroot(host, options);
+  const repository = openRepository(host, sysroot.repo);
+  if (options.repair) {
+    requireRoot(host, 'repair');
+    return withSysrootLock(host, sysroot, () =>
+      repository === undefined
+        ? repairAndLook(host, sysroot, repository, deep)
+        : withRepositoryLock(host, repository.path, 'exclusive', () => repairAndLook(host, sysroot, repository, deep)),
+    );
+  }
+  const look = async (): Promise<Look> => lookAt(host, sysroot, repository, deep);
+  const seen =
+    repository === undefined
+      ? await look()
+      : await withSharedLockIfFree(host, repository.path, (isLocked) => {
+          if (!isLocked) host.log.warn('Another command changes the repository: what it does may show as damage');
+          return look();
+        });
+  return resultOf(
+    deep,
+    seen,
+    seen.findings.map((finding) => ({ ...finding, repaired: false })),
+  );
+}
+
+/** Whether something is corrupt and stays so. */
+export function isDamaged({ findings }: FsckResult): boolean {
+  return findings.some(({ isCorrupt, repaired }) => isCorrupt && !repaired);
+}
+
+async function repairAndLook(
+  host: Host,
+  sysroot: Sysroot,
+  repository: Repository | undefined,
+  deep: boolean,
+): Promise<FsckResult> {
+  const before = await lookAt(host, sysroot, repository, deep);
+  if (before.findings.length === 0) return resultOf(deep, before, []);
+  const failures = await repairAll(host, sysroot, repository, before);
+  const after = await lookAt(host, sysroot, repository, deep);
+  const left = new Set(after.findings.map(keyOf));
+  const known = new Set(before.findings.map(keyOf));
+  return resultOf(
+    deep,
+    after,
+    [
+      ...before.findings.map((finding) => ({ ...finding, repaired: !left.has(keyOf(finding)) })),
+      ...after.findings.filter((item) => !known.has(keyOf(item))).map((item) => ({ ...item, repaired: false })),
+    ],
+    failures,
+  );
+}
+
+function keyOf({ code, object }: Finding): string {
+  return `${code}\0${object}`;
+}
+
+async function lookAt(host: Host, sysroot: Sysroot, repository: Repository | undefined, deep: boolean): Promise<Look> {
+  const deployments = readDeployments(host, sysroot);
+  const { findings: objects, images } =
+    repository === undefined ? { findings: [], images: [] } : await checkRepository(host, repository, deep);
+  const users = (digests: readonly string[]): (number | null)[] =>
+    deployments.list.filter((item) => digests.includes(deploymentImage(item) ?? '')).map(({ id }) => id ?? null);
+  return {
+    deployments,
+    objects,
+    images,
+    findings: [
+      ...checkHost(sysroot, repository, deployments),
+      ...objects.map((finding) => ({
+        code: finding.code,
+        object: finding.digest,
+        message: finding.message,
+        deployments: users(finding.images),
+        isCorrupt: true,
+      })),
+    ],
+  };
+}
+
+function resultOf(
+  deep: boolean,
+  { deployments, images }: Look,
+  findings: FsckResult['findings'],
+  failures: readonly string[] = [],
+): FsckResult {
+  return { deep, findings, failures, usage: usageOf(deployments.list, images) };
+}
+
+/** Sizes as the images state them. An object is shared when another image needs it too. */
+export function usageOf(list: readonly Deployment[], images: readonly ImageUse[]): DeploymentUse[] {
+  const users = new Map<string, number>();
+  for (const { objects } of images) for (const name of objects.keys()) users.set(name, (users.get(name) ?? 0) + 1);
+  return list.flatMap((item) => {
+    const digest = deploymentImage(item);
+    const image = images.find((use) => use.digest === digest);
+    if (image === undefined) return [];
+    // Two deployments of one image free nothing one by one.
+    const isShared = list.some((other) => other !== item && deploymentImage(other) === digest);
+    let uniqueBytes = 0;
+    let sharedBytes = 0;
+    for (const [name, size] of image.objects) {
+      if (!isShared && users.get(name) === 1) uniqueBytes += size;
+      else sharedBytes += size;
+    }
+    return { id: item.id ?? null, uniqueBytes, sharedBytes };
+  });
+}

@@ -1,0 +1,121 @@
+/**
+ * Damaged kernels: written again from the image under names of their own, since nothing on the boot partition is ever
+ * rewritten, and named by new entries. New entries have higher numbers; so that the order of the menu stays as it was,
+ * everything that stood before gets a new entry too, the first of the menu first: at no moment is another one default.
+ */
+
+import { commitEntry, writeInertEntry, type FoundEntry } from '../deploy/boot-entries.ts';
+import { bootBarrier } from '../deploy/boot-partition.ts';
+import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import { deploymentImage } from '../deploy/find-deployment.ts';
+import { planKernel, writeKernel, type PlannedKernel } from '../deploy/kernels.ts';
+import { repositoryContent } from '../deploy/materialize.ts';
+import type { Sysroot } from '../deploy/sysroot.ts';
+import { HostctlError } from '../errors.ts';
+import { entryValue } from '../format/bls/entry.ts';
+import type { BootCounter } from '../format/bls/name.ts';
+import { joinCmdline } from '../format/cmdline.ts';
+import { readComposefsImage } from '../format/erofs/reader.ts';
+import { findBootFiles } from '../image/boot-files.ts';
+import { readImage } from '../store/images.ts';
+import type { Repository } from '../store/repository.ts';
+import type { Host } from '../sys/host.ts';
+import { bootFacts } from './boot-facts.ts';
+import { damagedKernels, kernelDirectoryOf } from './fsck-host.ts';
+import { removeEntry } from './gc-remove.ts';
+import { nextSequence, SORT_KEY } from './publish.ts';
+
+/** An entry that is made anew, under a higher number. */
+export interface Republished {
+  readonly sequence: number;
+  readonly deployment: Deployment;
+  readonly entry: FoundEntry;
+  readonly counter: BootCounter | undefined;
+}
+
+/** The caller holds both locks; the images are whole. Throws for the first kernel that cannot be had. */
+export async function repairKernels(host: Host, sysroot: Sysroot, repository: Repository): Promise<void> {
+  const deployments = readDeployments(host, sysroot);
+  if (deployments.staged !== undefined) {
+    throw new HostctlError('deployment-in-use', 'A staged deployment would be published below the repaired ones', {
+      hint: 'Drop it with "hostctl unstage"',
+    });
+  }
+  const damaged = damagedKernels(sysroot, deployments);
+  const fresh = new Map<string, PlannedKernel>();
+  for (const [directory, [user]] of damaged) {
+    if (user !== undefined) fresh.set(directory, writeAgain(host, sysroot, repository, user, directory));
+  }
+  const replaced = ({ linux }: FoundEntry): PlannedKernel | undefined => {
+    const kernel = fresh.get(kernelDirectoryOf(sysroot, linux) ?? '');
+    // One that was missing is back under its own name.
+    return kernel?.linuxPath === linux ? undefined : kernel;
+  };
+  for (const item of planRepublish(deployments, nextSequence(sysroot, deployments), replaced)) {
+    const { sequence, counter, entry } = item;
+    const kernel = replaced(entry);
+    const inert = await writeInertEntry(host, sysroot.boot, {
+      sequence,
+      counter,
+      title: entryValue(entry.content, 'title') ?? 'Linux',
+      sortKey: SORT_KEY,
+      linuxPath: kernel?.linuxPath ?? entry.linux ?? '',
+      initrdPath: kernel?.initrdPath ?? entry.initrd[0] ?? '',
+      options: joinCmdline(entry.kargs),
+    });
+    await commitEntry(host, sysroot.boot, inert);
+  }
+  const worthless = deployments.list.flatMap(({ entries }) => entries).filter((entry) => replaced(entry) !== undefined);
+  for (const { file, sequence } of worthless) if (sequence !== undefined) removeEntry(sysroot, file);
+  await bootBarrier(host, sysroot.boot);
+}
+
+/**
+ * Which deployments get a new entry and by which number, highest first: those whose kernel was replaced and everything
+ * that stands before one of them. Pure.
+ */
+export function planRepublish(
+  { list, next }: Deployments,
+  firstSequence: number,
+  isReplaced: (entry: FoundEntry) => unknown,
+): Republished[] {
+  const ranked = list
+    .flatMap((deployment) => {
+      const entry = deployment.entries.find(({ sequence }) => sequence !== undefined);
+      // What the loader has given up gets no new tries by this.
+      return entry === undefined || deployment.state === 'failed' ? [] : [{ deployment, entry }];
+    })
+    .sort((a, b) => (b.entry.sequence ?? 0) - (a.entry.sequence ?? 0));
+  const first = ranked.findIndex(({ deployment }) => deployment === next);
+  const [top] = first > 0 ? ranked.splice(first, 1) : [];
+  const menu = top === undefined ? ranked : [top, ...ranked];
+  const last = menu.findLastIndex(({ entry }) => isReplaced(entry));
+  return menu.slice(0, last + 1).map(({ deployment, entry }, at) => ({
+    sequence: firstSequence + last - at,
+    deployment,
+    entry,
+    counter: deployment.state === 'good' ? undefined : { left: deployment.triesLeft ?? 1, done: 0 },
+  }));
+}
+
+/** Writes kernel and initrd once more from the image of a deployment that uses them. */
+function writeAgain(
+  host: Host,
+  sysroot: Sysroot,
+  repository: Repository,
+  user: Deployment,
+  directory: string,
+): PlannedKernel {
+  const digest = deploymentImage(user);
+  if (digest === undefined) {
+    throw new HostctlError('state-invalid', `Nothing tells the image of deployment ${user.id ?? user.name}`);
+  }
+  const tree = readComposefsImage(readImage(repository, digest));
+  const facts = bootFacts({ tree, bootFiles: findBootFiles(tree) }, repositoryContent(repository), host.architecture);
+  const kernel = planKernel(sysroot.boot, facts.kernel);
+  if (kernel.hashes.content !== directory.slice(0, kernel.hashes.content.length)) {
+    throw new HostctlError('corrupt', `The image ${digest} has another kernel than "${directory}"`);
+  }
+  writeKernel(sysroot.boot, kernel);
+  return kernel;
+}

@@ -1,0 +1,136 @@
+/**
+ * Looks whether the repository holds what its names say. Without `deep` names, kinds, sizes and the kernel's own
+ * measurements are compared; images are always read whole, since they say which objects there must be. With `deep`
+ * every byte of every object is read.
+ */
+
+import * as fs from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { errnoOf, HostctlError, isHostctlError } from '../errors.ts';
+import { imageObjects } from '../format/erofs/image-objects.ts';
+import { listNames } from '../sys/files.ts';
+import type { Host } from '../sys/host.ts';
+import type { VerityDigest } from '../tree/node.ts';
+import { DIGEST, linkTarget, listImages, readImage } from './images.ts';
+import { digestOfFile } from './objects.ts';
+import { objectFile, type Repository } from './repository.ts';
+
+export interface ObjectFinding {
+  readonly code: 'image-corrupt' | 'object-missing' | 'object-corrupt' | 'object-unprotected';
+  readonly digest: string;
+  readonly message: string;
+  /** Images that need it; none when it is referenced by none. */
+  readonly images: readonly VerityDigest[];
+}
+
+/** What one image takes. */
+export interface ImageUse {
+  readonly digest: VerityDigest;
+  /** Objects with the sizes that the image states, itself among them. */
+  readonly objects: ReadonlyMap<string, number>;
+}
+
+export interface RepositoryCheck {
+  readonly findings: readonly ObjectFinding[];
+  /** Images that could be read. */
+  readonly images: readonly ImageUse[];
+}
+
+/** Checks images and objects; `host.signal` ends it between two objects. */
+export async function checkRepository(host: Host, repository: Repository, deep: boolean): Promise<RepositoryCheck> {
+  const findings: ObjectFinding[] = [];
+  const images: ImageUse[] = [];
+  for (const digest of listImages(repository)) {
+    const use = readUse(repository, digest, findings);
+    if (use !== undefined) images.push(use);
+  }
+  const needed = new Map<string, { sizes: Set<number>; images: VerityDigest[] }>();
+  for (const { digest, objects } of images) {
+    for (const [object, size] of objects) {
+      const entry = needed.get(object) ?? { sizes: new Set(), images: [] };
+      entry.sizes.add(size);
+      entry.images.push(digest);
+      needed.set(object, entry);
+    }
+  }
+  const damagedImages = new Set<string>(findings.map(({ digest }) => digest));
+  const present = objectNames(repository).filter((name) => !needed.has(name) && !damagedImages.has(name));
+  for (const name of [...needed.keys(), ...present]) {
+    await nextTurn();
+    if (host.signal.aborted) throw new HostctlError('interrupted', 'Stopped checking');
+    const entry = needed.get(name);
+    const problem = checkObject(host, repository, name, entry?.sizes, deep);
+    if (problem !== undefined) findings.push({ digest: name, images: entry?.images ?? [], ...problem });
+  }
+  return { findings, images };
+}
+
+/** Reads an image and, where it can be read, what it needs. */
+function readUse(repository: Repository, digest: VerityDigest, findings: ObjectFinding[]): ImageUse | undefined {
+  const expected = `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
+  try {
+    if (linkTarget(`${repository.path}/images/${digest}`) !== expected) {
+      throw new HostctlError('corrupt', `"images/${digest}" does not lead to its object`);
+    }
+    const bytes = readImage(repository, digest);
+    const objects = new Map<string, number>([[digest, bytes.length]]);
+    for (const { path, size } of imageObjects(bytes)) if (path !== undefined) objects.set(path.replace('/', ''), size);
+    return { digest, objects };
+  } catch (error) {
+    if (!isHostctlError(error) && errnoOf(error) === undefined) throw error;
+    findings.push({ code: 'image-corrupt', digest, message: (error as Error).message, images: [digest] });
+    return undefined;
+  }
+}
+
+function objectNames({ objectsPath }: Repository): string[] {
+  return listNames(objectsPath)
+    .filter((prefix) => /^[0-9a-f]{2}$/.test(prefix))
+    .flatMap((prefix) => listNames(`${objectsPath}/${prefix}`).map((rest) => prefix + rest))
+    .filter((name) => DIGEST.test(name));
+}
+
+type Problem = Pick<ObjectFinding, 'code' | 'message'>;
+
+function checkObject(
+  host: Host,
+  repository: Repository,
+  digest: string,
+  sizes: ReadonlySet<number> | undefined,
+  deep: boolean,
+): Problem | undefined {
+  const corrupt = (how: string): Problem => ({
+    code: 'object-corrupt',
+    message: `The object ${digest} is damaged: ${how}`,
+  });
+  let fd: number;
+  try {
+    fd = fs.openSync(objectFile(repository, digest), fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return { code: 'object-missing', message: `The object ${digest} is missing` };
+    if (errnoOf(error) === undefined) throw error;
+    return corrupt((error as Error).message);
+  }
+  try {
+    const stat = fs.fstatSync(fd);
+    if (!stat.isFile()) return corrupt('it is not a regular file');
+    if (sizes !== undefined && (sizes.size > 1 || !sizes.has(stat.size))) {
+      return corrupt(`it has ${stat.size} bytes, not ${[...sizes].join(' and ')}`);
+    }
+    const measured = host.syscalls.measureVerity(fd);
+    if (measured.kind === 'enabled' && measured.digestHex !== digest) {
+      return corrupt(`the kernel measures ${measured.digestHex}`);
+    }
+    if (deep && digestOfFile(fd, repository.algorithm) !== digest) return corrupt('its content is another');
+    if (repository.hasVerity && measured.kind !== 'enabled') {
+      return { code: 'object-unprotected', message: `The object ${digest} has no fs-verity` };
+    }
+    return undefined;
+  } catch (error) {
+    // What a failing disk answers, and fs-verity for a block that does not fit.
+    if (errnoOf(error) === 'EIO') return corrupt('it cannot be read');
+    throw error;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
