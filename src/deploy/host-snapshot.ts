@@ -86,6 +86,7 @@ export function readHostSnapshot(host: Host, sysroot: Sysroot, isBootNamed: bool
       ...states.map((state) => state.path),
       sysroot.sharedVar.slice(0, sysroot.sharedVar.lastIndexOf('/')),
       sysroot.hostState,
+      `${sysroot.hostState}/history`,
     ].flatMap((directory) => itemsIn(directory, isTemporary)),
     pins: [...readPins(sysroot)].map((id) => {
       const pin = pinFile(sysroot, id);

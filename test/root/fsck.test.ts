@@ -72,9 +72,8 @@ function flip(path: string): void {
 }
 
 function contents(sysroot: ScratchSysroot): Record<string, string> {
-  const found = snapshot(sysroot.path);
-  delete found['state/hostctl/lock-holder'];
-  return found;
+  const isTold = ([name]: [string, string]): boolean => !/^state\/hostctl\/(lock-holder$|history\/)/.test(name);
+  return Object.fromEntries(Object.entries(snapshot(sysroot.path)).filter(isTold));
 }
 
 const own = (sysroot: ScratchSysroot): string => objectWith(sysroot, Buffer.alloc(OWN_FILE, 'version 2'));

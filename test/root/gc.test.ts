@@ -14,7 +14,7 @@ import { describe, expect, test } from 'vitest';
 import { blessEntry, listEntries } from '../../src/deploy/boot-entries.ts';
 import { openSysroot } from '../../src/deploy/sysroot.ts';
 import { deleteDeployment } from '../../src/ops/delete-deployment.ts';
-import { gc, type GcOptions, type GcResult } from '../../src/ops/gc.ts';
+import { gc, pruneDeployments, type GcOptions, type GcResult } from '../../src/ops/gc.ts';
 import { setPinned } from '../../src/ops/pin.ts';
 import { pullImage } from '../../src/ops/pull-image.ts';
 import { rollback } from '../../src/ops/rollback.ts';
@@ -59,9 +59,8 @@ function collect(sysroot: ScratchSysroot, options: Partial<GcOptions> = {}, host
 
 /** Everything but what only a message needs. */
 function contents(sysroot: ScratchSysroot): Record<string, string> {
-  const found = snapshot(sysroot.path);
-  delete found['state/hostctl/lock-holder'];
-  return found;
+  const isTold = ([name]: [string, string]): boolean => !/^state\/hostctl\/(lock-holder$|history\/)/.test(name);
+  return Object.fromEntries(Object.entries(snapshot(sysroot.path)).filter(isTold));
 }
 
 function ids(sysroot: ScratchSysroot): (number | null)[] {
@@ -139,6 +138,47 @@ describe('gc', () => {
     expect(images().sort()).toEqual([...digests, digest].sort());
     await collect(sysroot);
     expect(images().sort()).toEqual([...digests.slice(1), digest].sort());
+  });
+
+  test('keeps all of what is staged, and removes what a staged record names no more', async () => {
+    const { sysroot } = await sysrootWith(2);
+    const before = contents(sysroot);
+    const staged = await sysroot.deploy(image(3), { stage: true });
+    await collect(sysroot, { keep: 2 });
+    expect(sysroot.status().deployments[0]).toMatchObject({ id: 3, state: 'staged', problems: [] });
+    expect(existsSync(`${sysroot.path}/composefs/images/${staged.digest}`)).toBe(true);
+    rmSync(`${sysroot.path}/state/hostctl/staged`);
+    expect((await collect(sysroot)).deployments).toEqual([3]);
+    expect(contents(sysroot)).toEqual(before);
+  });
+
+  test('removes nothing of what may be staged while the record cannot be read', async () => {
+    const { sysroot } = await sysrootWith(1);
+    await sysroot.deploy(image(2), { stage: true });
+    writeFileSync(`${sysroot.path}/state/hostctl/staged`, 'garbled');
+    const before = contents(sysroot);
+    const result = await collect(sysroot);
+    expect(result.notes.map(({ code }) => code)).toContain('staged-unreadable');
+    expect(result.items.filter(({ kind }) => kind !== 'object' && kind !== 'object-directory')).toEqual([]);
+    expect(contents(sysroot)).toMatchObject(
+      Object.fromEntries(Object.entries(before).filter(([name]) => !name.startsWith('composefs/objects/'))),
+    );
+  });
+
+  test('keeps what runs: the deployment, and its image where nothing else tells of it', async () => {
+    const { sysroot, digests } = await sysrootWith(4);
+    const [first = ''] = digests;
+    const host = testHost({ kernelCmdline: () => `quiet composefs.digest=?v1-sha512-12:${first}` });
+    const running = { ...openSysroot(host, { sysroot: sysroot.path }), isRunning: true };
+    const run = () => pruneDeployments(host, running, { keep: 2 });
+    expect(await run()).toMatchObject({ deployments: [2] });
+    expect(ids(sysroot)).toEqual([4, 3, 1]);
+    rmSync(`${sysroot.path}/boot/loader/entries/hostctl-00000001.conf`);
+    rmSync(`${sysroot.path}/state/deploy/${first}`, { recursive: true });
+    await run();
+    expect(existsSync(`${sysroot.path}/composefs/images/${first}`)).toBe(true);
+    await collect(sysroot);
+    expect(existsSync(`${sysroot.path}/composefs/images/${first}`)).toBe(false);
   });
 
   test('returns disk use to what it was after a command that was killed', async () => {
