@@ -61,6 +61,13 @@ export function idOf(sysroot: string, { digest, stateName }: Pick<DiskEntry, 'di
   return Number(/^id = (\d+)$/m.exec(text)?.[1]);
 }
 
+/** The state directory of a deployment, found by the number in its origin. */
+export function stateNameOf(sysroot: string, id: number): string | undefined {
+  return fs
+    .readdirSync(`${sysroot}/state/deploy`)
+    .find((name) => idOf(sysroot, { digest: name.slice(0, 64), stateName: name }) === id);
+}
+
 /** Entries that boot without being on trial, by the state directory they boot. */
 export function goodStates(entries: readonly DiskEntry[]): Set<string> {
   return new Set(entries.flatMap(({ stateName, isCounted }) => (isCounted ? [] : (stateName ?? []))));

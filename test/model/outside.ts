@@ -23,9 +23,7 @@ const boot = outside((world, a) => {
     const entry = world.defaultEntry();
     if (entry === undefined) return 'boot: no entry';
     const fileName = world.loader === 'systemd-boot' ? countDown(entry.fileName) : entry.fileName;
-    if (fileName !== entry.fileName) {
-      fs.renameSync(`${entriesPath(world.path)}/${entry.fileName}`, `${entriesPath(world.path)}/${fileName}`);
-    }
+    if (fileName !== entry.fileName) renameEntry(world, entry.fileName, fileName);
     tried.push(fileName);
     // What has been good, and what is not counted, comes up.
     if (entry.isCounted && ((a >> attempt) & 1) === 1) continue;
@@ -34,6 +32,15 @@ const boot = outside((world, a) => {
   }
   return `boot by ${world.loader}: ${tried.join(' failed, ')} failed`;
 });
+
+/** The loader counts foreign entries down as well. */
+function renameEntry(world: World, from: string, to: string): void {
+  fs.renameSync(`${entriesPath(world.path)}/${from}`, `${entriesPath(world.path)}/${to}`);
+  const text = world.foreign.get(`loader/entries/${from}`);
+  if (text === undefined) return;
+  world.foreign.delete(`loader/entries/${from}`);
+  world.foreign.set(`loader/entries/${to}`, text);
+}
 
 /** `systemd-bless-boot`, which may come before `mark-good`, or alone. */
 const bless = outside((world) => {

@@ -17,7 +17,7 @@ import { LOADERS, World, type Loader } from './world.ts';
 
 const VERBS: Readonly<Record<string, Verb>> = { ...OUR_VERBS, ...OUTSIDE_VERBS };
 /** Some acts come more often than others. */
-const NAMES = ['deploy', 'deploy', 'rollback', 'mark-good', 'boot', 'boot', ...Object.keys(VERBS)];
+const NAMES = ['deploy', 'deploy --stage', 'finalize-staged', 'mark-good', 'boot', 'boot', ...Object.keys(VERBS)];
 
 export interface Step {
   readonly verb: string;

@@ -6,10 +6,13 @@
 import type { ErrorCode } from '../../src/errors.ts';
 import { isHostctlError } from '../../src/errors.ts';
 import { deploy, type DeployResult } from '../../src/ops/deploy.ts';
+import { finalizeStaged } from '../../src/ops/finalize-staged.ts';
 import { markGood } from '../../src/ops/mark-good.ts';
 import { rollback } from '../../src/ops/rollback.ts';
+import { unstage } from '../../src/ops/unstage.ts';
+import { upgrade } from '../../src/ops/upgrade.ts';
 import { modelMerge } from '../helpers/etc-model.ts';
-import { differences, readFacts, readPlain } from './disk.ts';
+import { differences, readFacts, readPlain, stateNameOf } from './disk.ts';
 import type { ModelImage } from './images.ts';
 import { demand, same } from './violation.ts';
 import type { World } from './world.ts';
@@ -32,48 +35,50 @@ export function choose<T>(list: readonly T[], number: number): T {
 
 const KARGS = [[], [], [], ['debug'], ['console=tty1', 'debug']] as const;
 
-const deployVerb: Verb = {
-  isOurs: true,
-  refusals: ['etc-conflict'],
-  async run(world, a, b) {
-    const image = choose(world.images, a);
-    const options = {
-      ...world.options,
-      image: image.reference,
-      kargs: choose(KARGS, b),
-      algorithm: 'sha256' as const,
-      tries: choose([3, 3, 1, 0], b >> 3),
-      allowMissingVerity: true,
-    };
-    const expected = expectedEtc(world, image);
-    let result: DeployResult;
-    try {
-      result = await deploy(world.host, options);
-    } catch (error) {
-      if (isHostctlError(error, 'etc-conflict')) demand(expected.conflicts.length > 0, 'ETC-MERGE', error.message);
-      throw error;
-    }
-    demand(
-      same(world.digests.get(image) ?? result.digest, result.digest),
-      'STABLE-DIGEST',
-      `${image.name} has another`,
-    );
-    world.digests.set(image, result.digest);
-    if (result.changed) {
-      demand(expected.conflicts.length === 0, 'ETC-MERGE', `conflicts overlooked: ${expected.conflicts.join()}`);
-      const made = world.status().deployments.find(({ id }) => id === result.id);
-      const name = /hostctl\.state=(\S+)/.exec(made?.entry?.kargs.join(' ') ?? '')?.[1] ?? result.digest;
-      const etc = readPlain(`${world.path}/state/deploy/${name}/etc`);
-      demand(
-        same(etc, expected.result),
-        'ETC-MERGE',
-        `${JSON.stringify(etc)} is not ${JSON.stringify(expected.result)}`,
-      );
-    }
-    if (b % 4 === 0 && world.status().next === result.id) await deployAgain(world, options, result);
-    return `deploy ${image.name}: ${result.changed ? 'new' : 'unchanged'} ${result.id}`;
-  },
-};
+function deployVerb(stage: boolean): Verb {
+  return {
+    isOurs: true,
+    refusals: ['etc-conflict'],
+    async run(world, a, b) {
+      const image = choose(world.images, a);
+      const options = {
+        ...world.options,
+        image: image.reference,
+        kargs: choose(KARGS, b),
+        algorithm: 'sha256' as const,
+        tries: choose([3, 3, 1, 0], b >> 3),
+        allowMissingVerity: true,
+        stage,
+      };
+      const expected = expectedEtc(world, image);
+      const before = world.status();
+      let result: DeployResult;
+      try {
+        result = await deploy(world.host, options);
+      } catch (error) {
+        if (isHostctlError(error, 'etc-conflict')) demand(expected.conflicts.length > 0, 'ETC-MERGE', error.message);
+        throw error;
+      }
+      const known = world.digests.get(image) ?? result.digest;
+      demand(known === result.digest, 'STABLE-DIGEST', `${image.name} has another`);
+      world.digests.set(image, result.digest);
+      const isNew = !before.deployments.some(({ id }) => id === result.id) || before.staged === result.id;
+      if (isNew && result.changed && before.staged !== result.id) checkEtc(world, result.id, expected);
+      const after = world.status();
+      if (result.isStaged) {
+        demand(after.staged === result.id && after.next === before.next, 'TRUTH', `staged is ${after.staged}`);
+      } else demand(after.staged === null, 'TRUTH', `${after.staged} is staged after a deploy`);
+      if (b % 4 === 0 && (result.isStaged || after.next === result.id)) await deployAgain(world, options, result);
+      return `deploy${stage ? ' --stage' : ''} ${image.name}: ${result.changed ? 'new' : 'unchanged'} ${result.id}`;
+    },
+  };
+}
+
+function checkEtc(world: World, id: number, expected: ReturnType<typeof modelMerge>): void {
+  demand(expected.conflicts.length === 0, 'ETC-MERGE', `conflicts overlooked: ${expected.conflicts.join()}`);
+  const etc = readPlain(`${world.path}/state/deploy/${stateNameOf(world.path, id)}/etc`);
+  demand(same(etc, expected.result), 'ETC-MERGE', `${JSON.stringify(etc)} is not ${JSON.stringify(expected.result)}`);
+}
 
 /** RERUN: the same command again finds nothing to do. */
 async function deployAgain(world: World, options: Parameters<typeof deploy>[1], first: DeployResult): Promise<void> {
@@ -124,4 +129,73 @@ const markGoodVerb: Verb = {
   },
 };
 
-export const OUR_VERBS = { deploy: deployVerb, rollback: rollbackVerb, 'mark-good': markGoodVerb };
+const unstageVerb: Verb = {
+  isOurs: true,
+  refusals: [],
+  async run(world) {
+    const before = world.status();
+    const result = await unstage(world.host, world.options);
+    demand(result.id === before.staged, 'TRUTH', `unstaged ${result.id}, status said ${before.staged}`);
+    const after = world.status();
+    demand(after.staged === null && after.next === before.next, 'BOOT-ATOMIC', 'unstage changed what boots');
+    return `unstage: ${result.id}`;
+  },
+};
+
+/** At shutdown: the `/etc` of this last moment, and then the name. */
+const finalizeVerb: Verb = {
+  isOurs: true,
+  refusals: ['etc-conflict'],
+  keepsProgress: true,
+  async run(world) {
+    const { staged, deployments } = world.status();
+    const digest = deployments.find(({ id }) => id === staged)?.composefs.digest;
+    const image = digest === null || digest === undefined ? undefined : world.imageOf(digest);
+    const expected = image === undefined ? undefined : expectedEtc(world, image);
+    const { changed, id, reason } = await finalizeStaged(world.host, { ...world.options, etcPolicy: {} });
+    if (changed && id !== null && expected !== undefined) checkEtc(world, id, expected);
+    const after = world.status();
+    if (changed) demand(after.staged === null && id === staged, 'TRUTH', `${after.staged} is staged after ${id}`);
+    return `finalize-staged: ${reason} ${id}`;
+  },
+};
+
+/** Each image has a reference of its own, so what is tracked never moves: an upgrade finds what there is already. */
+function upgradeVerb(isSwitch: boolean): Verb {
+  return {
+    isOurs: true,
+    refusals: isSwitch ? ['etc-conflict'] : ['etc-conflict', 'deployment-not-found', 'downgrade-refused'],
+    async run(world, a) {
+      const image = isSwitch ? choose(world.images, a) : undefined;
+      const before = world.status();
+      const result = await upgrade(world.host, {
+        ...world.options,
+        image: image?.reference,
+        kargs: [],
+        algorithm: 'sha256',
+        tries: 3,
+        allowMissingVerity: true,
+        allowDowngrade: a % 2 === 0,
+        etcPolicy: {},
+        downloadOnly: false,
+      });
+      if (image !== undefined) {
+        demand((world.digests.get(image) ?? result.digest) === result.digest, 'STABLE-DIGEST', image.name);
+        world.digests.set(image, result.digest);
+      }
+      demand(world.status().next === before.next, 'BOOT-ATOMIC', 'what boots changed before the shutdown');
+      return `${isSwitch ? `switch ${image?.name}` : 'upgrade'}: ${result.changed ? 'new' : 'unchanged'} ${result.id}`;
+    },
+  };
+}
+
+export const OUR_VERBS = {
+  deploy: deployVerb(false),
+  'deploy --stage': deployVerb(true),
+  rollback: rollbackVerb,
+  'mark-good': markGoodVerb,
+  unstage: unstageVerb,
+  'finalize-staged': finalizeVerb,
+  upgrade: upgradeVerb(false),
+  switch: upgradeVerb(true),
+};
