@@ -93,6 +93,7 @@ export function readImage(repository: Repository, digest: VerityDigest): Uint8Ar
     bytes = fs.readFileSync(path);
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') throw damaged(digest, 'its object is missing');
+    if (errnoOf(error) === 'EISDIR') throw damaged(digest, 'its object is no file');
     throw error;
   }
   if (fsverityDigest(repository.algorithm, bytes) !== digest) throw damaged(digest, 'its content is another');

@@ -9,7 +9,7 @@
 import * as fs from 'node:fs';
 import { errnoOf, HostctlError } from '../errors.ts';
 import { fsverityDigest, VerityHasher } from '../format/fsverity/digest.ts';
-import { openDirectory, removeQuietly, split, temporaryName, writeAll } from '../sys/files.ts';
+import { isDirectory, openDirectory, removeQuietly, split, temporaryName, writeAll } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { ObjectSink, ObjectWriter } from '../tree/objects.ts';
 import type { VerityDigest } from '../tree/node.ts';
@@ -191,6 +191,8 @@ export class ObjectStore implements ObjectSink {
       return;
     }
     // A damaged object stands under the name: the whole one takes its place by rename, readers keep the old inode.
+    // Only a directory cannot be replaced so; under this name it is nobody's.
+    if (isDirectory(target)) fs.rmSync(target, { recursive: true });
     file.replace(target);
     this.published.add(digest);
     this.counts.writtenObjects += 1;

@@ -11,7 +11,6 @@ import { HostctlError } from '../errors.ts';
 import { formatRepoMeta, isRepoWritable, newRepoMeta, parseRepoMeta, type RepoMeta } from '../format/repo-meta.ts';
 import {
   createFile,
-  exists,
   fsyncPath,
   isDirectory,
   makeDirectories,
@@ -176,5 +175,7 @@ export function objectFile({ objectsPath }: ObjectPlace, digestHex: string): str
 
 /** Whether the repository names this image as one that may be mounted, and its object is there. */
 export function hasImage(repository: Repository, digestHex: string): boolean {
-  return exists(`${repository.path}/images/${digestHex}`) && fs.existsSync(`${repository.path}/images/${digestHex}`);
+  const path = `${repository.path}/images/${digestHex}`;
+  if (fs.lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return false;
+  return fs.statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 }

@@ -1,0 +1,147 @@
+/**
+ * Each file of the state, damaged in each way: `status` lives and shows the others as before, and the next deployment
+ * succeeds or says why not. What must happen follows from what was damaged and how, not from a list of cases.
+ */
+
+import * as fs from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { DeploymentDocument } from '../../src/cli/view/status-json.ts';
+import { deploy, type DeployResult } from '../../src/ops/deploy.ts';
+import { explainSystemError } from '../../src/sys/files.ts';
+import { memoryDir } from '../helpers/memory-dir.ts';
+import { entriesPath, readEntries, type DiskEntry } from './disk.ts';
+import { modelImages, type ModelImage } from './images.ts';
+import { choose } from './verbs.ts';
+import { World } from './world.ts';
+
+const DAMAGES: Readonly<Record<string, (path: string) => void>> = {
+  deleted: (path) => fs.rmSync(path, { recursive: true, force: true }),
+  'truncated to nothing': (path) => rewrite(path, () => Buffer.alloc(0)),
+  'cut in half': (path) => rewrite(path, (bytes) => bytes.subarray(0, bytes.length >> 1)),
+  garbled: (path) => rewrite(path, (bytes) => Buffer.alloc(bytes.length, '\0\xff=[', 'latin1')),
+  'replaced by a directory': (path) => replace(path, () => fs.mkdirSync(path)),
+  'replaced by a dangling symlink': (path) => replace(path, () => fs.symlinkSync('nowhere', path)),
+};
+/** What leaves nothing to read at the name. */
+const IS_GONE = ['deleted', 'replaced by a directory', 'replaced by a dangling symlink'];
+
+interface Target {
+  /** Below the sysroot; of the newest deployment, which boots next. */
+  readonly path: (damaged: DiskEntry) => string;
+  /** `gone`: shown when it is missing; `always`: also when its content is not what it was. */
+  readonly shown?: 'gone' | 'always';
+}
+
+const TARGETS: Readonly<Record<string, Target>> = {
+  origin: { path: ({ digest, stateName }) => `state/deploy/${stateName}/${digest}.origin` },
+  'etc directory': { path: ({ stateName }) => `state/deploy/${stateName}/etc`, shown: 'gone' },
+  'var link': { path: ({ stateName }) => `state/deploy/${stateName}/var` },
+  'staged record': { path: () => 'state/hostctl/staged' },
+  'finalize failure': { path: () => 'state/hostctl/finalize-failure' },
+  'left record': { path: () => 'state/hostctl/left' },
+  'history record': { path: () => 'state/hostctl/history/00000002' },
+  'boot failure': { path: ({ digest }) => `state/hostctl/boot-failure-${digest}` },
+  'lock holder': { path: () => 'state/hostctl/lock-holder' },
+  'meta.json': { path: () => 'composefs/meta.json', shown: 'always' },
+  'image link': { path: ({ digest }) => `composefs/images/${digest}`, shown: 'always' },
+  ref: { path: () => 'composefs/images/refs/hostctl/2' },
+  'image object': {
+    path: ({ digest }) => `composefs/objects/${digest?.slice(0, 2)}/${digest?.slice(2)}`,
+    shown: 'gone',
+  },
+  kernel: { path: ({ keys }) => keys.get('linux')!.slice(1), shown: 'gone' },
+  initrd: { path: ({ keys }) => keys.get('initrd')!.slice(1), shown: 'gone' },
+  entry: { path: ({ fileName }) => `boot/loader/entries/${fileName}` },
+};
+
+const cases = Object.keys(TARGETS).flatMap((target) => Object.keys(DAMAGES).map((damage) => [target, damage] as const));
+
+describe('a state in which one thing is damaged', () => {
+  let images: readonly ModelImage[];
+  const digests = new Map<ModelImage, string>();
+  const directory = memoryDir();
+  let template: World;
+
+  const run = (world: World, image: number, stage = false): Promise<DeployResult> =>
+    deploy(world.host, {
+      ...world.options,
+      image: choose(images, image).reference,
+      kargs: [],
+      algorithm: 'sha256',
+      tries: 0,
+      allowMissingVerity: true,
+      stage,
+    });
+
+  beforeAll(async () => {
+    images = modelImages(directory);
+    template = new World('systemd-boot', images, digests);
+    await run(template, 0);
+    const { digest } = await run(template, 3);
+    await run(template, 1, true);
+    const state = `${template.path}/state/hostctl`;
+    fs.writeFileSync(`${state}/finalize-failure`, '[failure]\nid = 3\ncode = io\nmessage = The disk\n');
+    fs.writeFileSync(`${state}/left`, '[left]\nid = 9\nmanifest-digest = sha256:00\n');
+    fs.writeFileSync(`${state}/boot-failure-${digest}`, 'version=1\nreason=mount-failed\nmessage=No\n');
+  });
+
+  afterAll(() => {
+    template.remove();
+    fs.rmSync(directory, { recursive: true });
+  });
+
+  test.each(cases)('%s %s: the others are seen, and a deployment is made or refused', async (name, damage) => {
+    const target = TARGETS[name]!;
+    const world = new World('systemd-boot', images, digests);
+    try {
+      fs.cpSync(template.path, world.path, { recursive: true, verbatimSymlinks: true });
+      const entry = readEntries(world.path).find(({ fileName }) => fileName === 'hostctl-00000002.conf')!;
+      const path = `${world.path}/${target.path(entry)}`;
+      const wasDirectory = fs.lstatSync(path).isDirectory();
+      const before = world.status();
+      DAMAGES[damage]!(path);
+
+      const after = world.status();
+      const isDirectory = fs.lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+      const isGone = IS_GONE.includes(damage) && !(wasDirectory && isDirectory);
+      const isShown = target.shown === 'always' || (target.shown === 'gone' && isGone);
+      if (isShown) expect(problemCount(after)).toBeGreaterThan(problemCount(before));
+      // The description of the repository is everybody's.
+      if (name !== 'meta.json') expect(deploymentOf(after, 1)).toEqual(deploymentOf(before, 1));
+
+      const outcome = await run(world, 4).catch((error: unknown) => explainSystemError(error, 'deploy').code);
+      if (typeof outcome === 'string') {
+        expect(outcome).not.toBe('internal');
+        expect(fs.readdirSync(entriesPath(world.path)).filter((file) => file.includes('00000004'))).toEqual([]);
+      } else expect(world.status().next).toBe(outcome.id);
+      // Without its description nobody can tell what is in a repository; everything else is made anew.
+      if (name !== 'meta.json') expect(outcome).toMatchObject({ changed: true });
+      if (name !== 'meta.json') expect(deploymentOf(world.status(), 1)).toEqual(deploymentOf(before, 1));
+    } finally {
+      world.remove();
+    }
+  });
+});
+
+function deploymentOf(
+  document: { readonly deployments: readonly DeploymentDocument[] },
+  id: number,
+): DeploymentDocument | undefined {
+  return document.deployments.find((deployment) => deployment.id === id);
+}
+
+function problemCount({ deployments, warnings }: ReturnType<World['status']>): number {
+  return deployments.reduce((sum, { problems }) => sum + problems.length, warnings.length);
+}
+
+function rewrite(path: string, edit: (bytes: Buffer) => Buffer): void {
+  const stat = fs.lstatSync(path);
+  if (stat.isDirectory()) return replace(path, () => fs.writeFileSync(path, edit(Buffer.from('a directory'))));
+  const bytes = stat.isSymbolicLink() ? Buffer.from(fs.readlinkSync(path)) : fs.readFileSync(path);
+  replace(path, () => fs.writeFileSync(path, edit(bytes)));
+}
+
+function replace(path: string, make: () => void): void {
+  fs.rmSync(path, { recursive: true, force: true });
+  make();
+}
