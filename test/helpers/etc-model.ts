@@ -3,7 +3,8 @@
  * and without any code of the merge itself.
  */
 
-import type { EtcChange, EtcConflictRule } from '../../src/deploy/etc-merge.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { planEtcMerge, type EtcChange, type EtcConflictRule } from '../../src/deploy/etc-merge.ts';
 import type { RawName } from '../../src/tree/name.ts';
 import { inodeOf, type DirectoryNode, type TreeEntry, type TreeNode } from '../../src/tree/node.ts';
 import { dir, fifo, file, link, symlink } from './tree-builder.ts';
@@ -203,4 +204,36 @@ function mutated(node: DirectoryNode, random: (limit: number) => number, depth =
   const free = NAMES.find((name) => !copy.entries.has(name));
   if (random(10) === 0 && linked?.kind === 'file' && free !== undefined) copy.entries.set(free, link(linked));
   return copy;
+}
+
+const RULES: readonly (EtcConflictRule | undefined)[] = [undefined, 'keep-local', 'take-image'];
+
+export interface CheckedMerges {
+  /** What the merge gave and what the rules say, where the two differ. */
+  readonly failures: readonly { readonly merge: string; readonly found: Outcome; readonly expected: Outcome }[];
+  /** How many had a conflict that no policy settled. */
+  readonly conflicting: number;
+}
+
+/** Merges `count` random triples under every policy, with and without their conflicts. */
+export function checkRandomMerges(firstSeed: number, count: number): CheckedMerges {
+  const failures: CheckedMerges['failures'][number][] = [];
+  let conflicting = 0;
+  for (let seed = firstSeed; seed < firstSeed + count; seed += 1) {
+    const triple = randomTriple(seed);
+    const next = plain(triple.next);
+    for (const rule of RULES) {
+      const plan = planEtcMerge(triple, rule === undefined ? {} : { otherwise: rule });
+      const found = {
+        result: applyInMemory(next, plan.changes),
+        conflicts: plan.conflicts.map(({ path }) => path).sort(),
+      };
+      const expected = modelMerge(plain(triple.base), plain(triple.local), next, rule);
+      if (!isDeepStrictEqual(found, expected)) {
+        failures.push({ merge: `seed ${seed}, policy ${rule ?? 'none'}`, found, expected });
+      }
+      if (found.conflicts.length > 0) conflicting += 1;
+    }
+  }
+  return { failures, conflicting };
 }
