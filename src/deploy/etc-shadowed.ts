@@ -4,19 +4,21 @@
  * deployment's image. Written once, with the deployment's `/etc`; losing it loses a hint, nothing else.
  */
 
+import * as fs from 'node:fs';
 import { HostctlError } from '../errors.ts';
 import { escapeField, unescapeField } from '../format/dump/escape.ts';
-import { readSmallText, replaceFile } from '../sys/files.ts';
+import { readSmallText, replaceFile, split } from '../sys/files.ts';
 import { compareRaw, type RawName } from '../tree/name.ts';
 
 const MAX_BYTES = 1 << 20;
 
-/** Writes the record beside the `/etc` at `etc`. */
-export function writeShadowed(etc: string, paths: Iterable<RawName>): void {
-  replaceFile(recordOf(etc), formatShadowed(paths));
+/** Writes the record of the deployment in whose directory `etc` lies, under whatever name it has as yet. */
+export function writeShadowed(etc: string, paths: readonly RawName[]): void {
+  if (paths.length > 0) replaceFile(recordOf(etc), formatShadowed(paths));
+  else fs.rmSync(recordOf(etc), { force: true });
 }
 
-/** The record beside the `/etc` at `etc`; nothing where there is none. Throws 'state-invalid' for a broken one. */
+/** The record beside `etc`; nothing where there is none. Throws 'state-invalid' for a broken one. */
 export function readShadowed(etc: string): RawName[] {
   return parseShadowed(readSmallText(recordOf(etc), MAX_BYTES) ?? '');
 }
@@ -41,7 +43,7 @@ export function parseShadowed(text: string): RawName[] {
 }
 
 function recordOf(etc: string): string {
-  return `${etc}-shadowed`;
+  return `${split(etc).directory}/etc-shadowed`;
 }
 
 function invalid(line: number, problem: string): HostctlError {

@@ -62,9 +62,8 @@ export function planCarryEtc(host: Host, options: CarryEtcOptions): CarryEtcPlan
  */
 export function carryEtc(host: Host, plan: CarryEtcPlan, etc: string): void {
   refuseEtcConflicts(plan);
-  if (plan.live === undefined) return;
-  applyEtcMerge(host, plan.merge, plan.live, etc);
-  if (plan.merge.shadowed.length > 0) writeShadowed(etc, plan.merge.shadowed);
+  writeShadowed(etc, plan.merge.shadowed);
+  if (plan.live !== undefined) applyEtcMerge(host, plan.merge, plan.live, etc);
 }
 
 /** Throws 'etc-conflict' when the plan has conflicts. */

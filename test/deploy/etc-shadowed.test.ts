@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { formatShadowed, parseShadowed, readShadowed, writeShadowed } from '../../src/deploy/etc-shadowed.ts';
 import type { RawName } from '../../src/tree/name.ts';
@@ -11,11 +12,15 @@ test('any path comes back as itself, sorted and once', () => {
   expect(parseShadowed(text)).toEqual(raw('', '-', 'a b\n\xff', 'ssh/sshd_config'));
 });
 
-test('the record lies beside the /etc it is about, and need not be there', () => {
+test('the record lies beside the /etc it is about, whatever its name is as yet, and need not be there', () => {
   const etc = `${scratchDir()}/etc`;
   expect(readShadowed(etc)).toEqual([]);
   writeShadowed(etc, raw('motd'));
   expect(readShadowed(etc)).toEqual(['motd']);
+  writeShadowed(`${etc}.new`, raw('hostname'));
+  expect(readShadowed(etc)).toEqual(['hostname']);
+  writeShadowed(etc, []);
+  expect(existsSync(`${etc}-shadowed`)).toBe(false);
 });
 
 test.each([
