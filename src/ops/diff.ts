@@ -102,8 +102,7 @@ function sideOpener(host: Host, options: DiffOptions): Record<'from' | 'to', () 
     const found = findNamed(deployments.list, name);
     return found === undefined ? readStored(host, repo, name) : readDeployed(host, repo, found);
   };
-  const list = deployments?.list ?? [];
-  const to = list.find(({ state }) => state === 'staged') ?? deployments?.next;
+  const to = deployments?.staged ?? deployments?.next;
   const running = deployments?.booted ?? deployments?.next;
   // Where nothing waits for the next boot, what came before it is of interest.
   const from = running === to && options.to === undefined ? deployments?.rollback : running;
@@ -121,12 +120,13 @@ function findNamed(list: readonly Deployment[], name: string): Deployment | unde
 }
 
 function readDeployed(host: Host, repo: string, deployment: Deployment): Side {
-  const digest = deployment.origin?.digest ?? deployment.entries[0]?.pinned?.digest;
+  const entry = deployment.entries[0] ?? deployment.stagedEntry;
+  const digest = deployment.origin?.digest ?? entry?.pinned?.digest;
   const name = `deployment ${deployment.id ?? deployment.name}`;
   if (digest === undefined) {
     throw new HostctlError('state-invalid', `Cannot compare ${name}: its origin is lost`);
   }
-  const kargs = deployment.entries[0]?.kargs.filter((arg) => !isOwnKarg(arg));
+  const kargs = entry?.kargs.filter((arg) => !isOwnKarg(arg));
   return { ...readDigest(host, repo, digest), name, kargs };
 }
 

@@ -159,7 +159,7 @@ function planChange(host: Host, sysroot: Sysroot, { changes, etcPolicy }: Change
 async function publish(
   host: Host,
   sysroot: Sysroot,
-  { deployments, origin, kargs, carried }: ChangePlan,
+  { deployments, target, origin, kargs, carried }: ChangePlan,
   { tries }: ChangeKargsOptions,
 ): Promise<{ readonly id: number; readonly entryFile: string }> {
   const repository = requireRepository(host, sysroot.repo);
@@ -168,7 +168,9 @@ async function publish(
     const contentOf = repositoryContent(repository);
     refuseEtcConflicts(carried);
     warnOfCarriedEtc(host, carried);
-    const mode = sysroot.isRunning ? 'stage' : 'publish';
+    // What is only to be downloaded is not to boot because its arguments change.
+    const isLocked = target === deployments.staged && deployments.stagedRecord?.isLocked === true;
+    const mode = isLocked ? 'stage-locked' : sysroot.isRunning ? 'stage' : 'publish';
     const published = await publishDeployment(host, sysroot, repository, {
       origin: { ...origin, kargs },
       tree,
@@ -179,7 +181,7 @@ async function publish(
       action: 'kargs',
       mode,
     });
-    dropStaged(host, sysroot, deployments, mode === 'stage' ? published.entryFile : undefined);
+    dropStaged(host, sysroot, deployments, mode === 'publish' ? undefined : published.entryFile);
     return published;
   });
 }

@@ -122,6 +122,23 @@ describe('diff', () => {
     ]);
   });
 
+  test('without a name is between what boots next and what is staged', async () => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(first(), { kargs: ['mine'] });
+    await sysroot.deploy(second(), { stage: true, kargs: ['more'] });
+    const shown = lines('diff', '--sysroot', sysroot.path);
+    expect(shown.slice(0, 8)).toEqual([
+      'From deployment 1',
+      'To   deployment 2',
+      '',
+      'Kernel: 6.12.0 -> 6.13.0 (version)',
+      'Kernel arguments:',
+      'D  old',
+      'A  new',
+      'A  more',
+    ]);
+  });
+
   test('of what nobody has is refused', async () => {
     const sysroot = scratchSysroot();
     await sysroot.deploy(first());

@@ -1,5 +1,7 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { readStaged, writeStaged } from '../../src/deploy/staged.ts';
+import { openSysroot } from '../../src/deploy/sysroot.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { hostctl, type ProgramResult } from '../helpers/run-program.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
@@ -18,7 +20,7 @@ function kargs(sysroot: ScratchSysroot, ...args: string[]): ProgramResult {
 }
 
 function json(sysroot: ScratchSysroot, ...args: string[]): Result {
-  const { exitCode, stdout, stderr } = kargs(sysroot, '--json', ...args);
+  const { exitCode, stdout, stderr } = kargs(sysroot, '--json', '--quiet', ...args);
   expect(stderr).toBe('');
   expect(exitCode).toBe(0);
   return JSON.parse(stdout) as Result;
@@ -127,6 +129,29 @@ describe('kargs', () => {
     json(sysroot, '--append', 'y', '--delete', 'quiet');
     await sysroot.deploy(bootableLayout({ version: '2', kargs: ['quiet', 'splash'] }).reference);
     expect(booting(sysroot)).toEqual(['root=UUID=1', 'splash', 'x', 'y']);
+  });
+
+  test('of a deployment that is staged are shown, and changed in one that takes its place', async () => {
+    const sysroot = await deployed();
+    await sysroot.deploy(bootableLayout({ version: '2' }).reference, { stage: true, kargs: ['z'] });
+    expect(kargs(sysroot).stdout).toMatch(/^z +\(user\)$/m);
+    expect(json(sysroot, '--append', 'y')).toMatchObject({ changed: true, from: 2, id: 3 });
+    expect(sysroot.status()).toMatchObject({ next: 3, staged: null });
+    expect(booting(sysroot).slice(-3)).toEqual(['x', 'z', 'y']);
+    expect(sysroot.entries()).toEqual(['hostctl-00000001+3-0.conf', 'hostctl-00000003+3-0.conf']);
+  });
+
+  test('of what is only downloaded are changed without it being booted', async () => {
+    const sysroot = await deployed();
+    await sysroot.deploy(bootableLayout({ version: '2' }).reference, { stage: true });
+    const scratch = openSysroot(sysroot.host, { sysroot: sysroot.path });
+    const staged = readStaged(scratch);
+    if (staged === undefined) throw new Error('nothing is staged');
+    writeStaged(scratch, { ...staged, isLocked: true });
+    expect(json(sysroot, '--append', 'y')).toMatchObject({ changed: true, from: 2, id: 3 });
+    expect(readStaged(scratch)).toMatchObject({ id: 3, isLocked: true });
+    expect(sysroot.status()).toMatchObject({ next: 1, staged: 3 });
+    expect(sysroot.entries()).toEqual(['hostctl-00000001+3-0.conf', 'hostctl-00000003+3-0.conf.staged']);
   });
 
   test.each([
