@@ -75,6 +75,14 @@ export function errnoOf(error: unknown): string | undefined {
   return undefined;
 }
 
+/**
+ * Whether the process or the machine has run out of something, which says nothing about the file that was asked for: a
+ * reader that makes do without broken files must not make do without this one.
+ */
+export function isShortage(error: unknown): boolean {
+  return ['EMFILE', 'ENFILE', 'ENOMEM'].includes(errnoOf(error) ?? '');
+}
+
 /** Closes a `switch` over a union: the compiler refuses a missing case, and the program does if the types lied. */
 export function assertNever(value: never, what = 'value'): never {
   throw new HostctlError('internal', `Unexpected ${what}: ${JSON.stringify(value)}`);

@@ -5,7 +5,7 @@
  */
 
 import * as fs from 'node:fs';
-import { HostctlError, isHostctlError } from '../errors.ts';
+import { HostctlError, isHostctlError, isShortage } from '../errors.ts';
 import { entryOptions, entryValue, entryValues, formatEntry, parseEntry, type BlsEntry } from '../format/bls/entry.ts';
 import {
   formatHostctlEntryName,
@@ -70,6 +70,8 @@ export function listEntries(boot: BootPartition): EntryListing {
       const bytes = readSmallFile(`${directory}/${file}`);
       if (bytes !== undefined) entries.push(describeEntry(file, name, parseEntry(bytes)));
     } catch (error) {
+      // Without it another entry would pass for the default.
+      if (isShortage(error)) throw error;
       problems.push({ file, message: error instanceof Error ? error.message : String(error) });
     }
   }

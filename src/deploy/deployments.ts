@@ -4,7 +4,7 @@
  * never stops the others from being seen.
  */
 
-import { HostctlError } from '../errors.ts';
+import { HostctlError, isShortage } from '../errors.ts';
 import { findDigestArguments, findKargs, splitCmdline } from '../format/cmdline.ts';
 import { hasImage, openRepository, type Repository } from '../store/repository.ts';
 import { isDirectory, listNames, readSmallText, TEMPORARY_NAME } from '../sys/files.ts';
@@ -220,6 +220,7 @@ function tolerant<T>(read: () => T, code: string, problems: Problem[]): T | unde
   try {
     return read();
   } catch (error) {
+    if (isShortage(error)) throw error;
     problems.push({ code, message: error instanceof Error ? error.message : String(error) });
     return undefined;
   }
