@@ -16,6 +16,7 @@ import {
   listNames,
   makeDirectories,
   readSmallText,
+  removeQuietly,
   temporaryName,
 } from '../sys/files.ts';
 import type { VerityDigest } from '../tree/node.ts';
@@ -111,8 +112,16 @@ export function setRef(repository: Repository, name: string, digest: VerityDiges
   const directory = makeDirectories(`${repository.path}/images/refs`, parts.slice(0, -1).join('/'));
   const target = `${'../'.repeat(parts.length)}${digest}`;
   const path = `${repository.path}/images/refs/${name}`;
-  if (linkTarget(path) !== target) placeLink(target, path);
-  fsyncPath(directory);
+  const before = linkTarget(path);
+  if (before !== target) placeLink(target, path);
+  try {
+    fsyncPath(directory);
+  } catch (error) {
+    // A command that fails has changed nothing: a ref that stayed would keep the image as well.
+    if (before === undefined) removeQuietly(path);
+    else if (before !== target) placeLink(before, path);
+    throw error;
+  }
 }
 
 /** Removes a ref durably. Absent is fine. */
