@@ -84,11 +84,11 @@ describe.skipIf(reason !== undefined)('The root hook boots', () => {
   });
 
   test('by a loop device where the kernel cannot mount a file, and leaves none behind', () => {
-    const before = execFileSync('losetup', ['--list', '--noheadings', '--output', 'BACK-FILE']).toString();
     const run = sandbox.run(`composefs=${sandbox.digest}`, { noFileMounts: true, probes: ['cat /sysroot/usr/marker'] });
     expect(run.stderr).toBe('');
     expect(run.probes).toEqual(['from the image\n']);
-    expect(execFileSync('losetup', ['--list', '--noheadings', '--output', 'BACK-FILE']).toString()).toBe(before);
+    const devices = execFileSync('losetup', ['--list', '--noheadings', '--output', 'BACK-FILE']).toString();
+    expect(devices).not.toContain(sandbox.objectPath);
   });
 
   test('a sha256 image', () => {
