@@ -81,15 +81,21 @@ function entryPrefix(mount: MountEntry | undefined, sysroot: string, path: strin
 
 /** Fails with 'boot-full' unless `neededBytes` (in files of the given sizes) fit, each rounded up to a cluster. */
 export function checkBootSpace(boot: BootPartition, fileSizes: readonly number[], what: string): void {
-  const { freeBytes, unitBytes } = freeSpace(boot.path);
-  // One unit more for each file's directory record, and for the directory itself.
-  const needed = fileSizes.reduce((sum, size) => sum + Math.ceil(size / unitBytes) * unitBytes, 0) + 3 * unitBytes;
+  const { freeBytes } = freeSpace(boot.path);
+  const needed = spaceOnBoot(boot, fileSizes);
   if (needed <= freeBytes) return;
   throw new HostctlError(
     'boot-full',
     `"${boot.path}" needs ${mebibytes(needed)} MiB for ${what} but has ${mebibytes(freeBytes)} MiB free; nothing was changed`,
     { hint: 'Remove a deployment, or enlarge the boot partition' },
   );
+}
+
+/** What files of these sizes in a new directory take, each rounded up to a cluster. */
+export function spaceOnBoot(boot: BootPartition, fileSizes: readonly number[]): number {
+  const { unitBytes } = freeSpace(boot.path);
+  // One unit more for each file's directory record, and for the directory itself.
+  return fileSizes.reduce((sum, size) => sum + Math.ceil(size / unitBytes) * unitBytes, 0) + 3 * unitBytes;
 }
 
 function mebibytes(bytes: number): string {

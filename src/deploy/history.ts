@@ -1,9 +1,9 @@
 /**
  * What was done to this host: one record for each change of what boots, named by the sequence number of the entry that
- * made it. For people only: nothing is decided by it, and a crash may lose the last one.
+ * made it. For people: nothing but the next number is decided by it, and a crash may lose the last one.
  */
 
-import { listNames } from '../sys/files.ts';
+import { isDirectory, listNames } from '../sys/files.ts';
 import type { Origin } from './origin.ts';
 import { readRecord, removeRecord, writeRecord } from './records.ts';
 import type { Sysroot } from './sysroot.ts';
@@ -66,6 +66,12 @@ export function readHistory(sysroot: Sysroot, report: (name: string, error: unkn
     });
 }
 
+/** The highest number any event has; 0 for none. A number that was used is not given out again. */
+export function highestEvent(sysroot: Sysroot): number {
+  return Number(eventNames(sysroot).at(-1) ?? 0);
+}
+
 function eventNames({ hostState }: Sysroot): string[] {
-  return listNames(`${hostState}/${HISTORY}`).filter((name) => NAME.test(name));
+  const directory = `${hostState}/${HISTORY}`;
+  return isDirectory(directory) ? listNames(directory).filter((name) => NAME.test(name)) : [];
 }

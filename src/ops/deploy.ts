@@ -27,7 +27,7 @@ import { probeVerity } from '../sys/syscalls.ts';
 import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
 import { openImage, storeBootableImage, type StoredImage } from './build.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
-import { carryEtc, planCarryEtc, refuseEtcConflicts, warnOfCarriedEtc } from './carry-etc.ts';
+import { carryEtc, planCarryEtc, refuseEtcConflicts, warnOfCarriedEtc, type CarryEtcPlan } from './carry-etc.ts';
 import { checkBoot, publishDeployment, requireRoot, type NewDeployment, type PublishMode } from './publish.ts';
 import { dropStaged } from './unstage.ts';
 import { readHostKargs } from './host-kargs.ts';
@@ -93,34 +93,23 @@ export async function deployLocked(
   request: DeployRequest,
   inspect: (tree: DirectoryNode, repository: Repository, etc: string) => void = () => undefined,
 ): Promise<DeployResult> {
-  const deployments = readDeployments(host, sysroot);
-  const base = deployments.booted ?? deployments.next;
+  const wanted = wantedDeployment(host, sysroot, source, request);
+  const { deployments, repository } = wanted;
   const { staged, stagedRecord } = deployments;
-  // What was changed last counts, whether it runs already or not.
-  const previousKargs = (staged ?? deployments.next ?? base)?.origin?.kargs ?? NO_KARGS;
-  const hostKargs = readHostKargs(host, sysroot, base);
-  const kargsWith = (image: KargSources['image']): KargSources =>
-    mergeKargs(previousKargs, { image, host: hostKargs, added: request.kargs });
-  const repository = openOrCreateRepository(host, sysroot.repo, { algorithm: request.algorithm });
-  const wanted: Wanted = { source, kargs: kargsWith(previousKargs.image), repository };
   if (request.mode !== 'publish' && staged !== undefined && stagedRecord !== undefined && isSame(staged, wanted)) {
     return keepStaged(sysroot, staged, stagedRecord, request.mode);
   }
-  const unchanged = await findUnchanged(host, sysroot, deployments, wanted);
+  const unchanged = await findUnchanged(host, sysroot, wanted);
   if (unchanged !== undefined) {
     const unstaged = dropStaged(host, sysroot, deployments);
     return { ...unchanged, changed: unstaged !== undefined, unstaged: unstaged ?? null };
   }
   return withObjectStore(host, repository, async (store) => {
-    const prepared = await prepareDeployment(host, repository, source, store);
-    const { image, facts, contentOf } = prepared;
-    const kargs = kargsWith(facts.kargs);
-    const next = directoryIn(image.tree, 'etc');
-    const carried = planCarryEtc(host, { sysroot, repository, base, next, policy: request.etcPolicy ?? {} });
+    const { image, facts, contentOf, kargs, carried, origin } = await prepareDeployment(host, sysroot, wanted, store);
     refuseEtcConflicts(carried);
     warnOfCarriedEtc(host, carried);
     const published = await publishDeployment(host, sysroot, repository, {
-      origin: originOf(prepared, source, repository, kargs),
+      origin,
       tree: image.tree,
       contentOf,
       kernel: facts.kernel,
@@ -153,62 +142,103 @@ export async function deployLocked(
   });
 }
 
+/** What is to be made, out of which state of the host. */
+export interface Wanted {
+  readonly deployments: Deployments;
+  readonly source: ImageSource;
+  readonly repository: Repository;
+  /** Whose `/etc` is carried over. */
+  readonly base: Deployment | undefined;
+  readonly etcPolicy: EtcMergePolicy;
+  /** All arguments, given those of the image. */
+  readonly kargsWith: (image: KargSources['image']) => KargSources;
+  /** Those if the image has the same as the one before. */
+  readonly sameImageKargs: KargSources;
+}
+
+/** Reads the host as it is now; the caller holds the sysroot lock. */
+export function wantedDeployment(
+  host: Host,
+  sysroot: Sysroot,
+  source: ImageSource,
+  request: Pick<DeployRequest, 'kargs' | 'algorithm' | 'etcPolicy'>,
+): Wanted {
+  const deployments = readDeployments(host, sysroot);
+  const base = deployments.booted ?? deployments.next;
+  // What was changed last counts, whether it runs already or not.
+  const previousKargs = (deployments.staged ?? deployments.next ?? base)?.origin?.kargs ?? NO_KARGS;
+  const hostKargs = readHostKargs(host, sysroot, base);
+  const kargsWith = (image: KargSources['image']): KargSources =>
+    mergeKargs(previousKargs, { image, host: hostKargs, added: request.kargs });
+  return {
+    deployments,
+    source,
+    repository: openOrCreateRepository(host, sysroot.repo, { algorithm: request.algorithm }),
+    base,
+    etcPolicy: request.etcPolicy ?? {},
+    kargsWith,
+    sameImageKargs: kargsWith(previousKargs.image),
+  };
+}
+
+/** Everything about a deployment that is known before anything of it can be seen. */
 export interface Prepared {
   readonly image: StoredImage & { readonly tree: DirectoryNode };
   readonly facts: BootFacts;
   readonly contentOf: NewDeployment['contentOf'];
+  readonly kargs: KargSources;
+  readonly carried: CarryEtcPlan;
+  readonly origin: NewDeployment['origin'];
 }
 
-/** The image in the repository, and what it means for a boot. Nothing of it can be seen yet. */
+/** Puts the image into the repository and finds out what it means here; `/etc` conflicts are in the result. */
 export async function prepareDeployment(
   host: Host,
-  repository: Repository,
-  source: ImageSource,
+  sysroot: Sysroot,
+  { source, repository, base, etcPolicy, kargsWith }: Wanted,
   store: ObjectStore,
 ): Promise<Prepared> {
   const contentOf = repositoryContent(repository);
   const image = await storeBootableImage(host, repository, source, store);
-  return { image, facts: bootFacts(image, contentOf, host.architecture), contentOf };
+  const facts = bootFacts(image, contentOf, host.architecture);
+  const kargs = kargsWith(facts.kargs);
+  const next = directoryIn(image.tree, 'etc');
+  return {
+    image,
+    facts,
+    contentOf,
+    kargs,
+    carried: planCarryEtc(host, { sysroot, repository, base, next, policy: etcPolicy }),
+    origin: {
+      digest: image.digest,
+      parameters: image.parameters,
+      verityRequired: repository.hasVerity,
+      reference: formatImageReference(source.reference),
+      manifestDigest: source.manifestDigest,
+      title: facts.title,
+      version: source.config.labels.get('org.opencontainers.image.version') ?? facts.version,
+      created: source.config.created,
+      kargs,
+    },
+  };
 }
 
 function argumentsOf({ image, host, user }: KargSources): string[] {
   return [...offeredKargs({ image, host }).map(({ arg }) => arg), ...user];
 }
 
-function originOf(
-  { image, facts }: Prepared,
-  source: ImageSource,
-  repository: Repository,
-  kargs: KargSources,
-): NewDeployment['origin'] {
-  return {
-    digest: image.digest,
-    parameters: image.parameters,
-    verityRequired: repository.hasVerity,
-    reference: formatImageReference(source.reference),
-    manifestDigest: source.manifestDigest,
-    title: facts.title,
-    version: source.config.labels.get('org.opencontainers.image.version') ?? facts.version,
-    created: source.config.created,
-    kargs,
-  };
-}
-
-interface Wanted {
-  readonly source: ImageSource;
-  readonly kargs: KargSources;
-  readonly repository: Repository;
-}
-
 /** Whether a deployment is what would be made: this very image, tracked alike, made the same way, and whole. */
-function isSame({ origin, problems, state }: Deployment, { source, kargs, repository }: Wanted): boolean {
+export function isSame(
+  { origin, problems, state }: Deployment,
+  { source, sameImageKargs, repository }: Wanted,
+): boolean {
   return (
     origin !== undefined &&
     origin.manifestDigest === source.manifestDigest &&
     origin.reference === formatImageReference(source.reference) &&
     origin.parameters.algorithm === repository.algorithm &&
     origin.verityRequired === repository.hasVerity &&
-    sameHostKargs(origin.kargs, kargs) &&
+    sameHostKargs(origin.kargs, sameImageKargs) &&
     problems.length === 0 &&
     state !== 'failed'
   );
@@ -229,12 +259,8 @@ export function keepStaged(
 }
 
 /** The image that boots next is this very one: its entry is made durable, should a command have died before that. */
-async function findUnchanged(
-  host: Host,
-  sysroot: Sysroot,
-  { next, defaultEntry }: Deployments,
-  wanted: Wanted,
-): Promise<DeployResult | undefined> {
+async function findUnchanged(host: Host, sysroot: Sysroot, wanted: Wanted): Promise<DeployResult | undefined> {
+  const { next, defaultEntry } = wanted.deployments;
   if (next?.id === undefined || defaultEntry === undefined || !isSame(next, wanted)) return undefined;
   await settleEntry(host, sysroot.boot, defaultEntry.file);
   return describeDeployment(next, next.id, defaultEntry.file);

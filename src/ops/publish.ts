@@ -7,7 +7,7 @@
 
 import { commitEntry, highestSequence, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
-import { addHistory } from '../deploy/history.ts';
+import { addHistory, highestEvent } from '../deploy/history.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
 import { planKernel, removeKernel, writeKernel, type KernelFiles } from '../deploy/kernels.ts';
 import type { Origin } from '../deploy/origin.ts';
@@ -56,9 +56,9 @@ export function deploymentRef(id: number): string {
   return `hostctl/${id}`;
 }
 
-/** The next unused sequence number: above every entry and every deployment. */
-export function nextSequence(sysroot: Sysroot, deployments: Deployments): number {
-  return deployments.list.reduce((highest, { id }) => Math.max(highest, id ?? 0), highestSequence(sysroot.boot)) + 1;
+/** The next unused sequence number: above every entry, every deployment, and what the history remembers. */
+export function nextSequence(sysroot: Sysroot, { list }: Deployments): number {
+  return Math.max(highestSequence(sysroot.boot), highestEvent(sysroot), ...list.map(({ id }) => id ?? 0)) + 1;
 }
 
 /**

@@ -8,12 +8,14 @@ import { checkUserKarg } from '../deploy/change-kargs.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { readLeft } from '../deploy/left.ts';
+import { planRetention } from '../deploy/retention.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError, isHostctlError } from '../errors.ts';
 import { compareVersions } from '../format/bls/version.ts';
 import { formatImageReference, parseImageReference } from '../format/oci/reference.ts';
 import type { ImageSource } from '../image/source.ts';
+import { withTrialStore } from '../store/sweep.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm } from '../tree/node.ts';
 import { openImage } from './build.ts';
@@ -21,12 +23,17 @@ import {
   checkHost,
   deployLocked,
   describeDeployment,
+  isSame,
   keepStaged,
+  prepareDeployment,
+  wantedDeployment,
   type DeployRequest,
   type DeployResult,
 } from './deploy.ts';
 import { finalizeLocked } from './finalize-staged.ts';
+import { pruneDeployments } from './gc.ts';
 import { requireRoot } from './publish.ts';
+import { describeChange, type Candidate, type UpgradePlan } from './upgrade-plan.ts';
 
 export interface UpgradeOptions extends SysrootOptions {
   readonly kargs: readonly string[];
@@ -35,20 +42,14 @@ export interface UpgradeOptions extends SysrootOptions {
   readonly allowMissingVerity: boolean;
   readonly allowDowngrade: boolean;
   readonly etcPolicy: EtcMergePolicy;
+  /** How many deployments stay when there is a new one. */
+  readonly keep: number;
   /** Reference to track from now on (`switch`). */
   readonly image?: string | undefined;
   /** Another tag of the tracked reference. */
   readonly tag?: string | undefined;
   /** Staged, but not finalized until it is asked for. */
   readonly downloadOnly: boolean;
-}
-
-/** Something new, or why not. */
-export interface Candidate {
-  readonly reference: string;
-  readonly manifestDigest: string;
-  readonly version: string | null;
-  readonly created: string | null;
 }
 
 export interface CheckResult {
@@ -79,30 +80,71 @@ export function checkUpgrade(
 }
 
 export async function upgrade(host: Host, options: UpgradeOptions): Promise<UpgradeResult> {
-  const isSwitch = options.image !== undefined;
-  requireRoot(host, isSwitch ? 'switch' : 'upgrade');
+  const { sysroot, source, allowMissingVerity } = openUpgrade(host, options);
+  return withSysrootLock(host, sysroot, async () => {
+    const { current, avoided, isStaged } = judge(host, sysroot, source, options);
+    if (avoided !== undefined && current?.origin !== undefined && current.id !== undefined) {
+      host.log.warn(`${avoided}; "hostctl switch ${formatImageReference(source.reference)}" takes it nevertheless`);
+      const file = (current.entries[0] ?? current.stagedEntry)?.file ?? '';
+      return { ...describeDeployment(current, current.id, file), isStaged, avoided };
+    }
+    const result = await deployLocked(host, sysroot, source, requestOf(options, sysroot, allowMissingVerity));
+    if (result.changed) await pruneDeployments(host, sysroot, { ...options, keep: options.keep });
+    return { ...result, avoided: null };
+  });
+}
+
+/** `upgrade --plan`: what `upgrade` would do, out of the same steps; what they stored is taken back. */
+export async function planUpgrade(host: Host, options: UpgradeOptions): Promise<UpgradePlan> {
+  const { sysroot, source, allowMissingVerity } = openUpgrade(host, options);
+  return withSysrootLock(host, sysroot, async () => {
+    const { avoided } = judge(host, sysroot, source, options);
+    const candidate = describeCandidate(source);
+    const request = requestOf(options, sysroot, allowMissingVerity);
+    const wanted = wantedDeployment(host, sysroot, source, request);
+    const { deployments } = wanted;
+    const { staged, next } = deployments;
+    const target = request.mode !== 'publish' && staged !== undefined ? staged : next;
+    if (avoided !== undefined || (target !== undefined && isSame(target, wanted))) {
+      return { candidate, avoided: avoided ?? null, change: null };
+    }
+    const change = await withTrialStore(host, wanted.repository, async (store) => {
+      const prepared = await prepareDeployment(host, sysroot, wanted, store);
+      return describeChange(host, sysroot, wanted, prepared, request);
+    });
+    const drops = planRetention(deployments, { keep: options.keep - 1 }).flatMap(({ id }) => id ?? []);
+    return { candidate, avoided: null, change: { ...change, drops, unstages: staged?.id ?? null } };
+  });
+}
+
+/** What both begin with. The tag is resolved once and not looked up a second time. */
+function openUpgrade(
+  host: Host,
+  options: UpgradeOptions,
+): { readonly sysroot: Sysroot; readonly source: ImageSource; readonly allowMissingVerity: boolean } {
+  requireRoot(host, options.image === undefined ? 'upgrade' : 'switch');
   options.kargs.forEach(checkUserKarg);
   const sysroot = openSysroot(host, options);
   const before = readDeployments(host, sysroot);
   // A host that is not verified now was accepted as that.
   const allowMissingVerity = options.allowMissingVerity || newest(before)?.origin?.verityRequired === false;
   checkHost(host, sysroot, allowMissingVerity);
-  // Resolved once: the tag is not looked up a second time.
-  const source = openImage(host, targetReference(before, options));
-  return withSysrootLock(host, sysroot, async () => {
-    const deployments = readDeployments(host, sysroot);
-    const isExplicit = isSwitch || options.tag !== undefined || options.kargs.length > 0;
-    const avoided = isExplicit ? undefined : avoidanceOf(sysroot, deployments, source.manifestDigest);
-    const current = newest(deployments);
-    if (avoided !== undefined && current?.origin !== undefined && current.id !== undefined) {
-      host.log.warn(`${avoided}; "hostctl switch ${formatImageReference(source.reference)}" takes it nevertheless`);
-      const file = (current.entries[0] ?? current.stagedEntry)?.file ?? '';
-      return { ...describeDeployment(current, current.id, file), isStaged: current === deployments.staged, avoided };
-    }
-    if (!options.allowDowngrade && !isSwitch) refuseDowngrade(current, source);
-    const result = await deployLocked(host, sysroot, source, requestOf(options, sysroot, allowMissingVerity));
-    return { ...result, avoided: null };
-  });
+  return { sysroot, source: openImage(host, targetReference(before, options)), allowMissingVerity };
+}
+
+/** Whether this image may be taken. Throws 'downgrade-refused' where it is an older release. */
+function judge(
+  host: Host,
+  sysroot: Sysroot,
+  source: ImageSource,
+  { image, tag, kargs, allowDowngrade }: UpgradeOptions,
+): { readonly current: Deployment | undefined; readonly avoided: string | undefined; readonly isStaged: boolean } {
+  const deployments = readDeployments(host, sysroot);
+  const current = newest(deployments);
+  const isExplicit = image !== undefined || tag !== undefined || kargs.length > 0;
+  const avoided = isExplicit ? undefined : avoidanceOf(sysroot, deployments, source.manifestDigest);
+  if (avoided === undefined && !allowDowngrade && image === undefined) refuseDowngrade(current, source);
+  return { current, avoided, isStaged: current !== undefined && current === deployments.staged };
 }
 
 /** `upgrade --from-downloaded`: what is staged is finalized at shutdown after all, or at once on another sysroot. */

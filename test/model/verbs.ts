@@ -177,6 +177,7 @@ function upgradeVerb(isSwitch: boolean): Verb {
         allowMissingVerity: true,
         allowDowngrade: a % 2 === 0,
         etcPolicy: {},
+        keep: 100,
         downloadOnly: false,
       });
       if (image !== undefined) {

@@ -8,7 +8,7 @@ import { finalizeStaged } from '../../src/ops/finalize-staged.ts';
 import { history } from '../../src/ops/history.ts';
 import { rollback, rollbackPlan } from '../../src/ops/rollback.ts';
 import { unstage } from '../../src/ops/unstage.ts';
-import { checkUpgrade, takeDownloaded, upgrade, type UpgradeOptions } from '../../src/ops/upgrade.ts';
+import { checkUpgrade, planUpgrade, takeDownloaded, upgrade, type UpgradeOptions } from '../../src/ops/upgrade.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
@@ -41,6 +41,7 @@ function upgradeOptions(sysroot: ScratchSysroot, more: Partial<UpgradeOptions> =
     allowMissingVerity: true,
     allowDowngrade: false,
     etcPolicy: {},
+    keep: 3,
     downloadOnly: false,
     ...more,
   };
@@ -304,6 +305,39 @@ describe('upgrade', () => {
       code: 'deployment-not-found',
       hint: expect.stringContaining('switch') as string,
     });
+  });
+});
+
+describe('upgrade --plan', () => {
+  test('says what upgrade then does, and leaves nothing behind', async () => {
+    const sysroot = scratchSysroot();
+    const layout = tracked('1');
+    const first = await sysroot.deploy(layout.reference, { kargs: ['root=UUID=abc'] });
+    writeFileSync(`${sysroot.path}/state/deploy/${first.digest}/etc/hostname`, 'mine\n');
+    layout.replace('2');
+    const before = facts(sysroot);
+    const options = upgradeOptions(sysroot, { kargs: ['debug'] });
+    const plan = await planUpgrade(sysroot.host, options);
+    expect(facts(sysroot)).toMatchObject(before);
+    const left = Object.keys(facts(sysroot)).filter((name) => !(name in before) && !/objects\/[0-9a-f]{2}$/.test(name));
+    expect(left).toEqual([]);
+    const result = await upgrade(sysroot.host, options);
+    expect(plan).toMatchObject({
+      candidate: { reference: layout.reference, manifestDigest: result.manifestDigest, version: '2' },
+      avoided: null,
+      change: {
+        digest: result.digest,
+        objects: result.objects.writtenObjects,
+        objectBytes: result.objects.writtenBytes,
+        bootBytes: 0,
+        kargs: { added: ['debug'], removed: [] },
+        etc: { changed: [{ path: '/etc/hostname', change: 'replace' }], conflicts: [] },
+        drops: [],
+        unstages: null,
+        rebootNeeded: false,
+      },
+    });
+    expect(await planUpgrade(sysroot.host, options)).toMatchObject({ avoided: null, change: null });
   });
 });
 

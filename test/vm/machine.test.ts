@@ -1,6 +1,6 @@
 /**
- * The chain on a real machine: installed by `hostctl install to-disk`, booted by firmware and systemd-boot, updated and
- * rolled back from inside; then its disk is tampered with. The tests build on each other; each boot is one process.
+ * The chain on a real machine: installed by `hostctl install to-disk`, booted by firmware and systemd-boot, upgraded,
+ * switched, rolled back and upgraded again from inside; then its disk is tampered with. The tests build on each other; each boot is one process.
  */
 
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -29,6 +29,8 @@ if (reason !== undefined) say(`Skipping the machine tests: ${reason}`);
 interface Status {
   readonly booted: number | null;
   readonly next: number | null;
+  readonly staged: number | null;
+  readonly warnings: readonly { readonly code: string }[];
   readonly deployments: readonly {
     readonly id: number;
     readonly state: string;
@@ -53,16 +55,30 @@ const COMMON: readonly Step[] = [
   { name: 'release', run: `cat /${PROBE_FOLDER}/release; ls /${PROBE_FOLDER}` },
 ];
 
-/** The first boot: what every boot is asked, marks left in /etc and /var, and version 2 deployed. */
+/** The tag that was installed means version 2 from now on. */
+const MOVE_TAG = [
+  'mkdir -p /run/over/upper /run/over/work',
+  'mount -t overlay -o lowerdir=/run/layout,upperdir=/run/over/upper,workdir=/run/over/work overlay /run/layout',
+  'sed -i -e \'s/"v1"/"old"/\' -e \'s/"v2"/"v1"/\' /run/layout/index.json',
+].join(' && ');
+
+/** What is local in /etc, and the one file whose default differs between the versions. */
+const READ_ETC = 'cd /etc && grep -s . local late two three four hostctl-test.conf; cat /var/data';
+
+/** The first boot: what every boot is asked, marks left in /etc and /var, and version 2 staged. */
 const FIRST_BOOT: readonly Step[] = [
   ...COMMON,
   { name: 'usr', run: 'touch /usr/x', mayFail: true },
   { name: 'remount', run: 'mount -o remount,rw /', mayFail: true },
-  { name: 'local', run: 'echo local >/etc/local && echo data >/var/data && cat /etc/machine-id' },
+  { name: 'local', run: 'echo 1 >/etc/local && echo data >/var/data && cat /etc/machine-id' },
   { name: 'first', run: 'cat /var/lib/hostctl-test/first' },
   { name: 'blessed', run: 'ls /boot/loader/entries' },
   { name: 'layout', run: MOUNT_LAYOUT },
-  { name: 'deploy', run: 'hostctl deploy oci:/run/layout:v2' },
+  { name: 'nothing-new', run: 'hostctl upgrade --unchanged-exit-77', mayFail: true },
+  { name: 'move', run: MOVE_TAG },
+  { name: 'check', run: 'hostctl upgrade --check' },
+  { name: 'upgrade', run: 'hostctl upgrade' },
+  { name: 'late', run: 'echo 1 >/etc/late' },
   { name: 'after', run: 'hostctl status --json' },
 ];
 
@@ -96,7 +112,7 @@ function expectBootedDigest(guest: Answers, digest: string): void {
 describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
   let image: TestImage;
   let folder: string;
-  /** After the first boot: version 1 ran, version 2 is deployed. The reboots and the tampering start from here. */
+  /** After the first boot: version 1 ran, version 2 was staged and finalized. The reboots and the tampering start from here. */
   let updated: MadeDisk;
   /** The disk under test. */
   let disk: string;
@@ -110,7 +126,7 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
     const installed = await installedDisk(image, say);
     updated = await updatedDisk(image, installed, FIRST_BOOT, say);
     v1 = imageIn(installed.answers.ok('install'));
-    v2 = imageIn(updated.answers.ok('deploy'));
+    v2 = imageIn(updated.answers.ok('upgrade'));
     disk = await copyDisk(updated.path, join(folder, 'disk.img'));
   });
   afterAll(async () => {
@@ -128,6 +144,7 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
       name,
       disks: [{ path: disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
       steps: [...COMMON, ...steps],
+      deadlineMs: 900_000,
     });
     say(`${name}: ${guest.seconds} s`);
     return guest.answers;
@@ -149,43 +166,88 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
     expect(guest.ok('blessed')).toBe('hostctl-00000001.conf\n');
 
     expect(v2).not.toBe(v1);
+    expect(guest.of('nothing-new').status).toBe(77);
     expect(statusOf(guest, 'after')).toMatchObject({
       booted: 1,
-      next: 2,
+      next: 1,
+      staged: 2,
+      warnings: [],
       deployments: [
-        { id: 2, composefs: { digest: v2 }, state: 'trying' },
+        { id: 2, composefs: { digest: v2 }, state: 'staged' },
         { id: 1, composefs: { digest: v1 }, state: 'good' },
       ],
     });
   });
 
-  test('runs the second version after a reboot, with /etc and /var as they were left', async () => {
-    const guest = await boot('version-2', [
-      { name: 'kept', run: 'cat /etc/local /var/data' },
-      { name: 'default', run: 'cat /etc/hostctl-test.conf' },
+  /** That what booted is what `status` says, and `/etc` and `/var` what they should be. */
+  function expectDeployment(guest: Answers, id: number, digest: string, etc: readonly string[]): void {
+    expect(guest.ok('state')).toBe('running\n');
+    expectBootedDigest(guest, digest);
+    expect(statusOf(guest)).toMatchObject({ booted: id, next: id, staged: null, warnings: [] });
+    expect(statusOf(guest).deployments.find((deployment) => deployment.id === id)?.state).toBe('good');
+    expect(guest.ok('etc')).toBe([...etc, 'data', ''].join('\n'));
+  }
+
+  test('runs the upgrade after a reboot, with what was changed in /etc until the shutdown; switches back', async () => {
+    const guest = await boot('upgraded', [
+      { name: 'etc', run: READ_ETC },
       { name: 'blessed', run: 'ls /boot/loader/entries' },
+      { name: 'overlay', run: 'hostctl usr-overlay && touch /usr/x && hostctl status --json' },
+      { name: 'layout', run: MOUNT_LAYOUT },
+      { name: 'edit', run: 'rm /etc/late' },
+      { name: 'switch', run: 'hostctl switch --allow-downgrade oci:/run/layout:v1' },
+      { name: 'more', run: 'echo 2 >/etc/two' },
+      { name: 'after', run: 'hostctl status --json' },
+    ]);
+    expectDeployment(guest, 2, v2, ['local:1', 'late:1', 'hostctl-test.conf:default of version 2']);
+    expect(guest.ok('release')).toBe('2\nprobe-a\nprobe-b\nprobe-c\nprobe-d\nprobe-e\nrelease\n');
+    expect(guest.ok('blessed')).toContain('hostctl-00000002.conf\n');
+    expect((JSON.parse(guest.ok('overlay')) as Status).warnings).toMatchObject([{ code: 'usr-overlay' }]);
+    expect(imageIn(guest.ok('switch'))).toBe(v1);
+    expect(statusOf(guest, 'after')).toMatchObject({ booted: 2, next: 2, staged: 3 });
+  });
+
+  test('runs the image it was switched to after a reboot; rolls back', async () => {
+    const guest = await boot('switched', [
+      { name: 'etc', run: READ_ETC },
+      { name: 'usr', run: 'ls /usr/x', mayFail: true },
+      { name: 'edit', run: 'echo 3 >/etc/three' },
       { name: 'rollback', run: 'hostctl rollback' },
       { name: 'after', run: 'hostctl status --json' },
     ]);
-    expect(guest.ok('state')).toBe('running\n');
-    expectBootedDigest(guest, v2);
-    expect(guest.ok('release')).toBe('2\nprobe-a\nprobe-b\nprobe-c\nprobe-d\nprobe-e\nrelease\n');
-    expect(guest.ok('kept')).toBe('local\ndata\n');
-    expect(guest.ok('default')).toBe('default of version 2\n');
-    expect(guest.ok('blessed')).toContain('hostctl-00000002.conf\n');
-    expect(statusOf(guest)).toMatchObject({ booted: 2, next: 2 });
-    guest.ok('rollback');
-    expect(statusOf(guest, 'after')).toMatchObject({ booted: 2, next: 1 });
+    expectDeployment(guest, 3, v1, ['local:1', 'two:2', 'hostctl-test.conf:default of version 1']);
+    expect(guest.of('usr').status).not.toBe(0);
+    expect(statusOf(guest, 'after')).toMatchObject({ booted: 3, next: 2, staged: null });
   });
 
-  test('runs the first version again after a rollback, on its own /etc and the shared /var', async () => {
-    const guest = await boot('version-1-again', [
-      { name: 'kept', run: 'cat /etc/local /var/data /etc/hostctl-test.conf' },
+  test('runs what it was rolled back to, on its own /etc; upgrades with local changes', async () => {
+    const guest = await boot('rolled-back', [
+      { name: 'etc', run: READ_ETC },
+      { name: 'layout', run: MOUNT_LAYOUT },
+      { name: 'left', run: 'hostctl upgrade --unchanged-exit-77', mayFail: true },
+      { name: 'upgrade', run: 'hostctl upgrade --tag v1 --allow-downgrade' },
+      { name: 'edit', run: 'echo 4 >/etc/four && echo mine >/etc/hostctl-test.conf' },
+      { name: 'after', run: 'hostctl status --json' },
     ]);
-    expect(guest.ok('state')).toBe('running\n');
-    expectBootedDigest(guest, v1);
-    expect(guest.ok('kept')).toBe('local\ndata\ndefault of version 1\n');
-    expect(statusOf(guest)).toMatchObject({ booted: 1, next: 1 });
+    expectDeployment(guest, 2, v2, ['local:1', 'late:1', 'hostctl-test.conf:default of version 2']);
+    expect(guest.of('left').status).toBe(77);
+    expect(guest.of('left').output).toContain('was left by hand (deployment 3)');
+    expect(statusOf(guest, 'after')).toMatchObject({ booted: 2, next: 2, staged: 5 });
+  });
+
+  test('runs the last upgrade; gc drops what it may, and fsck reads every byte', async () => {
+    const guest = await boot('upgraded-again', [
+      { name: 'etc', run: READ_ETC },
+      { name: 'gc', run: 'hostctl gc' },
+      { name: 'fsck', run: 'hostctl fsck --deep' },
+      { name: 'after', run: 'hostctl status --json' },
+      { name: 'history', run: 'hostctl history --json' },
+    ]);
+    expectDeployment(guest, 5, v1, ['local:1', 'late:1', 'four:4', 'hostctl-test.conf:mine']);
+    expect(statusOf(guest, 'after').deployments.map(({ id }) => id)).toEqual([5, 3, 2]);
+    expect(statusOf(guest, 'after')).toMatchObject({ booted: 5, next: 5, warnings: [] });
+    const events = JSON.parse(guest.ok('history')) as readonly { readonly action: string }[];
+    expect(events.map(({ action }) => action)).toEqual(['upgrade', 'rollback', 'switch', 'upgrade', 'install']);
   });
 
   describe('whose disk was tampered with', () => {

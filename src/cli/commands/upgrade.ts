@@ -2,16 +2,18 @@
 
 import type { Argv, CommandModule } from 'yargs';
 import { HostctlError } from '../../errors.ts';
-import type { CheckResult, UpgradeResult } from '../../ops/upgrade.ts';
+import type { CheckResult, UpgradeOptions, UpgradeResult } from '../../ops/upgrade.ts';
 import { openContext, type Context, type GlobalOptions } from '../context.ts';
 import { EXIT_NOTHING_NEW } from '../exit-codes.ts';
 import type { Run } from '../program.ts';
 import { deployText } from '../view/deploy-text.ts';
+import { upgradePlanText } from '../view/upgrade-plan-text.ts';
 import { imageOptions, triesOption, type DeployArguments } from './deploy.ts';
 
 interface UpgradeArguments extends Omit<DeployArguments, 'image' | 'stage'> {
   readonly check: boolean;
   readonly apply: boolean;
+  readonly plan: boolean;
   readonly 'download-only': boolean;
   readonly 'from-downloaded': boolean;
   readonly 'allow-downgrade': boolean;
@@ -52,6 +54,7 @@ function upgradeOptions<T>(argv: Argv<T>) {
       default: false,
       describe: 'Only look: 0 when there is something new, 77 if not',
     })
+    .option('plan', { type: 'boolean', default: false, describe: 'Show what would happen, and do nothing' })
     .option('download-only', {
       type: 'boolean',
       default: false,
@@ -72,7 +75,7 @@ function upgradeOptions<T>(argv: Argv<T>) {
 }
 
 async function handle(options: UpgradeArguments, run: Run): Promise<void> {
-  const { checkUpgrade, takeDownloaded, upgrade } = await import('../../ops/upgrade.ts');
+  const { checkUpgrade, planUpgrade, takeDownloaded, upgrade } = await import('../../ops/upgrade.ts');
   const { etcPolicyOf, loadConfig } = await import('../../ops/load-config.ts');
   const { reboot, requireRunning } = await import('../../ops/reboot.ts');
   const { openSysroot } = await import('../../deploy/sysroot.ts');
@@ -87,20 +90,27 @@ async function handle(options: UpgradeArguments, run: Run): Promise<void> {
   if (await ensureWritable(host, paths, run)) return;
   const config = loadConfig(options.config);
   const etcPolicy = etcPolicyOf(config);
+  const upgradeOptions: UpgradeOptions = {
+    ...paths,
+    image: options.image,
+    tag: options.tag,
+    kargs: options.karg,
+    algorithm: options.hash,
+    tries: options.tries ?? config.deployTries,
+    allowMissingVerity: options['allow-missing-verity'],
+    allowDowngrade: options['allow-downgrade'],
+    etcPolicy,
+    keep: config.retentionKeep,
+    downloadOnly: options['download-only'],
+  };
+  if (options.plan) {
+    const plan = await planUpgrade(host, upgradeOptions);
+    context.print(plan, () => upgradePlanText(plan));
+    return;
+  }
   const result: UpgradeResult = options['from-downloaded']
     ? await takeDownloaded(host, { ...paths, etcPolicy })
-    : await upgrade(host, {
-        ...paths,
-        image: options.image,
-        tag: options.tag,
-        kargs: options.karg,
-        algorithm: options.hash,
-        tries: options.tries ?? config.deployTries,
-        allowMissingVerity: options['allow-missing-verity'],
-        allowDowngrade: options['allow-downgrade'],
-        etcPolicy,
-        downloadOnly: options['download-only'],
-      });
+    : await upgrade(host, upgradeOptions);
   context.print(result, () => deployText(result));
   if (!result.changed && options['unchanged-exit-77']) run.setExitCode(EXIT_NOTHING_NEW);
   if (options.apply && (result.changed || result.isStaged)) await reboot(host);

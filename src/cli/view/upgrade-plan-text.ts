@@ -1,0 +1,28 @@
+/** What an upgrade would do, for people. Pure. */
+
+import type { UpgradePlan } from '../../ops/upgrade-plan.ts';
+import { printable } from './status-text.ts';
+
+export function upgradePlanText({ candidate, avoided, change }: UpgradePlan): string {
+  if (change === null) return avoided === null ? 'Nothing to do\n' : `Nothing to do: ${avoided}\n`;
+  const { etc, kargs } = change;
+  const lines = [
+    `Image      ${candidate.reference} (version ${candidate.version ?? 'unknown'}, ${candidate.manifestDigest})`,
+    `composefs  ${change.digest}`,
+    `Fetch      ${mebibytes(change.fetchBytes)}`,
+    `Write      ${mebibytes(change.objectBytes)} in ${change.objects} objects, ${mebibytes(change.bootBytes)} on the boot partition`,
+    ...kargs.added.map((arg) => `Argument   + ${arg}`),
+    ...kargs.removed.map((arg) => `Argument   - ${arg}`),
+    `/etc       ${etc.changed.length} local changes are carried over`,
+    ...etc.conflicts.map(({ path, reason }) => `Conflict   "${path}" ${reason}`),
+    ...etc.drift.map(({ message }) => `Warning    ${message}`),
+    ...(change.unstages === null ? [] : [`Unstages   deployment ${change.unstages}`]),
+    ...(change.drops.length === 0 ? [] : [`Drops      deployment ${change.drops.join(', ')}`]),
+    `Reboot     ${change.rebootNeeded ? 'needed' : 'not needed'}`,
+  ];
+  return `${lines.map(printable).join('\n')}\n`;
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}

@@ -1,0 +1,70 @@
+/** What an upgrade would change, as it is shown: out of what was prepared for it, before anything is published. */
+
+import { spaceOnBoot } from '../deploy/boot-partition.ts';
+import { buildCmdline } from '../deploy/kargs.ts';
+import { planKernel } from '../deploy/kernels.ts';
+import type { Sysroot } from '../deploy/sysroot.ts';
+import { splitCmdline } from '../format/cmdline.ts';
+import type { Host } from '../sys/host.ts';
+import { describeCarriedEtc, type CarriedEtc } from './carry-etc.ts';
+import type { DeployRequest, Prepared, Wanted } from './deploy.ts';
+
+export interface Candidate {
+  readonly reference: string;
+  readonly manifestDigest: string;
+  readonly version: string | null;
+  readonly created: string | null;
+}
+
+export interface UpgradePlan {
+  readonly candidate: Candidate;
+  /** Why it is not taken by itself; null when it may be. */
+  readonly avoided: string | null;
+  /** Null when there is nothing to do. */
+  readonly change: (PlannedChange & { readonly drops: readonly number[]; readonly unstages: number | null }) | null;
+}
+
+export interface PlannedChange {
+  readonly digest: string;
+  /** From elsewhere; a layout on this host is read in place. */
+  readonly fetchBytes: number;
+  /** New objects in the repository, the image among them. */
+  readonly objects: number;
+  readonly objectBytes: number;
+  /** Kernel and initrd with their clusters; 0 where they are there already. */
+  readonly bootBytes: number;
+  readonly kargs: { readonly added: readonly string[]; readonly removed: readonly string[] };
+  readonly etc: CarriedEtc;
+  /** The new one does not run before that. */
+  readonly rebootNeeded: boolean;
+}
+
+export function describeChange(
+  host: Host,
+  sysroot: Sysroot,
+  { deployments }: Wanted,
+  { image, facts, kargs, carried }: Prepared,
+  { tries }: DeployRequest,
+): PlannedChange {
+  const kernel = planKernel(sysroot.boot, facts.kernel);
+  const pinned = { parameters: image.parameters, digest: image.digest, verityRequired: false };
+  const isOwn = (arg: string): boolean => /^(composefs\.digest|hostctl\.state)=/.test(arg);
+  const after = splitCmdline(
+    buildCmdline({ pinned, stateName: image.digest, counted: tries > 0, kargs }, host.machine),
+  );
+  const before = (deployments.booted ?? deployments.next)?.entries[0]?.kargs ?? [];
+  const minus = (some: readonly string[], others: readonly string[]): string[] =>
+    some.filter((arg) => !isOwn(arg) && !others.includes(arg));
+  return {
+    digest: image.digest,
+    fetchBytes: 0,
+    objects: image.objects.writtenObjects,
+    objectBytes: image.objects.writtenBytes,
+    bootBytes: kernel.isNew
+      ? spaceOnBoot(sysroot.boot, [kernel.files.linux.sizeBytes, kernel.files.initrd.sizeBytes])
+      : 0,
+    kargs: { added: minus(after, before), removed: minus(before, after) },
+    etc: describeCarriedEtc(carried),
+    rebootNeeded: sysroot.isRunning,
+  };
+}
