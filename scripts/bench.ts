@@ -45,6 +45,10 @@ try {
   const entries = join(sysroot, 'boot/loader/entries');
   const staged = readdirSync(entries).find((name) => name.endsWith('.staged')) ?? '';
   const record = readFileSync(join(sysroot, 'state/hostctl/staged'));
+  const [state = ''] = readdirSync(join(sysroot, 'state/deploy')).filter((name) => name !== live);
+  const deployment = join(sysroot, 'state/deploy', state);
+  const pristine = join(folder, 'pristine');
+  execFileSync('cp', ['-a', deployment, pristine]);
   const start: number[] = [];
   const whole: number[] = [];
   for (let i = 0; i < RUNS; i++) {
@@ -55,6 +59,9 @@ try {
     renameSync(join(entries, staged.slice(0, -'.staged'.length)), join(entries, staged));
     writeFileSync(join(sysroot, 'state/hostctl/staged'), record);
     rmSync(join(sysroot, 'state/hostctl/history/00000002'));
+    rmSync(deployment, { recursive: true });
+    execFileSync('cp', ['-a', pristine, deployment]);
+    execFileSync('sync', ['-f', deployment]);
   }
   const [least, most] = [quantile(whole, 0.5), quantile(whole, 0.99)];
   const node = quantile(start, 0.5);

@@ -12,10 +12,12 @@ import {
   exists,
   fsyncPath,
   isDirectory,
+  listNames,
   makeDirectories,
   openDirectory,
   removeQuietly,
   split,
+  TEMPORARY_NAME,
   temporaryName,
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
@@ -57,27 +59,38 @@ export function writeState(host: Host, sysroot: Sysroot, state: NewState): void 
   fsyncPath(sysroot.deployments);
 }
 
+/** Stands beside an `/etc` that may not be the image's default any more. */
+const MERGED = 'etc-merged';
+
 /**
- * Makes the `/etc` of a deployment that does not boot yet anew, durable when this returns. Cut off, it may have none;
- * made again, it is whole.
+ * Carries local changes into the `/etc` of a staged deployment, durable when this returns. That is the image's default
+ * until then, so that little is written at shutdown; after an attempt that came to nothing it is made anew.
  */
-export function replaceEtc(
+export function mergeStagedEtc(
   host: Host,
   sysroot: Sysroot,
   { name, defaults, contentOf, adjustEtc }: Omit<NewState, 'origin' | 'tree'> & { readonly defaults: DirectoryNode },
 ): void {
   const directory = `${sysroot.deployments}/${name}`;
+  const etc = `${directory}/etc`;
+  for (const left of listNames(directory).filter((entry) => TEMPORARY_NAME.test(entry))) {
+    fs.rmSync(`${directory}/${left}`, { recursive: true });
+  }
   const fresh = `${directory}/${temporaryName('etc')}`;
-  const old = `${directory}/${temporaryName('etc')}`;
-  try {
+  if (exists(`${directory}/${MERGED}`) || !isDirectory(etc)) {
+    fs.rmSync(etc, { recursive: true, force: true });
     materializeTree(host, defaults, fresh, contentOf);
+  } else {
+    createFile(`${directory}/${MERGED}`, '', 0o644);
+    fsyncPath(directory);
+    fs.renameSync(etc, fresh);
+  }
+  try {
     adjustEtc(fresh);
     syncFileSystem(host, fresh);
-    if (exists(`${directory}/etc`)) fs.renameSync(`${directory}/etc`, old);
-    fs.renameSync(fresh, `${directory}/etc`);
   } finally {
-    removeQuietly(fresh);
-    removeQuietly(old);
+    // Also one that is half done: the mark says so.
+    fs.renameSync(fresh, etc);
   }
   fsyncPath(directory);
 }

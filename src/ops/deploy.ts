@@ -114,9 +114,10 @@ export async function deployLocked(
       contentOf,
       kernel: facts.kernel,
       adjustEtc: (etc) => {
-        carryEtc(host, carried, etc);
+        // What is staged keeps the image's default until it is finalized.
+        if (request.mode === 'publish') carryEtc(host, carried, etc);
         inspect(image.tree, repository, etc);
-        checkDeployedVar(facts, argumentsOf(kargs), etc, image.tree, contentOf);
+        checkDeployedVar(facts, argumentsOf(kargs), carriedFrom(carried, 'fstab') ?? etc, image.tree, contentOf);
       },
       tries: request.tries,
       action: request.action,
@@ -221,6 +222,11 @@ export async function prepareDeployment(
       kargs,
     },
   };
+}
+
+/** The live `/etc` where a file of it is carried over. */
+function carriedFrom({ live, merge }: CarryEtcPlan, name: string): string | undefined {
+  return merge.changes.some(({ path }) => path === name) ? live : undefined;
 }
 
 function argumentsOf({ image, host, user }: KargSources): string[] {

@@ -15,7 +15,7 @@ import {
   writeFinalizeFailure,
   type StagedRecord,
 } from '../deploy/staged.ts';
-import { replaceEtc } from '../deploy/state.ts';
+import { mergeStagedEtc } from '../deploy/state.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError, isHostctlError } from '../errors.ts';
 import { requireRepository } from '../store/repository.ts';
@@ -112,7 +112,7 @@ function requireWhole(
   });
 }
 
-/** Makes `/etc` of the staged deployment anew: the image's default with the changes of the deployment that runs. */
+/** Carries the changes of the deployment that runs into the `/etc` of the staged one. */
 function mergeEtc(
   host: Host,
   sysroot: Sysroot,
@@ -125,7 +125,7 @@ function mergeEtc(
   const defaults = imageEtc(repository, digest);
   const plan = planCarryEtc(host, { sysroot, repository, base: booted ?? next, next: defaults, policy });
   refuseEtcConflicts(plan);
-  replaceEtc(host, sysroot, {
+  mergeStagedEtc(host, sysroot, {
     name: staged.name,
     defaults,
     contentOf: repositoryContent(repository),

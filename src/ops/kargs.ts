@@ -176,7 +176,10 @@ async function publish(
       tree,
       contentOf,
       kernel: kernelFilesOf(findBootFiles(tree), contentOf),
-      adjustEtc: (etc) => carryEtc(host, carried, etc),
+      adjustEtc: (etc) => {
+        // What is staged keeps the image's default until it is finalized.
+        if (mode === 'publish') carryEtc(host, carried, etc);
+      },
       tries,
       action: 'kargs',
       mode,

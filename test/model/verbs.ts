@@ -63,7 +63,10 @@ function deployVerb(stage: boolean): Verb {
       demand(known === result.digest, 'STABLE-DIGEST', `${image.name} has another`);
       world.digests.set(image, result.digest);
       const isNew = !before.deployments.some(({ id }) => id === result.id) || before.staged === result.id;
-      if (isNew && result.changed && before.staged !== result.id) checkEtc(world, result.id, expected);
+      // What is staged gets the local changes when it is finalized.
+      const isFresh = isNew && result.changed && before.staged !== result.id;
+      if (isFresh && !result.isStaged) checkEtc(world, result.id, expected);
+      if (isFresh && result.isStaged) demand(expected.conflicts.length === 0, 'ETC-MERGE', 'conflicts overlooked');
       const after = world.status();
       if (result.isStaged) {
         demand(after.staged === result.id && after.next === before.next, 'TRUTH', `staged is ${after.staged}`);

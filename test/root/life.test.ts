@@ -101,6 +101,22 @@ describe('a staged deployment', () => {
     expect(snapshot(`${sysroot.path}/state/deploy/${second.digest}/etc`)).toEqual(snapshot(live));
   });
 
+  test.each([
+    ['half merged', (state: string) => writeFileSync(`${state}/etc/from-the-first-attempt`, 'x')],
+    ['without /etc', (state: string) => rmSync(`${state}/etc`, { recursive: true })],
+  ])('gets a whole /etc after an attempt that was cut off and left it %s', async (_, damage) => {
+    const sysroot = scratchSysroot();
+    const first = await sysroot.deploy(one());
+    const live = `${sysroot.path}/state/deploy/${first.digest}/etc`;
+    writeFileSync(`${live}/hostname`, 'mine\n');
+    const second = await sysroot.deploy(two(), { stage: true });
+    const state = `${sysroot.path}/state/deploy/${second.digest}`;
+    writeFileSync(`${state}/etc-merged`, '');
+    damage(state);
+    await finalize(sysroot);
+    expect(snapshot(`${state}/etc`)).toEqual(snapshot(live));
+  });
+
   test('that is asked for again stays as it is', async () => {
     const sysroot = scratchSysroot();
     await sysroot.deploy(one());

@@ -145,6 +145,7 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
       disks: [{ path: disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
       steps: [...COMMON, ...steps],
       deadlineMs: 900_000,
+      shutDown: true,
     });
     say(`${name}: ${guest.seconds} s`);
     return guest.answers;

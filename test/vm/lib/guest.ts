@@ -57,6 +57,8 @@ export interface GuestBoot extends Omit<Boot, 'smbios'> {
   readonly steps: readonly Step[];
   /** Appended to the command line that the boot entry (or `direct`) gives. */
   readonly cmdline?: readonly string[];
+  /** Ends in an orderly shutdown, so that units have their say; otherwise the machine is cut off after a sync. */
+  readonly shutDown?: boolean;
   /** The machine is not expected to reach the steps. */
   readonly expectNoBoot?: boolean;
 }
@@ -84,7 +86,7 @@ StandardOutput=null
 StandardError=journal+console
 `;
 
-function stepsScript(steps: readonly Step[]): string {
+function stepsScript(steps: readonly Step[], shutDown: boolean): string {
   const lines = [
     'exec 3>' + PORT,
     'export LC_ALL=C.UTF-8 HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin',
@@ -93,7 +95,7 @@ function stepsScript(steps: readonly Step[]): string {
     lines.push(`( ${run}\n) </dev/null >/run/hostctl-test.out 2>&1; status=$?`);
     lines.push(`printf '%s %s %s\\n' ${name} "$status" "$(base64 -w0 </run/hostctl-test.out)" >&3`);
   }
-  lines.push("printf 'end 0 \\n' >&3", 'sync', 'systemctl reboot -ff');
+  lines.push("printf 'end 0 \\n' >&3", 'sync', shutDown ? 'systemctl reboot' : 'systemctl reboot -ff');
   return `${lines.join('\n')}\n`;
 }
 
@@ -117,7 +119,7 @@ export async function runGuest(guest: GuestBoot): Promise<GuestResult> {
   const smbios = [
     credential('systemd.extra-unit.hostctl-test.service', UNIT),
     credential('systemd.unit-dropin.multi-user.target', '[Unit]\nWants=hostctl-test.service\n'),
-    credential('hostctl.steps', stepsScript(guest.steps)),
+    credential('hostctl.steps', stepsScript(guest.steps, guest.shutDown === true)),
   ];
   if (guest.direct === undefined) smbios.push(`io.systemd.boot.kernel-cmdline-extra=${extra}`);
   const direct = guest.direct && { ...guest.direct, cmdline: `${guest.direct.cmdline} ${extra}` };

@@ -64,7 +64,7 @@ export async function installedDisk(image: TestImage, say: (line: string) => voi
   return madeDisk(folder);
 }
 
-/** The installed disk after its first boot, in which `steps` were run; they deploy version 2. */
+/** The installed disk after its first boot, in which `steps` were run; they stage version 2. */
 export async function updatedDisk(
   image: TestImage,
   installed: MadeDisk,
@@ -81,6 +81,7 @@ export async function updatedDisk(
         { path: image.disk, serial: LAYOUT_SERIAL },
       ],
       deadlineMs: LONG_BOOT_MS,
+      shutDown: true,
       steps,
     });
     await keepAnswers(scratch, steps, answers);
