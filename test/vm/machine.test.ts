@@ -193,7 +193,7 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
     const guest = await boot('upgraded', [
       { name: 'etc', run: READ_ETC },
       { name: 'blessed', run: 'ls /boot/loader/entries' },
-      { name: 'overlay', run: 'hostctl usr-overlay && touch /usr/x && hostctl status --json' },
+      { name: 'overlay', run: 'hostctl usr-overlay >/dev/null && touch /usr/x && hostctl status --json' },
       { name: 'layout', run: MOUNT_LAYOUT },
       { name: 'edit', run: 'rm /etc/late' },
       { name: 'switch', run: 'hostctl switch --allow-downgrade oci:/run/layout:v1' },
@@ -230,7 +230,7 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
       { name: 'edit', run: 'echo 4 >/etc/four && echo mine >/etc/hostctl-test.conf' },
       { name: 'after', run: 'hostctl status --json' },
     ]);
-    expectDeployment(guest, 2, v2, ['local:1', 'late:1', 'hostctl-test.conf:default of version 2']);
+    expectDeployment(guest, 2, v2, ['local:1', 'two:2', 'hostctl-test.conf:default of version 2']);
     expect(guest.of('left').status).toBe(77);
     expect(guest.of('left').output).toContain('was left by hand (deployment 3)');
     expect(statusOf(guest, 'after')).toMatchObject({ booted: 2, next: 2, staged: 5 });
@@ -244,7 +244,7 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
       { name: 'after', run: 'hostctl status --json' },
       { name: 'history', run: 'hostctl history --json' },
     ]);
-    expectDeployment(guest, 5, v1, ['local:1', 'late:1', 'four:4', 'hostctl-test.conf:mine']);
+    expectDeployment(guest, 5, v1, ['local:1', 'two:2', 'four:4', 'hostctl-test.conf:mine']);
     expect(statusOf(guest, 'after').deployments.map(({ id }) => id)).toEqual([5, 3, 2]);
     expect(statusOf(guest, 'after')).toMatchObject({ booted: 5, next: 5, warnings: [] });
     const events = JSON.parse(guest.ok('history')) as readonly { readonly action: string }[];
