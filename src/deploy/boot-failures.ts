@@ -3,14 +3,14 @@
  * (docs/boot.md). A failure belongs to an image; it is no damage of the deployment and hinders nothing.
  */
 
-import * as fs from 'node:fs';
-import { fsyncPath, readSmallText } from '../sys/files.ts';
+import { readSmallText } from '../sys/files.ts';
 import type { VerityDigest } from '../tree/node.ts';
+import { removeRecord } from './records.ts';
 import type { Sysroot } from './sysroot.ts';
 
 /** The reason in one line; undefined when the image never failed, or only root may know. */
 export function readBootFailure({ hostState }: Sysroot, digest: VerityDigest): string | undefined {
-  const text = readSmallText(failureFile(hostState, digest));
+  const text = readSmallText(`${hostState}/${failureFile(digest)}`);
   if (text === undefined) return undefined;
   const field = (key: string): string | undefined =>
     text
@@ -21,13 +21,10 @@ export function readBootFailure({ hostState }: Sysroot, digest: VerityDigest): s
 }
 
 /** Forgets a failure durably: the image has come up since. */
-export function clearBootFailure({ hostState }: Sysroot, digest: VerityDigest): void {
-  const path = failureFile(hostState, digest);
-  if (!fs.existsSync(path)) return;
-  fs.unlinkSync(path);
-  fsyncPath(hostState);
+export function clearBootFailure(sysroot: Sysroot, digest: VerityDigest): void {
+  removeRecord(sysroot, failureFile(digest));
 }
 
-function failureFile(hostState: string, digest: VerityDigest): string {
-  return `${hostState}/boot-failure-${digest}`;
+function failureFile(digest: VerityDigest): string {
+  return `boot-failure-${digest}`;
 }

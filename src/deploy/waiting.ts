@@ -4,8 +4,8 @@
  * were last removed so.
  */
 
-import * as fs from 'node:fs';
-import { exists, fsyncPath, readSmallText, replaceFile } from '../sys/files.ts';
+import { readSmallText, replaceFile } from '../sys/files.ts';
+import { removeRecord } from './records.ts';
 import type { Sysroot } from './sysroot.ts';
 
 /** Id of the boot that has to end first; undefined when nothing waits. */
@@ -17,8 +17,7 @@ export function writeWaiting({ hostState }: Sysroot, bootId: string): void {
   replaceFile(`${hostState}/waiting`, `${bootId}\n`);
 }
 
-export function clearWaiting({ hostState }: Sysroot): void {
-  if (!exists(`${hostState}/waiting`)) return;
-  fs.rmSync(`${hostState}/waiting`);
-  fsyncPath(hostState);
+/** Idempotent. */
+export function clearWaiting(sysroot: Sysroot): void {
+  removeRecord(sysroot, 'waiting');
 }

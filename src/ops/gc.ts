@@ -38,15 +38,7 @@ export interface GcResult {
 export function gc(host: Host, options: GcOptions): Promise<GcResult> {
   requireRoot(host, 'collect garbage');
   const sysroot = openSysroot(host, options);
-  return withSysrootLock(host, sysroot, () =>
-    collectGarbage(host, sysroot, {
-      choose: ({ deployments }) => planRetention(deployments, options),
-      dryRun: options.dryRun,
-      isBootNamed: options.boot !== undefined,
-      ownsRepository: options.repo === undefined,
-      toleratesDamage: false,
-    }),
-  );
+  return withSysrootLock(host, sysroot, () => collectGarbage(host, sysroot, byRetention(options, options.dryRun)));
 }
 
 /**
@@ -59,18 +51,23 @@ export async function pruneDeployments(
   options: SysrootOptions & { readonly keep: number },
 ): Promise<GcResult | undefined> {
   try {
-    return await collectGarbage(host, sysroot, {
-      choose: ({ deployments }) => planRetention(deployments, options),
-      dryRun: false,
-      isBootNamed: options.boot !== undefined,
-      ownsRepository: options.repo === undefined,
-      toleratesDamage: false,
-    });
+    return await collectGarbage(host, sysroot, byRetention(options, false));
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     host.log.warn(`Old deployments were not cleaned up: ${error.message}`);
     return undefined;
   }
+}
+
+/** What goes by the policy alone. */
+function byRetention(options: SysrootOptions & { readonly keep: number }, dryRun: boolean): CollectOptions {
+  return {
+    choose: ({ deployments }) => planRetention(deployments, options),
+    dryRun,
+    isBootNamed: options.boot !== undefined,
+    ownsRepository: options.repo === undefined,
+    toleratesDamage: false,
+  };
 }
 
 export interface CollectOptions {

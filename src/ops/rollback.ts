@@ -9,7 +9,7 @@ import { findDeployment } from '../deploy/find-deployment.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
 import { writeLeft } from '../deploy/left.ts';
 import type { Origin } from '../deploy/origin.ts';
-import { openSysroot, withSysrootLock, type SysrootOptions } from '../deploy/sysroot.ts';
+import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { entryValue } from '../format/bls/entry.ts';
 import { formatHostctlEntryName } from '../format/bls/name.ts';
@@ -48,7 +48,7 @@ export function rollback(host: Host, options: RollbackOptions): Promise<Rollback
   return withSysrootLock(host, sysroot, () =>
     withUndo(host.log, async (undo) => {
       const deployments = readDeployments(host, sysroot);
-      const { target, entry, plan } = planRollback(host, deployments, options.to, (all) => nextSequence(sysroot, all));
+      const { target, entry, plan } = planRollback(host, sysroot, deployments, options.to);
       if (entry === undefined) {
         // Should a command have died after its commit, the change is made durable now.
         await settleEntry(host, sysroot.boot, plan.entryFile);
@@ -76,7 +76,7 @@ export function rollback(host: Host, options: RollbackOptions): Promise<Rollback
 export function rollbackPlan(host: Host, options: RollbackOptions): RollbackPlan {
   const sysroot = openSysroot(host, options);
   const deployments = readDeployments(host, sysroot);
-  return planRollback(host, deployments, options.to, (all) => nextSequence(sysroot, all)).plan;
+  return planRollback(host, sysroot, deployments, options.to).plan;
 }
 
 interface Target extends Deployment {
@@ -86,9 +86,9 @@ interface Target extends Deployment {
 /** `entry` is undefined when the target is the default already. Throws when there is no target, or it cannot boot. */
 function planRollback(
   host: Host,
+  sysroot: Sysroot,
   deployments: Deployments,
   to: string | undefined,
-  sequenceOf: (deployments: Deployments) => number,
 ): { target: Target; entry: Parameters<typeof writeInertEntry>[2] | undefined; plan: RollbackPlan } {
   const { next, booted, defaultEntry, stagedRecord } = deployments;
   const target = requireTarget(to === undefined ? deployments.rollback : findDeployment(deployments.list, to));
@@ -112,7 +112,7 @@ function planRollback(
   }
   if (current?.linux === undefined || current.initrd[0] === undefined) throw unusable(target);
   const counter = target.state === 'good' ? undefined : { left: UNPROVEN_TRIES, done: 0 };
-  const sequence = sequenceOf(deployments);
+  const sequence = nextSequence(sysroot, deployments);
   const pinned = { parameters: origin.parameters, digest: origin.digest, verityRequired: origin.verityRequired };
   const options = buildCmdline(
     { pinned, stateName: target.name, counted: counter !== undefined, kargs: origin.kargs },

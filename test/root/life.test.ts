@@ -59,6 +59,17 @@ function bless(sysroot: ScratchSysroot, id: number): void {
   );
 }
 
+/** Version 1 was good; version 2 was upgraded to and has not booted yet. */
+async function upgradedSysroot(): Promise<{ sysroot: ScratchSysroot; layout: ReturnType<typeof tracked> }> {
+  const sysroot = scratchSysroot();
+  const layout = tracked('1');
+  await sysroot.deploy(layout.reference);
+  bless(sysroot, 1);
+  layout.replace('2');
+  await upgrade(sysroot.host, upgradeOptions(sysroot));
+  return { sysroot, layout };
+}
+
 /** Everything but what is written for information only. */
 function facts(sysroot: ScratchSysroot): Record<string, unknown> {
   return Object.fromEntries(
@@ -254,12 +265,7 @@ describe('upgrade', () => {
   });
 
   test('does not go back by itself to what was left by hand; switch does', async () => {
-    const sysroot = scratchSysroot();
-    const layout = tracked('1');
-    await sysroot.deploy(layout.reference);
-    bless(sysroot, 1);
-    layout.replace('2');
-    await upgrade(sysroot.host, upgradeOptions(sysroot));
+    const { sysroot, layout } = await upgradedSysroot();
     await rollback(sysroot.host, { sysroot: sysroot.path });
     const avoided = expect.stringMatching(/was left by hand \(deployment 2\)$/) as string;
     expect(checkUpgrade(sysroot.host, { sysroot: sysroot.path })).toMatchObject({ isNew: false, avoided });
@@ -271,24 +277,14 @@ describe('upgrade', () => {
   });
 
   test('takes a newer image than the one that was left', async () => {
-    const sysroot = scratchSysroot();
-    const layout = tracked('1');
-    await sysroot.deploy(layout.reference);
-    bless(sysroot, 1);
-    layout.replace('2');
-    await upgrade(sysroot.host, upgradeOptions(sysroot));
+    const { sysroot, layout } = await upgradedSysroot();
     await rollback(sysroot.host, { sysroot: sysroot.path });
     layout.replace('3');
     expect(await upgrade(sysroot.host, upgradeOptions(sysroot))).toMatchObject({ changed: true, avoided: null });
   });
 
   test('does not take an image again that failed to boot', async () => {
-    const sysroot = scratchSysroot();
-    const layout = tracked('1');
-    await sysroot.deploy(layout.reference);
-    bless(sysroot, 1);
-    layout.replace('2');
-    await upgrade(sysroot.host, upgradeOptions(sysroot));
+    const { sysroot } = await upgradedSysroot();
     const { boot } = openSysroot(sysroot.host, { sysroot: sysroot.path });
     const entries = `${boot.path}/loader/entries`;
     writeFileSync(`${entries}/hostctl-00000002+0-3.conf`, readFileSync(`${entries}/hostctl-00000002+3-0.conf`));
