@@ -7,7 +7,7 @@ import * as fs from 'node:fs';
 import { HostctlError } from '../errors.ts';
 import { formatKeyfile, parseKeyfile } from '../format/keyfile.ts';
 import { replaceUnsafeCharacters } from '../format/text.ts';
-import { exists, fsyncPath, makeDirectories, readSmallText, replaceFile, split } from '../sys/files.ts';
+import { fsyncPath, makeDirectories, readSmallText, replaceFile, split } from '../sys/files.ts';
 import type { Sysroot } from './sysroot.ts';
 
 /** What a record says; `get` throws 'state-invalid' for a key that is missing. */
@@ -47,10 +47,9 @@ export function writeRecord(
   replaceFile(`${hostState}/${name}`, formatKeyfile(new Map([[section, values]])));
 }
 
-/** Idempotent. */
+/** Idempotent. One that is gone already is synced too: a command that was killed may have removed it and no more. */
 export function removeRecord({ hostState }: Sysroot, name: string): void {
   const path = `${hostState}/${name}`;
-  if (!exists(path)) return;
-  fs.rmSync(path, { recursive: true });
+  fs.rmSync(path, { recursive: true, force: true });
   fsyncPath(split(path).directory);
 }
