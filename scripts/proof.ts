@@ -3,7 +3,8 @@
  * and prints what came of it. See `test/proof/README.md`. Takes an hour or more; `--slice` takes a few minutes. With
  * `--keep` a part that was run on the same tree is not run again, so the whole can be run in pieces and after a stop.
  *
- *   npm run proof -- [--slice] [--only kills|errors|power|killed|fat|mutants] [--command NAME] [--keep FOLDER] [--json FILE]
+ *   npm run proof -- [--slice] [--only kills|errors|power|killed|fat|mutants] [--command NAME]... [--keep FOLDER]
+ *                    [--json FILE]
  */
 
 import { writeFileSync } from 'node:fs';
@@ -16,7 +17,7 @@ const { values } = parseArgs({
   options: {
     slice: { type: 'boolean', default: false },
     only: { type: 'string' },
-    command: { type: 'string' },
+    command: { type: 'string', multiple: true },
     keep: { type: 'string' },
     json: { type: 'string' },
   },
@@ -27,7 +28,7 @@ function choose(plan: Plan): Plan {
   const wanted = (part: string): boolean => only === undefined || only === part;
   return {
     ...plan,
-    ...(command === undefined ? {} : { commands: [command] }),
+    ...(command === undefined ? {} : { commands: command }),
     killStride: wanted('kills') ? plan.killStride : undefined,
     errorStride: wanted('errors') ? plan.errorStride : undefined,
     power: wanted('power') ? plan.power : undefined,

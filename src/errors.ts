@@ -69,10 +69,14 @@ export function isHostctlError(error: unknown, ...codes: readonly ErrorCode[]): 
   return error instanceof HostctlError && (codes.length === 0 || codes.includes(error.code));
 }
 
+/** The number of EDQUOT on Linux, which libuv has no name for. */
+const EDQUOT = -122;
+
 /** The `code` of a Node system error (`ENOENT`, `ENOSPC`, …), or undefined. */
 export function errnoOf(error: unknown): string | undefined {
-  if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code;
-  return undefined;
+  if (!(error instanceof Error)) return undefined;
+  if ('errno' in error && error.errno === EDQUOT) return 'EDQUOT';
+  return 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
 /**

@@ -258,17 +258,25 @@ export function withdrawEntry(boot: BootPartition, inert: InertEntry): void {
   fsyncPath(`${boot.path}/${ENTRIES}`);
 }
 
-/** Renames a counted entry to its name without counter, durably: the boot was good. Idempotent. */
-export function blessEntry(boot: BootPartition, entry: FoundEntry): string {
+/**
+ * Renames a counted entry to its name without counter, durably: the boot was good. Idempotent. Where it cannot be made
+ * durable the entry has its counter again.
+ */
+export async function blessEntry(host: Host, boot: BootPartition, entry: FoundEntry): Promise<string> {
   const directory = `${boot.path}/${ENTRIES}`;
   const blessed = `${entry.name.id}.conf`;
-  if (entry.file !== blessed) {
+  const isCounted = entry.file !== blessed;
+  if (isCounted) {
     if (exists(`${directory}/${blessed}`)) {
       throw new HostctlError('state-invalid', `Both "${entry.file}" and "${blessed}" exist`);
     }
     fs.renameSync(`${directory}/${entry.file}`, `${directory}/${blessed}`);
   }
-  fsyncPath(`${directory}/${blessed}`);
-  fsyncPath(directory);
+  try {
+    await settleEntry(host, boot, blessed);
+  } catch (error) {
+    if (isCounted) fs.renameSync(`${directory}/${blessed}`, `${directory}/${entry.file}`);
+    throw error;
+  }
   return blessed;
 }

@@ -4,7 +4,7 @@
  */
 
 import * as fs from 'node:fs';
-import { createFile, exists, fsyncPath, listNames } from '../sys/files.ts';
+import { createFile, exists, fsyncPath, listNames, removeQuietly } from '../sys/files.ts';
 import type { Sysroot } from './sysroot.ts';
 
 const NAME = /^pinned-([1-9][0-9]{0,7})$/;
@@ -15,11 +15,17 @@ export function readPins({ hostState }: Sysroot): ReadonlySet<number> {
   return new Set(ids.filter((id) => id !== undefined).map(Number));
 }
 
-/** Durable when this returns. Idempotent. */
+/** Durable when this returns; not there when this throws. Idempotent. */
 export function setPin(sysroot: Sysroot, id: number): void {
   const path = pinFile(sysroot, id);
-  if (!exists(path)) createFile(path, '', 0o644);
-  fsyncPath(sysroot.hostState);
+  const isNew = !exists(path);
+  if (isNew) createFile(path, '', 0o644);
+  try {
+    fsyncPath(sysroot.hostState);
+  } catch (error) {
+    if (isNew) removeQuietly(path);
+    throw error;
+  }
 }
 
 /** Durable when this returns. Idempotent. */

@@ -28,7 +28,14 @@ import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.
 import { openImage, storeBootableImage, type StoredImage } from './build.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
 import { carryEtc, planCarryEtc, refuseEtcConflicts, warnOfCarriedEtc, type CarryEtcPlan } from './carry-etc.ts';
-import { checkBoot, publishDeployment, requireRoot, type NewDeployment, type PublishMode } from './publish.ts';
+import {
+  afterCommit,
+  checkBoot,
+  publishDeployment,
+  requireRoot,
+  type NewDeployment,
+  type PublishMode,
+} from './publish.ts';
 import { dropStaged } from './unstage.ts';
 import { readHostKargs } from './host-kargs.ts';
 import { checkDeployedVar } from './var-mount.ts';
@@ -124,8 +131,10 @@ export async function deployLocked(
       mode: request.mode,
     });
     const isStaged = request.mode !== 'publish';
-    const unstaged = dropStaged(host, sysroot, deployments, isStaged ? published.entryFile : undefined);
-    clearLeft(sysroot);
+    const unstaged = afterCommit(host, 'drop what was staged before', () =>
+      dropStaged(host, sysroot, deployments, isStaged ? published.entryFile : undefined),
+    );
+    afterCommit(host, 'forget which image was left by hand', () => clearLeft(sysroot));
     if (!published.settled) {
       host.log.warn('The boot partition cannot be flushed for the boot loader; older kernels stay until the next boot');
     }

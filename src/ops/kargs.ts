@@ -35,7 +35,7 @@ import {
   type CarryEtcPlan,
 } from './carry-etc.ts';
 import { readHostKargs } from './host-kargs.ts';
-import { checkBoot, publishDeployment, requireRoot } from './publish.ts';
+import { afterCommit, checkBoot, publishDeployment, requireRoot } from './publish.ts';
 import { dropStaged } from './unstage.ts';
 
 /** An argument of an entry; `unknown` where the deployment's origin does not explain it. */
@@ -184,7 +184,9 @@ async function publish(
       action: 'kargs',
       mode,
     });
-    dropStaged(host, sysroot, deployments, mode === 'publish' ? undefined : published.entryFile);
+    afterCommit(host, 'drop what was staged before', () =>
+      dropStaged(host, sysroot, deployments, mode === 'publish' ? undefined : published.entryFile),
+    );
     return published;
   });
 }

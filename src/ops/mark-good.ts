@@ -5,7 +5,6 @@
 
 import { blessEntry } from '../deploy/boot-entries.ts';
 import { clearBootFailure } from '../deploy/boot-failures.ts';
-import { bootBarrier } from '../deploy/boot-partition.ts';
 import { readDeployments } from '../deploy/deployments.ts';
 import { openSysroot, withSysrootLock, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
@@ -29,9 +28,8 @@ export function markGood(host: Host, options: SysrootOptions): Promise<MarkGoodR
         hint: 'mark-good is for the running host; its unit calls it after a complete boot',
       });
     }
-    const entryFile = blessEntry(sysroot.boot, entry);
-    await bootBarrier(host, sysroot.boot);
     if (booted.origin !== undefined) clearBootFailure(sysroot, booted.origin.digest);
+    const entryFile = await blessEntry(host, sysroot.boot, entry);
     return { id: booted.id, entryFile };
   });
 }

@@ -134,17 +134,25 @@ export async function publishDeployment(
   });
 }
 
-/** Notes what was done. The change itself is durable already, so nothing here may fail it. */
+/** Notes what was done. */
 export function recordTransition(
   host: Host,
   sysroot: Sysroot,
   event: { readonly sequence: number; readonly action: string },
   origin: Origin,
 ): void {
-  try {
+  afterCommit(host, 'write the history', () => {
     addHistory(sysroot, { ...event, time: host.now().toISOString() }, origin);
+  });
+}
+
+/** A step after the change itself is durable: it stands whatever becomes of this, so a failure is only told. */
+export function afterCommit<T>(host: Host, what: string, step: () => T): T | undefined {
+  try {
+    return step();
   } catch (error) {
-    host.log.warn(`The history could not be written: ${error instanceof Error ? error.message : String(error)}`);
+    host.log.warn(`Could not ${what}: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
   }
 }
 

@@ -77,21 +77,22 @@ export function replaceFile(path: string, bytes: Uint8Array | string, mode = 0o6
 }
 
 /**
- * Creates missing directories from `base` (which exists) down to `base/relative`, each one durable in its parent; also
- * those that are there already, since the command that made them may have died before it synced the parent.
+ * Creates missing directories from `base` (which exists) down to `base/relative`, and makes them durable; also those
+ * that are there already, since the command that made them may have died before it synced them. Innermost first: on FAT
+ * the name of a directory leads nowhere until its first cluster is allocated on disk.
  */
 export function makeDirectories(base: string, relative: string, mode = 0o755): string {
+  const chain = [base === '' ? '/' : base];
   let path = base;
   for (const part of relative.split('/').filter(Boolean)) {
-    const parent = path === '' ? '/' : path;
     path = `${path}/${part}`;
-    if (!isDirectory(path)) {
-      fs.mkdirSync(path, mode);
-      // The umask must not decide who can read a host's state.
-      fs.chmodSync(path, mode);
-    }
-    fsyncPath(parent);
+    chain.unshift(path);
+    if (isDirectory(path)) continue;
+    fs.mkdirSync(path, mode);
+    // The umask must not decide who can read a host's state.
+    fs.chmodSync(path, mode);
   }
+  chain.forEach(fsyncPath);
   return path;
 }
 

@@ -3,6 +3,9 @@
  * new command that changes a host joins the sweep and the power cuts by one row here.
  */
 
+import type { Host } from './checker/check.ts';
+import { leaks } from './checker/leaks.ts';
+
 /** What a scene is given to set itself up with. */
 export interface Setup {
   /** Runs hostctl on the scene's host; anything but exit 0 is an error. */
@@ -13,33 +16,55 @@ export interface Setup {
   image(version: 1 | 2): string;
 }
 
+export interface Step {
+  readonly args: readonly string[];
+  /** Exit statuses that are right, 0 alone by default. */
+  readonly exits?: readonly number[];
+}
+
 export interface Command {
   readonly name: string;
   /** Brings an empty host to where the command starts. */
   prepare(setup: Setup): Promise<void>;
-  /** Must be idempotent: it is run again after each crash, and must then succeed. */
+  /** Unless `again` says otherwise it must be idempotent: it is run again after each crash, and must then succeed. */
   args(image: Setup['image']): string[];
-  /** `boot`: another default is the outcome. `repository`: another image in the repository, the same default. */
-  readonly changes: 'boot' | 'repository';
+  /** What is run after a crash instead, one after the other. */
+  again?(image: Setup['image']): Step[];
+  /** Whether the change is there. Without it, the change is another default entry; with it, the default stays. */
+  readonly isDone?: (host: Host) => boolean;
+  /** What is asked for is that something goes: it cannot be taken back, and an entry that booted before may be it. */
+  readonly removes?: boolean;
+  /** What it adds is kept by nothing yet: `gc` takes it. */
+  readonly isCache?: boolean;
+  /** Run as on the machine that booted the default entry, with the scene's root at `/sysroot`. */
+  readonly isBooted?: boolean;
 }
 
+const STAGED = 'state/hostctl/staged';
+const WITHOUT_VERITY = '--allow-missing-verity';
+
 async function deployed(setup: Setup, version: 1 | 2): Promise<void> {
-  await setup.hostctl('deploy', '--allow-missing-verity', setup.image(version));
+  await setup.hostctl('deploy', WITHOUT_VERITY, setup.image(version));
   setup.bless();
 }
+
+async function staged(setup: Setup): Promise<void> {
+  await deployed(setup, 1);
+  await setup.hostctl('deploy', WITHOUT_VERITY, '--stage', setup.image(2));
+}
+
+const isStaged = ({ root }: Host): boolean => root.read(STAGED) !== undefined;
 
 export const COMMANDS: readonly Command[] = [
   {
     name: 'first deploy',
     prepare: async () => {},
-    args: (image) => ['deploy', '--allow-missing-verity', image(1)],
-    changes: 'boot',
+    args: (image) => ['deploy', WITHOUT_VERITY, image(1)],
   },
   {
     name: 'deploy',
     prepare: (setup) => deployed(setup, 1),
-    args: (image) => ['deploy', '--allow-missing-verity', image(2)],
-    changes: 'boot',
+    args: (image) => ['deploy', WITHOUT_VERITY, image(2)],
   },
   {
     name: 'rollback',
@@ -48,19 +73,89 @@ export const COMMANDS: readonly Command[] = [
       await deployed(setup, 2);
     },
     args: () => ['rollback', '--to', '1'],
-    changes: 'boot',
   },
   {
     name: 'kargs --append',
     prepare: (setup) => deployed(setup, 1),
     args: () => ['kargs', '--append', 'proof=1'],
-    changes: 'boot',
   },
   {
     name: 'image pull',
     prepare: (setup) => deployed(setup, 1),
     args: (image) => ['image', 'pull', image(2)],
-    changes: 'repository',
+    isDone: ({ root }) => (root.list('composefs/images') ?? []).filter((name) => name !== 'refs').length === 2,
+    isCache: true,
+  },
+  {
+    name: 'switch',
+    prepare: (setup) => deployed(setup, 1),
+    args: (image) => ['switch', image(2)],
+  },
+  {
+    name: 'upgrade',
+    prepare: (setup) => deployed(setup, 1),
+    args: () => ['upgrade', '--tag', 'v2'],
+    isDone: isStaged,
+    isBooted: true,
+  },
+  {
+    name: 'finalize-staged',
+    prepare: staged,
+    args: () => ['finalize-staged'],
+    // After a failure it waits until somebody asks for the image again.
+    again: (image) => [{ args: ['deploy', WITHOUT_VERITY, '--stage', image(2)] }, { args: ['finalize-staged'] }],
+  },
+  {
+    name: 'unstage',
+    prepare: staged,
+    args: () => ['unstage'],
+    isDone: (host) => !isStaged(host),
+    removes: true,
+  },
+  {
+    name: 'mark-good',
+    prepare: (setup) => setup.hostctl('deploy', WITHOUT_VERITY, setup.image(1)),
+    args: () => ['mark-good'],
+    isDone: ({ boot }) => (boot.list('loader/entries') ?? []).some((name) => /^hostctl-\d+\.conf$/.test(name)),
+    isBooted: true,
+  },
+  {
+    name: 'pin',
+    prepare: (setup) => deployed(setup, 1),
+    args: () => ['pin', '1'],
+    isDone: ({ root }) => root.kind('state/hostctl/pinned-1') !== undefined,
+  },
+  {
+    name: 'unpin',
+    async prepare(setup) {
+      await deployed(setup, 1);
+      await setup.hostctl('pin', '1');
+    },
+    args: () => ['unpin', '1'],
+    isDone: ({ root }) => root.kind('state/hostctl/pinned-1') === undefined,
+    removes: true,
+  },
+  {
+    name: 'delete',
+    async prepare(setup) {
+      await deployed(setup, 1);
+      await deployed(setup, 2);
+    },
+    args: () => ['delete', '1'],
+    // 7 when it is gone altogether.
+    again: () => [{ args: ['delete', '1'], exits: [0, 7] }, { args: ['gc'] }],
+    isDone: (host) => (host.root.list('state/deploy') ?? []).length === 1 && leaks(host).length === 0,
+    removes: true,
+  },
+  {
+    name: 'gc',
+    async prepare(setup) {
+      await staged(setup);
+      await setup.hostctl('unstage');
+    },
+    args: () => ['gc'],
+    isDone: (host) => leaks(host).length === 0,
+    removes: true,
   },
 ];
 

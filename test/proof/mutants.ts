@@ -165,6 +165,11 @@ export const MUTANTS: readonly Mutant[] = [
     hunt: { kind: 'power, then again', command: 'image pull' },
   },
   {
+    name: 'gc leaves state directories',
+    patches: [{ file: 'ops/gc-plan.ts', find: "      ...garbage.states.map(state('state')),\n", replace: '' }],
+    hunt: { kind: 'fault', command: 'deploy', fault: 'kill' },
+  },
+  {
     name: 'short write ignored',
     patches: [
       {

@@ -19,6 +19,8 @@ export interface Plan {
   /** Every Nth call; 1 is all of them. Undefined leaves the part out. */
   readonly killStride: number | undefined;
   readonly errorStride: number | undefined;
+  /** Commands of those above that power cuts are recorded of. */
+  readonly cut: readonly string[];
   readonly power:
     | { readonly roots: readonly FileSystem[]; readonly boots: readonly FileSystem[]; readonly options: ReplayOptions }
     | undefined;
@@ -37,8 +39,12 @@ export interface Plan {
   readonly jobs: number;
 }
 
+/** Those that write the boot partition and the store in ways of their own; the others are made of the same steps. */
+const CUT = ['first deploy', 'deploy', 'rollback', 'image pull'];
+
 export const FULL: Plan = {
   commands: COMMANDS.map(({ name }) => name),
+  cut: CUT,
   killStride: 1,
   errorStride: 1,
   power: {
@@ -47,7 +53,7 @@ export const FULL: Plan = {
     options: { subsets: { all: 2, boot: 0 }, againEvery: 25 },
   },
   killedFirst: { stride: 3, last: 12 },
-  fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 24 },
+  fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 8 },
   mutants: MUTANTS.map(({ name }) => name),
   jobs: 2,
 };
@@ -55,6 +61,7 @@ export const FULL: Plan = {
 /** A few minutes: enough that no broken step goes unseen for long. */
 export const SLICE: Plan = {
   commands: ['deploy', 'rollback', 'image pull'],
+  cut: CUT,
   killStride: 12,
   errorStride: 40,
   power: {

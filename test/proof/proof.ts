@@ -9,7 +9,7 @@ import { type Command, commandNamed } from './commands.ts';
 import { fatParts, isForGuest, mutantOutcome } from './fat.ts';
 import type { FileSystem } from './lib/disks.ts';
 import { makeImages } from './lib/oci-image.ts';
-import { type Lab, makeScene, type Scene } from './lib/scene.ts';
+import { BOOTED_ROOT, type Lab, makeScene, type Scene } from './lib/scene.ts';
 import { bundleHostctl, compile, programName } from './lib/tools.ts';
 import { type Mutant, mutantNamed } from './mutants.ts';
 import type { KilledFirst, Plan } from './plan.ts';
@@ -33,6 +33,7 @@ export async function prove(plan: Plan, { say, keep, script }: ProveOptions): Pr
   const directory = mkdtempSync('/dev/shm/hostctl-proof-');
   try {
     mkdirSync(`${directory}/images`);
+    mkdirSync(BOOTED_ROOT, { recursive: true });
     await makeImages(`${directory}/images`);
     const lab: Lab = { directory, program: await bundleHostctl(directory, 'whole'), images: `${directory}/images` };
     const tools = { tracer: await compile('tracer/trace.c'), recorder: await compile('power/recorder.c') };
@@ -73,15 +74,14 @@ class Proof {
   }
 
   parts(): Part[] {
-    const { commands, killStride, errorStride, killedFirst, mutants } = this.#plan;
+    const { commands, cut, killStride, errorStride, killedFirst, mutants } = this.#plan;
     return [
       ...commands
         .map(commandNamed)
         .flatMap((command) => [
           ...this.#sweeps(command, 'killPoints', KILLS, killStride),
           ...this.#sweeps(command, 'injectedErrors', ERRORS, errorStride),
-          ...this.#powerCuts(command),
-          ...(killedFirst === undefined ? [] : [this.#killedFirst(command, killedFirst)]),
+          ...(cut.includes(command.name) ? this.#powerCuts(command, killedFirst) : []),
         ]),
       ...mutants
         .map(mutantNamed)
@@ -111,9 +111,10 @@ class Proof {
     });
   }
 
-  #powerCuts(command: Command): Part[] {
+  #powerCuts(command: Command, killedFirst: KilledFirst | undefined): Part[] {
     const { power } = this.#plan;
-    if (!power) return [];
+    const afterKills = killedFirst === undefined ? [] : [this.#killedFirst(command, killedFirst)];
+    if (!power) return afterKills;
     const part = (what: string, root: FileSystem, boot: FileSystem, options: RecordOptions): Part => {
       const name = `${command.name}: power cuts (${what}, ${boot})`;
       const run = async (): Promise<Outcome[]> => {
@@ -124,7 +125,7 @@ class Proof {
       return { name, run };
     };
     const pairs = power.roots.flatMap((root) => power.boots.map((boot) => part(root, root, boot, {})));
-    return [...pairs, part('ext4 in writeback mode', 'ext4', 'ext4', CARELESS_ROOT)];
+    return [...pairs, part('ext4 in writeback mode', 'ext4', 'ext4', CARELESS_ROOT), ...afterKills];
   }
 
   #killedFirst(command: Command, { stride, last }: KilledFirst): Part {

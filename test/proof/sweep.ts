@@ -6,17 +6,20 @@
 
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { leaks } from './checker/leaks.ts';
 import { copyDisk } from './lib/disks.ts';
 import {
+  BOOTED_ROOT,
   hostAt,
-  hostctlCommand,
   imageReference,
   judge,
   type Lab,
   type Mounted,
   mountDisks,
+  runAgain,
   runToEnd,
   type Scene,
+  sceneCommand,
 } from './lib/scene.ts';
 
 export interface Fault {
@@ -122,17 +125,20 @@ async function runPoint(
   const mounted = await mountDisks(disks, directory);
   const log = `${directory}.log`;
   try {
-    const args = scene.command.args(imageReference(lab));
-    const traced = [
-      ...[tracer, '--log', log, '--watch', mounted.root, '--watch', mounted.boot],
-      ...['--fault', fault.kind, '--at', String(at), ...(fault.sticky ? ['--sticky'] : [])],
-      ...['--', ...hostctlCommand(lab, mounted, args)],
+    const root = scene.command.isBooted ? BOOTED_ROOT : mounted.root;
+    const through = [
+      ...[tracer, '--log', log, '--watch', root, '--watch', mounted.boot],
+      ...['--fault', fault.kind, '--at', String(at), ...(fault.sticky ? ['--sticky'] : []), '--'],
     ];
-    const { code, output } = await runToEnd(traced, 120_000);
+    const words = sceneCommand(lab, scene.command, mounted, scene.command.args(imageReference(lab)), through);
+    const { code, output } = await runToEnd(words, 120_000);
     if (code !== 0) return { counted: 0, call: 'none', problems: [`the tracer ended with ${String(code)}: ${output}`] };
     const trace = readTrace(log);
     const problems = [...(await thaw(mounted, fault)), ...truth(scene, mounted, fault, trace, output)];
-    if (problems.length === 0 && trace.hit !== undefined) problems.push(...(await again(lab, scene, mounted, args)));
+    if (problems.length === 0 && trace.hit !== undefined) problems.push(...(await again(lab, scene, mounted)));
+    if (problems.length === 0 && trace.hit !== undefined && isCollected(fault)) {
+      problems.push(...(await collect(lab, scene, mounted)));
+    }
     return { counted: trace.counted, call: trace.hit, problems };
   } finally {
     await mounted.close();
@@ -182,7 +188,8 @@ function truth(scene: Scene, mounted: Mounted, fault: Fault, trace: Trace, outpu
   if (fault.kind === 'short') return [`exit ${trace.exit} for a short write: ${output}`];
   if (fault.kind === 'term' && trace.exit !== 143) return [`exit ${trace.exit} for SIGTERM: ${output}`];
   // With every call failing from the commit on, nothing can be taken back; what must hold then is only that it boots.
-  if (answer === 'NEW' && !fault.sticky) return [`exit ${trace.exit}, but the change is there: ${output}`];
+  if (answer === 'NEW' && !fault.sticky && !scene.command.removes)
+    return [`exit ${trace.exit}, but the change is there: ${output}`];
   return [];
 }
 
@@ -190,9 +197,24 @@ function describe({ exit, signal }: Trace): string {
   return exit === undefined ? `signal ${String(signal)}` : `exit ${exit}`;
 }
 
-async function again(lab: Lab, scene: Scene, mounted: Mounted, args: readonly string[]): Promise<string[]> {
-  const { code, output } = await runToEnd(hostctlCommand(lab, mounted, args));
-  if (code !== 0) return [`run again it ended with ${String(code)}: ${output}`];
+async function again(lab: Lab, scene: Scene, mounted: Mounted): Promise<string[]> {
+  const problem = await runAgain(lab, scene, mounted);
+  if (problem !== undefined) return [problem];
   const { answer, reason } = judge(scene, hostAt(mounted));
   return answer === 'NEW' ? [] : [`run again it is ${answer}: ${reason ?? ''}`];
+}
+
+/** Faults that leave the most behind; what is left does not depend on which error it was. */
+function isCollected({ kind, sticky }: Fault): boolean {
+  return !sticky && ['kill', 'term', 'ENOSPC'].includes(kind);
+}
+
+/** After `gc` nothing is left that belongs to nothing, and the host is what it was. */
+async function collect(lab: Lab, scene: Scene, mounted: Mounted): Promise<string[]> {
+  const { code, output } = await runToEnd(sceneCommand(lab, scene.command, mounted, ['gc']));
+  if (code !== 0) return [`gc ended with ${String(code)}: ${output}`];
+  const host = hostAt(mounted);
+  const { answer, reason } = judge(scene, host);
+  if (answer !== (scene.command.isCache ? 'OLD' : 'NEW')) return [`after gc it is ${answer}: ${reason ?? ''}`];
+  return leaks(host).map((path) => `left over after gc: ${path}`);
 }

@@ -1,21 +1,12 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { blessEntry, listEntries } from '../../src/deploy/boot-entries.ts';
-import { openSysroot } from '../../src/deploy/sysroot.ts';
 import { rollback } from '../../src/ops/rollback.ts';
+import { bless } from '../helpers/bless.ts';
 import { bootableLayout, INITRD, KERNEL } from '../helpers/bootable-layout.ts';
-import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
+import { scratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { snapshot } from '../helpers/snapshot.ts';
 import { tarDir, tarFile } from '../helpers/tar-builder.ts';
-
-/** What the boot loader and the mark-good unit do after a boot that came up. */
-function bless(sysroot: ScratchSysroot, id: number): void {
-  const { boot } = openSysroot(sysroot.host, { sysroot: sysroot.path });
-  const entry = listEntries(boot).entries.find(({ sequence }) => sequence === id);
-  if (entry === undefined) throw new Error(`no entry ${id}`);
-  blessEntry(boot, entry);
-}
 
 describe('deploy', () => {
   test('puts image, state, kernel and one entry in their places', async () => {

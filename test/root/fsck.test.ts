@@ -9,11 +9,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { blessEntry, listEntries } from '../../src/deploy/boot-entries.ts';
-import { openSysroot } from '../../src/deploy/sysroot.ts';
 import { fsck, isDamaged, type FsckOptions, type FsckResult } from '../../src/ops/fsck.ts';
 import { gc } from '../../src/ops/gc.ts';
 import { withRepositoryLock } from '../../src/store/repository.ts';
+import { bless } from '../helpers/bless.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { hostctl } from '../helpers/run-program.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
@@ -35,9 +34,7 @@ async function twoDeployments(
     const { reference, directory } = bootableLayout({ version: String(id), more });
     digests.push((await sysroot.deploy(reference)).digest);
     layouts.push(directory);
-    const { boot } = openSysroot(sysroot.host, { sysroot: sysroot.path });
-    const entry = listEntries(boot).entries.find(({ sequence }) => sequence === id);
-    if (entry !== undefined) blessEntry(boot, entry);
+    bless(sysroot, id);
   }
   await gc(sysroot.host, { sysroot: sysroot.path, keep: 3, dryRun: false });
   return { sysroot, digests, layouts };

@@ -11,13 +11,13 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { blessEntry, listEntries } from '../../src/deploy/boot-entries.ts';
 import { openSysroot } from '../../src/deploy/sysroot.ts';
 import { deleteDeployment } from '../../src/ops/delete-deployment.ts';
 import { gc, pruneDeployments, type GcOptions, type GcResult } from '../../src/ops/gc.ts';
 import { setPinned } from '../../src/ops/pin.ts';
 import { pullImage } from '../../src/ops/pull-image.ts';
 import { rollback } from '../../src/ops/rollback.ts';
+import { bless } from '../helpers/bless.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { snapshot } from '../helpers/snapshot.ts';
@@ -44,13 +44,6 @@ async function sysrootWith(count: number): Promise<{ sysroot: ScratchSysroot; di
   // Of the kernel that the last layer replaces, each deploy leaves an object that no image names.
   await collect(sysroot, { keep: count + 1 });
   return { sysroot, digests };
-}
-
-function bless(sysroot: ScratchSysroot, sequence: number): void {
-  const { boot } = openSysroot(sysroot.host, { sysroot: sysroot.path });
-  const entry = listEntries(boot).entries.find((found) => found.sequence === sequence);
-  if (entry === undefined) throw new Error(`no entry ${sequence}`);
-  blessEntry(boot, entry);
 }
 
 function collect(sysroot: ScratchSysroot, options: Partial<GcOptions> = {}, host = sysroot.host): Promise<GcResult> {

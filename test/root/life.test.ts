@@ -2,13 +2,13 @@
 
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { blessEntry, listEntries } from '../../src/deploy/boot-entries.ts';
 import { openSysroot } from '../../src/deploy/sysroot.ts';
 import { finalizeStaged } from '../../src/ops/finalize-staged.ts';
 import { history } from '../../src/ops/history.ts';
 import { rollback, rollbackPlan } from '../../src/ops/rollback.ts';
 import { unstage } from '../../src/ops/unstage.ts';
 import { checkUpgrade, planUpgrade, takeDownloaded, upgrade, type UpgradeOptions } from '../../src/ops/upgrade.ts';
+import { bless } from '../helpers/bless.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
@@ -49,15 +49,6 @@ function upgradeOptions(sysroot: ScratchSysroot, more: Partial<UpgradeOptions> =
 
 const finalize = (sysroot: ScratchSysroot): ReturnType<typeof finalizeStaged> =>
   finalizeStaged(sysroot.host, { sysroot: sysroot.path, etcPolicy: {} });
-
-/** What the boot loader and the mark-good unit do after a boot that came up. */
-function bless(sysroot: ScratchSysroot, id: number): void {
-  const { boot } = openSysroot(sysroot.host, { sysroot: sysroot.path });
-  blessEntry(
-    boot,
-    listEntries(boot).entries.find(({ sequence }) => sequence === id)!,
-  );
-}
 
 /** Version 1 was good; version 2 was upgraded to and has not booted yet. */
 async function upgradedSysroot(): Promise<{ sysroot: ScratchSysroot; layout: ReturnType<typeof tracked> }> {

@@ -19,15 +19,20 @@ export function readEntries(files: Files, bootDir: string): LoaderEntry[] {
     if (!/^[A-Za-z0-9+\-_.]+\.conf$/.test(fileName)) continue;
     const text = files.read(join(directory, fileName))?.toString('utf8');
     if (text === undefined) continue;
-    const keys = new Map<string, string[]>();
-    for (const line of text.split('\n')) {
-      const [, key, value] = /^\s*([^#\s]\S*)\s+(.*\S)\s*$/.exec(line) ?? [];
-      if (key === undefined || value === undefined) continue;
-      keys.set(key, [...(keys.get(key) ?? []), value]);
-    }
+    const keys = parseEntryText(text);
     if (keys.has('linux')) entries.push({ fileName, keys });
   }
   return entries;
+}
+
+/** Every key with its values in their order. */
+export function parseEntryText(text: string): Map<string, readonly string[]> {
+  const keys = new Map<string, readonly string[]>();
+  for (const line of text.split('\n')) {
+    const [, key, value] = /^\s*([^#\s]\S*)\s+(.*\S)\s*$/.exec(line) ?? [];
+    if (key !== undefined && value !== undefined) keys.set(key, [...(keys.get(key) ?? []), value]);
+  }
+  return keys;
 }
 
 /** The one entry that every loader starts by itself. Undefined without entries; throws where loaders disagree. */

@@ -33,8 +33,6 @@ export interface Scene {
   readonly expected: Expectation;
   /** Ids of the entries that boot whole before the command; each must still do so after it. */
   readonly goodBefore: readonly string[];
-  /** The image a `repository` command adds. */
-  readonly newImage: string | undefined;
 }
 
 /** A copy of a scene's disks, mounted. */
@@ -60,6 +58,35 @@ export function imageReference(lab: Lab): (version: 1 | 2) => string {
 export function hostctlCommand(lab: Lab, at: { root: string; boot: string }, args: readonly string[]): string[] {
   return [process.execPath, lab.program, '--sysroot', at.root, '--boot', at.boot, ...args];
 }
+
+/**
+ * The words that run the scene's command, by `through` if anything. One for a booted host runs in a mount namespace
+ * where the root is at `/sysroot` and the kernel was started by the newest entry.
+ */
+export function sceneCommand(
+  lab: Lab,
+  { isBooted }: Command,
+  at: { root: string; boot: string },
+  args: readonly string[],
+  through: readonly string[] = [],
+): string[] {
+  if (!isBooted) return [...through, ...hostctlCommand(lab, at, args)];
+  const words = [...through, ...hostctlCommand(lab, { ...at, root: BOOTED_ROOT }, args)];
+  return ['unshare', '--mount', '--propagation=private', 'sh', '-c', AS_BOOTED, 'sh', at.root, at.boot, ...words];
+}
+
+/** Where a booted host has its physical root. The directory must be there. */
+export const BOOTED_ROOT = '/sysroot';
+
+const AS_BOOTED = `set -e
+root=$1 boot=$2
+shift 2
+newest=$(ls "$boot/loader/entries" | grep 'conf$' | sort | tail -n 1)
+mount -t tmpfs tmp /run
+sed -n 's/^options *//p' "$boot/loader/entries/$newest" >/run/cmdline
+mount --bind /run/cmdline /proc/cmdline
+mount --bind "$root" ${BOOTED_ROOT}
+exec "$@"`;
 
 export interface Finished {
   readonly code: number | null;
@@ -118,15 +145,17 @@ export async function makeScene(
     bless: () => blessNewest(before.boot),
     image: imageReference(lab),
   });
-  const old = look(hostAt(before));
+  const old = look(hostAt(before), command);
   await before.close();
 
   const copy = { root: `${directory}/after-root.img`, boot: `${directory}/after-boot.img` };
   await copyDisk(disks.root, copy.root);
   await copyDisk(disks.boot, copy.boot);
   const after = await mountDisks(copy, `${directory}/mnt`);
-  await hostctl(after, command.args(imageReference(lab)));
-  const next = look(hostAt(after));
+  const words = sceneCommand(lab, command, after, command.args(imageReference(lab)));
+  const { code, output } = await runToEnd(words);
+  if (code !== 0) throw new Error(`"${command.name}" ended with ${String(code)}: ${output}`);
+  const next = look(hostAt(after), command);
   await after.close();
   rmSync(copy.root);
   rmSync(copy.boot);
@@ -135,19 +164,20 @@ export async function makeScene(
 
 /** The scene of a command of which both ends have been looked at. */
 export function sceneBetween(command: Command, types: Scene['types'], disks: Disks, old: Look, next: Look): Scene {
-  const newImages = next.images.filter((digest) => !old.images.includes(digest));
-  const expected = { old: old.identity, new: command.changes === 'boot' ? next.identity : old.identity };
-  if (command.changes === 'boot' && (next.identity === undefined || next.identity === old.identity)) {
-    throw new Error(`"${command.name}" changes nothing that boots`);
+  if (command.isDone === undefined) {
+    if (next.identity === undefined || next.identity === old.identity) {
+      throw new Error(`"${command.name}" changes nothing that boots`);
+    }
+  } else if (old.isDone || !next.isDone) {
+    throw new Error(`"${command.name}" does not do what it is known by`);
   }
-  if (command.changes === 'repository' && newImages.length !== 1) throw new Error(`"${command.name}" adds no image`);
+  const after = new Set(next.good.map(stableId));
   return {
     command,
     disks,
     types,
-    expected,
-    goodBefore: old.good.map(stableId),
-    newImage: command.changes === 'repository' ? newImages[0] : undefined,
+    expected: { old: old.identity, new: command.isDone === undefined ? next.identity : old.identity },
+    goodBefore: old.good.map(stableId).filter((id) => !command.removes || after.has(id)),
   };
 }
 
@@ -156,16 +186,16 @@ export interface Look {
   /** What the default entry boots. */
   readonly identity: string | undefined;
   readonly good: readonly string[];
-  readonly images: readonly string[];
+  readonly isDone: boolean;
 }
 
 /** Looks at a host; throws when it is not whole. */
-export function look(host: Host): Look {
+export function look(host: Host, command: Command): Look {
   const report = checkHost(host, { old: undefined, new: undefined });
   // Without knowing what to expect every default is "neither old nor new"; anything else is a fault of the scene.
   if (report.answer === 'BAD' && !report.reason?.includes('is neither old nor new')) throw new Error(report.reason);
   if (report.broken.size > 0) throw new Error([...report.broken].join());
-  return { identity: report.options, good: report.good, images: [...repositoryImages(host.root, ALGORITHM).keys()] };
+  return { identity: report.options, good: report.good, isDone: command.isDone?.(host) ?? false };
 }
 
 export function hostAt(at: { root: string; boot: string }): Host {
@@ -178,6 +208,21 @@ function blessNewest(boot: string): void {
   renameSync(`${entries}/${newest}`, `${entries}/${stableId(newest)}.conf`);
 }
 
+/** Runs on mounted disks what is run after a crash; says what went wrong with it, if anything. */
+export async function runAgain(
+  lab: Lab,
+  { command }: Scene,
+  at: { root: string; boot: string },
+): Promise<string | undefined> {
+  const image = imageReference(lab);
+  for (const { args, exits } of command.again?.(image) ?? [{ args: command.args(image) }]) {
+    const { code, output } = await runToEnd(sceneCommand(lab, command, at, args));
+    if (code === null || !(exits ?? [0]).includes(code))
+      return `${args[0] ?? ''} run again ended with ${String(code)}: ${output}`;
+  }
+  return undefined;
+}
+
 /** The checker's answer for a scene, with what it must hold besides: nothing that booted before is lost. */
 export function judge(scene: Scene, host: Host): Verdict {
   const report = checkHost(host, scene.expected);
@@ -185,10 +230,9 @@ export function judge(scene: Scene, host: Host): Verdict {
   for (const [file, problem] of report.broken) return { answer: 'BAD', reason: `${file} does not boot: ${problem}` };
   const lost = scene.goodBefore.filter((id) => !report.good.map(stableId).includes(id));
   if (lost.length > 0) return { answer: 'BAD', reason: `${lost.join()} booted before and does not now` };
-  const images = repositoryImages(host.root, ALGORITHM);
-  for (const [digest, problem] of images) {
+  for (const [digest, problem] of repositoryImages(host.root, ALGORITHM)) {
     if (problem !== undefined) return { answer: 'BAD', reason: `image ${digest}: ${problem}` };
   }
-  if (scene.newImage === undefined) return { answer: report.answer };
-  return { answer: images.has(scene.newImage) ? 'NEW' : 'OLD' };
+  const { isDone } = scene.command;
+  return { answer: isDone === undefined ? report.answer : isDone(host) ? 'NEW' : 'OLD' };
 }

@@ -21,7 +21,7 @@ export async function sceneOfGuest(lab: Lab, { job, disks, recording }: GuestRec
     const unmount = await mount(`${directory}/root.img`, `${directory}/root`);
     try {
       const files = boot.with([], (bytes) => fatFiles(Buffer.from(bytes)));
-      return look({ boot: files, bootDir: '', root: mountedFiles(`${directory}/root`) });
+      return look({ boot: files, bootDir: '', root: mountedFiles(`${directory}/root`) }, job.command);
     } finally {
       await unmount();
     }

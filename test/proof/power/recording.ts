@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { run } from '../../../scripts/lib/run.ts';
 import { mount } from '../lib/disks.ts';
-import { hostctlCommand, imageReference, type Lab, runToEnd, type Scene } from '../lib/scene.ts';
+import { BOOTED_ROOT, imageReference, type Lab, runAgain, runToEnd, type Scene, sceneCommand } from '../lib/scene.ts';
 
 /** Order of the disks in a recording. */
 export const DEVICES = ['root', 'boot'] as const;
@@ -159,23 +159,29 @@ export async function record(
     await run('sync', ['--file-system', at.root]);
     await run('sync', ['--file-system', at.boot]);
     recorder.mark('begin');
-    const words = hostctlCommand(lab, at, scene.command.args(imageReference(lab)));
+    const words = (through: readonly string[] = []): string[] =>
+      sceneCommand(lab, scene.command, at, scene.command.args(imageReference(lab)), through);
     if (killedFirst) {
       const log = `${directory}/trace`;
-      const watched = ['--watch', at.root, '--watch', at.boot];
+      const watched = ['--watch', scene.command.isBooted ? BOOTED_ROOT : at.root, '--watch', at.boot];
       const fault = ['--fault', 'kill', '--at', String(killedFirst.at)];
-      await runToEnd([killedFirst.tracer, '--log', log, ...watched, ...fault, '--', ...words]);
+      await runToEnd(words([killedFirst.tracer, '--log', log, ...watched, ...fault, '--']));
       await runToEnd(['fsfreeze', '--unfreeze', at.boot]);
       if (!/^HIT /m.test(readFileSync(log, 'utf8'))) return undefined;
     }
     if (disturbed) undo.push(disturb(at.root));
-    const { code, output } = await runToEnd(words);
+    const problem = killedFirst ? await runAgain(lab, scene, at) : await runFirst(words());
     recorder.mark('end');
-    if (code !== 0) throw new Error(`${scene.command.name} ended with ${String(code)}: ${output}`);
+    if (problem !== undefined) throw new Error(`${scene.command.name}: ${problem}`);
   } finally {
     for (const step of undo.reverse()) await step();
   }
   return parseRecording(readFileSync(recorder.log));
+}
+
+async function runFirst(words: readonly string[]): Promise<string | undefined> {
+  const { code, output } = await runToEnd(words);
+  return code === 0 ? undefined : `it ended with ${String(code)}: ${output}`;
 }
 
 /** Starts the other program; what it returns ends it. */

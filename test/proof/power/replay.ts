@@ -9,16 +9,7 @@ import { fatFiles } from '../checker/fat.ts';
 import { type Files, rememberedFiles } from '../checker/files.ts';
 import { mountedFiles } from '../checker/mounted.ts';
 import { type FileSystem, mount } from '../lib/disks.ts';
-import {
-  ALGORITHM,
-  hostctlCommand,
-  imageReference,
-  judge,
-  type Lab,
-  runToEnd,
-  type Scene,
-  type Verdict,
-} from '../lib/scene.ts';
+import { ALGORITHM, judge, type Lab, runAgain, type Scene, type Verdict } from '../lib/scene.ts';
 import type { Violation } from '../sweep.ts';
 import { DiskImage } from './disk-image.ts';
 import type { Recording } from './recording.ts';
@@ -147,14 +138,12 @@ class Stage {
   /** The command must go through on what the cut has left. */
   async #again(): Promise<string | undefined> {
     const at = { root: this.#root.at, boot: this.#boot.at };
-    const { code, output } = await runToEnd(
-      hostctlCommand(this.#lab, at, this.#scene.command.args(imageReference(this.#lab))),
-    );
+    const problem = await runAgain(this.#lab, this.#scene, at);
     const host = { boot: mountedFiles(at.boot), bootDir: '', root: mountedFiles(at.root) };
     const { answer, reason } = judge(this.#scene, host);
     await this.#root.close();
     await this.#boot.close();
-    if (code !== 0) return `run again it ended with ${String(code)}: ${output}`;
+    if (problem !== undefined) return problem;
     return answer === 'NEW' ? undefined : `run again it is ${answer}: ${reason ?? ''}`;
   }
 

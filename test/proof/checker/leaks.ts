@@ -1,0 +1,88 @@
+/**
+ * What lies on a host's disks and belongs to nothing any more: what `gc` must take away after a failed or interrupted
+ * command. As the rest of the checker it knows the layout from the documentation alone.
+ */
+
+import type { Host } from './check.ts';
+import { type LoaderEntry, parseEntryText, readEntries } from './entries.ts';
+import { readImage } from './erofs.ts';
+import { type Files, join } from './files.ts';
+
+const DIGEST = /^[0-9a-f]{64}([0-9a-f]{64})?$/;
+const ENTRIES = 'loader/entries';
+
+/** Paths of everything that is left over. */
+export function leaks(host: Host): string[] {
+  const { boot, bootDir, root } = host;
+  const staged = /^entry\s*=\s*(.*)$/m.exec(root.read('state/hostctl/staged')?.toString('utf8') ?? '')?.[1];
+  const inert = (boot.list(join(bootDir, ENTRIES)) ?? []).filter((name) => !name.endsWith('.conf'));
+  const kept = readEntries(boot, bootDir);
+  if (staged !== undefined) {
+    const text = boot.read(join(bootDir, ENTRIES, `${staged}.staged`))?.toString('utf8') ?? '';
+    kept.push({ fileName: staged, keys: parseEntryText(text) });
+  }
+  return [
+    ...inert.filter((name) => name !== `${staged ?? ''}.staged`).map((name) => join(ENTRIES, name)),
+    ...kernelLeaks(host, kept),
+    ...stateLeaks(root, kept),
+    ...repositoryLeaks(root),
+  ];
+}
+
+function kernelLeaks({ boot, bootDir }: Host, entries: readonly LoaderEntry[]): string[] {
+  const used = entries.map(({ keys }) => /\/hostctl\/([^/]+)\/[^/]+$/.exec(keys.get('linux')?.at(-1) ?? '')?.[1]);
+  return (boot.list(join(bootDir, 'hostctl')) ?? [])
+    .filter((name) => !used.includes(name))
+    .map((name) => join('hostctl', name));
+}
+
+/** State directories that no entry names, and pins of deployments that are not there. */
+function stateLeaks(root: Files, entries: readonly LoaderEntry[]): string[] {
+  const used = entries.map(
+    ({ keys }) => / hostctl\.state=(\S+)/.exec(` ${(keys.get('options') ?? []).join(' ')}`)?.[1],
+  );
+  const digests = entries.map(
+    ({ keys }) => /:([0-9a-f]{64,128})(?= |$)/.exec((keys.get('options') ?? []).join(' '))?.[1],
+  );
+  return (root.list('state/deploy') ?? [])
+    .filter((name) => !used.includes(name) && !digests.includes(name))
+    .map((name) => `state/deploy/${name}`);
+}
+
+/** Images without a ref, objects that no image names, and names that are nobody's. */
+function repositoryLeaks(root: Files): string[] {
+  const found: string[] = [];
+  const named = refTargets(root, 'composefs/images/refs');
+  const reachable = new Set<string>();
+  for (const name of root.list('composefs/images') ?? []) {
+    if (name === 'refs') continue;
+    if (!DIGEST.test(name) || !named.has(name)) found.push(`composefs/images/${name}`);
+    const object = `${name.slice(0, 2)}/${name.slice(2)}`;
+    reachable.add(object);
+    const image = root.read(`composefs/objects/${object}`);
+    for (const entry of image === undefined ? [] : readImage(image)) if (entry.object) reachable.add(entry.object.path);
+  }
+  for (const name of root.list('composefs/hostctl') ?? []) {
+    if (root.readlink(`composefs/images/${name}`) === undefined) found.push(`composefs/hostctl/${name}`);
+  }
+  for (const prefix of root.list('composefs/objects') ?? []) {
+    for (const rest of root.list(`composefs/objects/${prefix}`) ?? []) {
+      if (!reachable.has(`${prefix}/${rest}`)) found.push(`composefs/objects/${prefix}/${rest}`);
+    }
+  }
+  const expected = ['hostctl', 'streams', 'images', 'objects', 'meta.json'];
+  const others = (root.list('composefs') ?? []).filter((name) => !expected.includes(name));
+  return [...found, ...others.map((name) => `composefs/${name}`)];
+}
+
+/** Digests that refs below `directory` name. */
+function refTargets(root: Files, directory: string): Set<string> {
+  const targets = new Set<string>();
+  for (const name of root.list(directory) ?? []) {
+    const path = `${directory}/${name}`;
+    const target = root.readlink(path)?.split('/').at(-1);
+    if (target !== undefined) targets.add(target);
+    else if (root.kind(path) === 'directory') refTargets(root, path).forEach((one) => targets.add(one));
+  }
+  return targets;
+}
