@@ -4,15 +4,21 @@
  */
 
 import * as fs from 'node:fs';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { DeploymentDocument } from '../../src/cli/view/status-json.ts';
+import { fsverityDigest } from '../../src/format/fsverity/digest.ts';
 import { deploy, type DeployResult } from '../../src/ops/deploy.ts';
+import { exitCodeOf } from '../../src/cli/exit-codes.ts';
+import { gc } from '../../src/ops/gc.ts';
+import { upgrade, type UpgradeResult } from '../../src/ops/upgrade.ts';
 import { explainSystemError } from '../../src/sys/files.ts';
 import { memoryDir } from '../helpers/memory-dir.ts';
-import { entriesPath, readEntries, type DiskEntry } from './disk.ts';
+import { entriesPath, readEntries, readFacts, type DiskEntry } from './disk.ts';
 import { modelImages, type ModelImage } from './images.ts';
 import { choose } from './verbs.ts';
 import { World } from './world.ts';
+
+vi.mock('../../src/deploy/sysroot.ts', async (original) => (await import('./running.ts')).asRunning(await original()));
 
 const DAMAGES: Readonly<Record<string, (path: string) => void>> = {
   deleted: (path) => fs.rmSync(path, { recursive: true, force: true }),
@@ -76,14 +82,78 @@ describe('a state in which one thing is damaged', () => {
   beforeAll(async () => {
     images = modelImages(directory);
     template = new World('systemd-boot', images, digests);
-    await run(template, 0);
+    digests.set(images[0]!, (await run(template, 0)).digest);
     const { digest } = await run(template, 3);
+    digests.set(images[3]!, digest);
     await run(template, 1, true);
     const state = `${template.path}/state/hostctl`;
     fs.writeFileSync(`${state}/finalize-failure`, '[failure]\nid = 3\ncode = io\nmessage = The disk\n');
     fs.writeFileSync(`${state}/left`, '[left]\nid = 9\nmanifest-digest = sha256:00\n');
     fs.writeFileSync(`${state}/boot-failure-${digest}`, 'version=1\nreason=mount-failed\nmessage=No\n');
   });
+
+  /** What the first deployment, the one that runs, needs: its entry, kernel, image, every object and its state. */
+  const partsOf = (world: World, entry: DiskEntry): readonly string[] => {
+    const { digest = '', stateName, keys, fileName } = entry;
+    const image = world.imageOf(digest);
+    const objects = [digest, ...(image?.objects ?? []).map((content) => fsverityDigest('sha256', content))];
+    return [
+      `boot/loader/entries/${fileName}`,
+      keys.get('linux')!.slice(1),
+      keys.get('initrd')!.slice(1),
+      `composefs/images/${digest}`,
+      ...objects.map((name) => `composefs/objects/${name.slice(0, 2)}/${name.slice(2)}`),
+      ...['', '/etc', '/var', `/${digest}.origin`].map((name) => `state/deploy/${stateName}${name}`),
+    ];
+  };
+
+  test.each(cases)('%s %s: gc takes nothing from what runs, and an upgrade succeeds', async (name, damage) => {
+    const target = TARGETS[name]!;
+    const world = new World('systemd-boot', images, digests);
+    try {
+      fs.cpSync(template.path, world.path, { recursive: true, verbatimSymlinks: true });
+      const entry = readEntries(world.path).find(({ fileName }) => fileName === 'hostctl-00000002.conf')!;
+      world.running = { cmdline: entry.keys.get('options') ?? '', stateName: entry.stateName };
+      const damaged = target.path(entry);
+      DAMAGES[damage]!(`${world.path}/${damaged}`);
+      const before = readFacts(world.path);
+      const parts = partsOf(world, entry).filter((path) => before.has(path));
+
+      const outcome = await gc(world.host, { ...world.options, keep: 1, dryRun: false }).then(
+        () => undefined,
+        (error: unknown) => explainSystemError(error, 'gc').code,
+      );
+      const after = readFacts(world.path);
+      expect(parts.filter((path) => before.get(path) !== after.get(path))).toEqual([]);
+      if (outcome !== undefined) {
+        expect([7, 9]).toContain(exitCodeOf(outcome));
+        expect([...before.keys()].filter((path) => !after.has(path))).toEqual([]);
+      }
+      // Without its description nobody can tell what is in a repository.
+      if (name === 'meta.json') return;
+      // No record is written over a directory: the upgrade fails and what runs stays whole, which is seen above.
+      if (name === 'staged record' && damage === 'replaced by a directory') return;
+      const { changed, id } = await upgradeTo(world, 4);
+      expect({ changed, staged: world.status().staged }).toEqual({ changed: true, staged: id });
+      expect(parts.filter((path) => readFacts(world.path).get(path) !== before.get(path))).toEqual([]);
+    } finally {
+      world.remove();
+    }
+  });
+
+  const upgradeTo = (world: World, image: number): Promise<UpgradeResult> =>
+    upgrade(world.host, {
+      ...world.options,
+      image: choose(images, image).reference,
+      kargs: [],
+      algorithm: 'sha256',
+      tries: 3,
+      allowMissingVerity: true,
+      allowDowngrade: true,
+      etcPolicy: {},
+      keep: 2,
+      downloadOnly: false,
+    });
 
   afterAll(() => {
     template.remove();

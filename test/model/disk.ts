@@ -63,6 +63,7 @@ export function idOf(sysroot: string, { digest, stateName }: Pick<DiskEntry, 'di
 
 /** The state directory of a deployment, found by the number in its origin. */
 export function stateNameOf(sysroot: string, id: number): string | undefined {
+  if (!fs.existsSync(`${sysroot}/state/deploy`)) return undefined;
   return fs
     .readdirSync(`${sysroot}/state/deploy`)
     .find((name) => idOf(sysroot, { digest: name.slice(0, 64), stateName: name }) === id);

@@ -9,6 +9,8 @@ import { tar, tarDir, tarFile, tarSymlink } from '../helpers/tar-builder.ts';
 
 export interface ModelImage {
   readonly name: string;
+  /** Of its OCI layout. */
+  readonly directory: string;
   readonly reference: string;
   readonly manifestDigest: string;
   readonly etc: Plain;
@@ -74,13 +76,12 @@ function buildImage(directory: string, spec: ImageSpec): ModelImage {
     'usr/lib',
     'usr/lib/modules',
   ];
+  const osRelease = `ID=${spec.os}\nPRETTY_NAME="${spec.os} ${spec.version}"\nVERSION_ID=${spec.version}\n`;
+  const kargs = `kargs = ${JSON.stringify(spec.kargs)}\n`;
   const bytes = tar([
     ...[...top, modules, 'usr/lib/bootc', 'usr/lib/bootc/kargs.d'].map((name) => tarDir(name)),
-    tarFile(
-      'usr/lib/os-release',
-      `ID=${spec.os}\nPRETTY_NAME="${spec.os} ${spec.version}"\nVERSION_ID=${spec.version}\n`,
-    ),
-    tarFile('usr/lib/bootc/kargs.d/10.toml', `kargs = ${JSON.stringify(spec.kargs)}\n`),
+    tarFile('usr/lib/os-release', osRelease),
+    tarFile('usr/lib/bootc/kargs.d/10.toml', kargs),
     tarFile(`${modules}/vmlinuz`, kernelBytes),
     tarFile(`${modules}/initramfs.img`, initrdBytes),
     ...Object.entries(spec.etc).map(([path, value]) => etcEntry(`etc/${path}`, value)),
@@ -89,9 +90,10 @@ function buildImage(directory: string, spec: ImageSpec): ModelImage {
     layers: [{ tar: bytes, compression: 'none' }],
     labels: { 'containers.bootc': '1', 'org.opencontainers.image.version': spec.version },
   });
-  const large = Object.values(spec.etc).filter((value) => value.length > INLINE_LIMIT);
+  const large = [osRelease, kargs, ...Object.values(spec.etc)].filter((value) => value.length > INLINE_LIMIT);
   return {
     name: `${spec.os} ${spec.version}`,
+    directory,
     reference: `oci:${directory}`,
     manifestDigest,
     etc: plainEtc(spec.etc),

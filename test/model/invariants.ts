@@ -102,7 +102,8 @@ function checkRoles(world: World, entries: readonly DiskEntry[], document: Statu
     'FALLBACK',
     `no rollback, though ${good.join()} are good and ${next} is next`,
   );
-  for (const { id, state, problems } of deployments) {
+  for (const { id, state, problems, pinned } of deployments) {
+    demand(pinned === (id !== null && world.pinned.has(id)), 'TRUTH', `${id} is shown as pinned: ${pinned}`);
     demand((state === 'good') === good.includes(id), 'TRUTH', `${id} is shown as ${state}`);
     const broken = problems.filter(({ code }) => code !== 'entry-missing');
     demand(broken.length === 0, 'TRUTH', `${id} is whole, status says ${broken.map(({ code }) => code).join()}`);

@@ -165,6 +165,13 @@ const editEtc = outside((world, a) => {
   return `edit ${a % EDITS.length} in /etc of ${name.slice(0, 8)}`;
 });
 
+/** The publisher of the image moves the tag. */
+const moveTag = outside((world, a) => {
+  const image = choose(world.images, a);
+  world.moveReference(image);
+  return `the tag leads to ${image.name}`;
+});
+
 export const OUTSIDE_VERBS = {
   boot,
   bless,
@@ -173,4 +180,5 @@ export const OUTSIDE_VERBS = {
   'remove foreign': removeForeign,
   'remove entry': removeOurs,
   'edit etc': editEtc,
+  'move tag': moveTag,
 };

@@ -4,18 +4,20 @@
  */
 
 import fc from 'fast-check';
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { isHostctlError } from '../../src/errors.ts';
 import { memoryDir } from '../helpers/memory-dir.ts';
-import { differences, goodStates, readEntries, readFacts } from './disk.ts';
+import { differences, goodStates, readEntries, readFacts, stateNameOf } from './disk.ts';
 import { modelImages, type ModelImage } from './images.ts';
 import { checkWorld } from './invariants.ts';
 import { OUTSIDE_VERBS } from './outside.ts';
+import { heldStates } from './held.ts';
+import { KEEPING_VERBS } from './keeping-verbs.ts';
 import { OUR_VERBS, type Verb } from './verbs.ts';
 import { demand, Violation } from './violation.ts';
 import { LOADERS, World, type Loader } from './world.ts';
 
-const VERBS: Readonly<Record<string, Verb>> = { ...OUR_VERBS, ...OUTSIDE_VERBS };
+const VERBS: Readonly<Record<string, Verb>> = { ...OUR_VERBS, ...KEEPING_VERBS, ...OUTSIDE_VERBS };
 /** Some acts come more often than others. */
 const NAMES = ['deploy', 'deploy --stage', 'finalize-staged', 'mark-good', 'boot', 'boot', ...Object.keys(VERBS)];
 
@@ -85,6 +87,7 @@ async function runStep(world: World, { verb: name, a, b, fault }: Step): Promise
   if (verb === undefined) throw new Error(`No verb "${name}"`);
   const before = readFacts(world.path);
   const good = goodStates(readEntries(world.path));
+  const held = heldStates(world);
   world.failAfter = fault === 0 || !verb.isOurs ? Infinity : fault;
   try {
     return await verb.run(world, a, b);
@@ -101,10 +104,13 @@ async function runStep(world: World, { verb: name, a, b, fault }: Step): Promise
     return `${name} failed: ${error instanceof Error ? error.message : String(error)}`;
   } finally {
     world.failAfter = Infinity;
+    for (const id of world.pinned) if (stateNameOf(world.path, id) === undefined) world.pinned.delete(id);
     const after = goodStates(readEntries(world.path));
     if (verb.isOurs) {
-      const lost = [...good].filter((state) => !after.has(state));
+      const lost = [...good].filter((state) => !after.has(state) && (verb.drops !== true || held.has(state)));
       demand(lost.length === 0, 'FALLBACK', `${name} took the good ${lost.join()} away`);
+      const gone = [...held].filter((state) => !existsSync(`${world.path}/state/deploy/${state}`));
+      demand(gone.length === 0, 'GC-SAFE', `${name} removed ${gone.join()}, which must stay`);
     }
   }
 }

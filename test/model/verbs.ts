@@ -3,6 +3,7 @@
  * that every sequence of numbers is a sequence of sensible acts.
  */
 
+import type { StatusDocument } from '../../src/cli/view/status-json.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 import { isHostctlError } from '../../src/errors.ts';
 import { deploy, type DeployResult } from '../../src/ops/deploy.ts';
@@ -24,6 +25,8 @@ export interface Verb {
   readonly refusals: readonly ErrorCode[];
   /** A fact that it records stays recorded when a later flush fails: then the next run completes it. */
   readonly keepsProgress?: boolean;
+  /** Deployments may go that nothing holds. */
+  readonly drops?: boolean;
   /** Does it and says so in a few words. */
   run(world: World, a: number, b: number): Promise<string> | string;
 }
@@ -35,15 +38,23 @@ export function choose<T>(list: readonly T[], number: number): T {
 
 const KARGS = [[], [], [], ['debug'], ['console=tty1', 'debug']] as const;
 
+/** An image by its own reference or, where it leads there, by the one that moves. */
+function chooseImage(world: World, a: number): { readonly image: ModelImage; readonly reference: string } {
+  const { moving, movingReference, images } = world;
+  if (a % 2 === 1 && moving !== undefined) return { image: moving, reference: movingReference };
+  const image = choose(images, a >> 1);
+  return { image, reference: image.reference };
+}
+
 function deployVerb(stage: boolean): Verb {
   return {
     isOurs: true,
     refusals: ['etc-conflict'],
     async run(world, a, b) {
-      const image = choose(world.images, a);
+      const { image, reference } = chooseImage(world, a);
       const options = {
         ...world.options,
-        image: image.reference,
+        image: reference,
         kargs: choose(KARGS, b),
         algorithm: 'sha256' as const,
         tries: choose([3, 3, 1, 0], b >> 3),
@@ -85,6 +96,8 @@ function checkEtc(world: World, id: number, expected: ReturnType<typeof modelMer
 
 /** RERUN: the same command again finds nothing to do. */
 async function deployAgain(world: World, options: Parameters<typeof deploy>[1], first: DeployResult): Promise<void> {
+  // An error in this one would look like one of the first.
+  world.failAfter = Infinity;
   const before = readFacts(world.path);
   const again = await deploy(world.host, options);
   demand(!again.changed && again.id === first.id, 'RERUN', `deploy made ${again.id} after ${first.id}`);
@@ -163,34 +176,50 @@ const finalizeVerb: Verb = {
   },
 };
 
-/** Each image has a reference of its own, so what is tracked never moves: an upgrade finds what there is already. */
+/** An upgrade goes where the tracked reference leads now; only the moving one leads elsewhere than before. */
 function upgradeVerb(isSwitch: boolean): Verb {
   return {
     isOurs: true,
     refusals: isSwitch ? ['etc-conflict'] : ['etc-conflict', 'deployment-not-found', 'downgrade-refused'],
-    async run(world, a) {
-      const image = isSwitch ? choose(world.images, a) : undefined;
+    drops: true,
+    async run(world, a, b) {
       const before = world.status();
+      const chosen = isSwitch ? chooseImage(world, a) : trackedImage(world, before);
       const result = await upgrade(world.host, {
         ...world.options,
-        image: image?.reference,
+        image: isSwitch ? chosen?.reference : undefined,
         kargs: [],
         algorithm: 'sha256',
         tries: 3,
         allowMissingVerity: true,
-        allowDowngrade: a % 2 === 0,
+        allowDowngrade: a % 4 < 2,
         etcPolicy: {},
-        keep: 100,
+        keep: choose([100, 100, 3, 2, 1], b),
         downloadOnly: false,
       });
-      if (image !== undefined) {
-        demand((world.digests.get(image) ?? result.digest) === result.digest, 'STABLE-DIGEST', image.name);
-        world.digests.set(image, result.digest);
+      if (chosen !== undefined && result.avoided === null) {
+        const known = world.digests.get(chosen.image) ?? result.digest;
+        demand(known === result.digest, 'STABLE-DIGEST', `${chosen.image.name} has another, or is not what was taken`);
+        world.digests.set(chosen.image, result.digest);
       }
-      demand(world.status().next === before.next, 'BOOT-ATOMIC', 'what boots changed before the shutdown');
-      return `${isSwitch ? `switch ${image?.name}` : 'upgrade'}: ${result.changed ? 'new' : 'unchanged'} ${result.id}`;
+      const after = world.status();
+      demand(after.next === before.next, 'BOOT-ATOMIC', 'what boots changed before the shutdown');
+      if (result.changed) demand(after.staged === result.id, 'TRUTH', `${after.staged} is staged, not ${result.id}`);
+      const what = isSwitch ? `switch ${chosen?.image.name}` : 'upgrade';
+      return `${what}: ${result.changed ? 'new' : 'unchanged'} ${result.id}`;
     },
   };
+}
+
+function trackedImage(
+  world: World,
+  { deployments, staged, next, booted }: StatusDocument,
+): ReturnType<typeof chooseImage> | undefined {
+  const newest = staged ?? next ?? booted;
+  const reference = deployments.find(({ id }) => id === newest)?.image.reference;
+  const image =
+    reference === world.movingReference ? world.moving : world.images.find((each) => each.reference === reference);
+  return image === undefined || typeof reference !== 'string' ? undefined : { image, reference };
 }
 
 export const OUR_VERBS = {

@@ -4,7 +4,7 @@
  * fail at one call.
  */
 
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { statusDocument, type StatusDocument } from '../../src/cli/view/status-json.ts';
 import { status } from '../../src/ops/status.ts';
 import type { Host } from '../../src/sys/host.ts';
@@ -42,6 +42,10 @@ export class World {
   readonly foreign = new Map<string, string>();
   /** The verity digest of each image that was deployed, for all time: STABLE-DIGEST. */
   readonly digests: Map<ModelImage, string>;
+  /** Numbers of what the administrator pinned. */
+  readonly pinned = new Set<number>();
+  /** What the moving reference leads to now. */
+  moving: ModelImage | undefined;
   /** Calls of `syncfs` until one fails. */
   failAfter = Infinity;
   readonly warnings: string[] = [];
@@ -70,6 +74,17 @@ export class World {
     return { sysroot: this.path };
   }
 
+  /** A reference that leads to one image today and to another tomorrow, as a tag does. */
+  get movingReference(): string {
+    return `oci:${this.path}.tag`;
+  }
+
+  moveReference(image: ModelImage): void {
+    rmSync(`${this.path}.tag`, { force: true });
+    symlinkSync(image.directory, `${this.path}.tag`);
+    this.moving = image;
+  }
+
   status(): StatusDocument {
     return statusDocument(status(this.host, this.options), false);
   }
@@ -87,5 +102,6 @@ export class World {
 
   remove(): void {
     rmSync(this.path, { recursive: true, force: true });
+    rmSync(`${this.path}.tag`, { force: true });
   }
 }
