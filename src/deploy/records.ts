@@ -7,7 +7,7 @@ import * as fs from 'node:fs';
 import { HostctlError } from '../errors.ts';
 import { formatKeyfile, parseKeyfile } from '../format/keyfile.ts';
 import { replaceUnsafeCharacters } from '../format/text.ts';
-import { fsyncPath, makeDirectories, readSmallText, replaceFile, split } from '../sys/files.ts';
+import { fsyncPath, isDirectory, makeDirectories, readSmallText, replaceFile, split } from '../sys/files.ts';
 import type { Sysroot } from './sysroot.ts';
 
 /** What a record says; `get` throws 'state-invalid' for a key that is missing. */
@@ -44,6 +44,8 @@ export function writeRecord(
   }
   const { directory } = split(name);
   if (directory !== '.') makeDirectories(hostState, directory);
+  // A directory in its place is a broken record, and no rename replaces one.
+  if (isDirectory(`${hostState}/${name}`)) fs.rmSync(`${hostState}/${name}`, { recursive: true });
   replaceFile(`${hostState}/${name}`, formatKeyfile(new Map([[section, values]])));
 }
 
