@@ -53,7 +53,7 @@ export const FULL: Plan = {
     options: { subsets: { all: 2, boot: 0 }, againEvery: 25 },
   },
   killedFirst: { stride: 3, last: 12 },
-  fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 8 },
+  fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 4 },
   mutants: MUTANTS.map(({ name }) => name),
   jobs: 2,
 };

@@ -36,17 +36,13 @@ function kernelLeaks({ boot, bootDir }: Host, entries: readonly LoaderEntry[]): 
     .map((name) => join('hostctl', name));
 }
 
-/** State directories that no entry names, and pins of deployments that are not there. */
+/** State directories that no entry names; an entry that does not say has the one of its image. */
 function stateLeaks(root: Files, entries: readonly LoaderEntry[]): string[] {
-  const used = entries.map(
-    ({ keys }) => / hostctl\.state=(\S+)/.exec(` ${(keys.get('options') ?? []).join(' ')}`)?.[1],
-  );
-  const digests = entries.map(
-    ({ keys }) => /:([0-9a-f]{64,128})(?= |$)/.exec((keys.get('options') ?? []).join(' '))?.[1],
-  );
-  return (root.list('state/deploy') ?? [])
-    .filter((name) => !used.includes(name) && !digests.includes(name))
-    .map((name) => `state/deploy/${name}`);
+  const used = entries.map(({ keys }) => {
+    const options = ` ${(keys.get('options') ?? []).join(' ')}`;
+    return / hostctl\.state=(\S+)/.exec(options)?.[1] ?? /:([0-9a-f]{64,128})(?= |$)/.exec(options)?.[1];
+  });
+  return (root.list('state/deploy') ?? []).filter((name) => !used.includes(name)).map((name) => `state/deploy/${name}`);
 }
 
 /** Images without a ref, objects that no image names, and names that are nobody's. */
