@@ -11,6 +11,7 @@ import { addHistory, highestEvent } from '../deploy/history.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
 import { planKernel, removeKernel, writeKernel, type KernelFiles } from '../deploy/kernels.ts';
 import type { Origin } from '../deploy/origin.ts';
+import { readPins } from '../deploy/pins.ts';
 import { clearStaged, writeStaged } from '../deploy/staged.ts';
 import { removeState, writeState } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
@@ -58,7 +59,9 @@ export function deploymentRef(id: number): string {
 
 /** The next unused sequence number: above every entry, every deployment, and what the history remembers. */
 export function nextSequence(sysroot: Sysroot, { list }: Deployments): number {
-  return Math.max(highestSequence(sysroot.boot), highestEvent(sysroot), ...list.map(({ id }) => id ?? 0)) + 1;
+  // A pin that outlived its deployment must not hold another one.
+  const known = [...list.map(({ id }) => id ?? 0), ...readPins(sysroot)];
+  return Math.max(highestSequence(sysroot.boot), highestEvent(sysroot), ...known) + 1;
 }
 
 /**
