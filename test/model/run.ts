@@ -87,7 +87,7 @@ async function runStep(world: World, { verb: name, a, b, fault }: Step): Promise
   if (verb === undefined) throw new Error(`No verb "${name}"`);
   const before = readFacts(world.path);
   const good = goodStates(readEntries(world.path));
-  const held = heldStates(world);
+  const held = heldStates(world, name === 'delete');
   world.failAfter = fault === 0 || !verb.isOurs ? Infinity : fault;
   try {
     return await verb.run(world, a, b);
@@ -115,10 +115,11 @@ async function runStep(world: World, { verb: name, a, b, fault }: Step): Promise
   }
 }
 
-/** What a failed command may leave: places to put things in, the shared `/var`, and objects that the next one uses. */
+/** What a failed command may leave: why finalization failed, places to put things in, the shared `/var`, and objects that the next one uses. */
 const CACHE = [
   /^(boot|composefs)\/[^:]*: absent -> directory/,
   /^state(\/(deploy|hostctl|os[^:]*))?: absent ->/,
   /^state\/os\//,
+  /^state\/hostctl\/finalize-failure: /,
   /^composefs(: |\/(meta\.json|objects\/|hostctl\/|\.dirty\.))/,
 ];
