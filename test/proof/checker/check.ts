@@ -28,6 +28,8 @@ export interface Report {
   readonly reason?: string;
   /** File names of the entries that would boot whole and have tries left. */
   readonly good: readonly string[];
+  /** The state directories that these boot with. */
+  readonly goodStates: ReadonlySet<string>;
   /** Entries of ours that would not, with the reason. */
   readonly broken: ReadonlyMap<string, string>;
   /** What the default entry boots, as in `Expectation`. */
@@ -42,11 +44,13 @@ export interface Expectation {
 
 export function checkHost(host: Host, expected: Expectation): Report {
   const good: string[] = [];
+  const goodStates = new Set<string>();
   const broken = new Map<string, string>();
   const bad = (reason: string, options?: string): Report => ({
     answer: 'BAD',
     reason,
     good,
+    goodStates,
     broken,
     ...(options === undefined ? {} : { options }),
   });
@@ -56,7 +60,10 @@ export function checkHost(host: Host, expected: Expectation): Report {
       if (digestArguments(optionsOf(entry)).length === 0) continue;
       const problem = entryProblem(host, entry);
       if (problem !== undefined) broken.set(entry.fileName, problem);
-      else if (triesLeft(entry.fileName) !== 0) good.push(entry.fileName);
+      else if (triesLeft(entry.fileName) !== 0) {
+        good.push(entry.fileName);
+        goodStates.add(stateOf(entry) ?? '');
+      }
     }
     const first = defaultEntry(entries);
     const options = first && identityOf(first);
@@ -64,11 +71,17 @@ export function checkHost(host: Host, expected: Expectation): Report {
     if (problem !== undefined) return bad(`default ${first?.fileName ?? ''}: ${problem}`, options);
     const answer = options === expected.new ? 'NEW' : options === expected.old ? 'OLD' : undefined;
     if (!answer) return bad(`default ${first?.fileName ?? 'none'} is neither old nor new: ${options ?? ''}`, options);
-    return { answer, good, broken, ...(options === undefined ? {} : { options }) };
+    return { answer, good, goodStates, broken, ...(options === undefined ? {} : { options }) };
   } catch (error) {
     if (error instanceof Error) return bad(error.message);
     throw error;
   }
+}
+
+/** Name of the state directory; that of the image where the entry does not say. */
+export function stateOf(entry: LoaderEntry): string | undefined {
+  const options = optionsOf(entry);
+  return /(?:^| )hostctl\.state=(\S+)/.exec(options)?.[1] ?? digestArguments(options)[0]?.digest;
 }
 
 function optionsOf(entry: LoaderEntry): string {
@@ -103,8 +116,7 @@ function entryProblem(host: Host, entry: LoaderEntry): string | undefined {
     if (!pinned) return 'no digest on the command line';
     const image = imageEntries(host.root, pinned);
     if (typeof image === 'string') return image;
-    const name = /(?:^| )hostctl\.state=(\S+)/.exec(optionsOf(entry))?.[1] ?? pinned.digest;
-    return stateProblem(host.root, name, pinned.digest, image);
+    return stateProblem(host.root, stateOf(entry) ?? '', pinned.digest, image);
   } catch (error) {
     if (error instanceof Damage) return error.message;
     throw error;

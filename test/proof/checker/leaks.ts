@@ -3,7 +3,7 @@
  * command. As the rest of the checker it knows the layout from the documentation alone.
  */
 
-import type { Host } from './check.ts';
+import { type Host, stateOf } from './check.ts';
 import { type LoaderEntry, parseEntryText, readEntries } from './entries.ts';
 import { readImage } from './erofs.ts';
 import { type Files, join } from './files.ts';
@@ -38,10 +38,7 @@ function kernelLeaks({ boot, bootDir }: Host, entries: readonly LoaderEntry[]): 
 
 /** State directories that no entry names; an entry that does not say has the one of its image. */
 function stateLeaks(root: Files, entries: readonly LoaderEntry[]): string[] {
-  const used = entries.map(({ keys }) => {
-    const options = ` ${(keys.get('options') ?? []).join(' ')}`;
-    return / hostctl\.state=(\S+)/.exec(options)?.[1] ?? /:([0-9a-f]{64,128})(?= |$)/.exec(options)?.[1];
-  });
+  const used = entries.map(stateOf);
   return (root.list('state/deploy') ?? []).filter((name) => !used.includes(name)).map((name) => `state/deploy/${name}`);
 }
 

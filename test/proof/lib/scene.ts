@@ -33,6 +33,8 @@ export interface Scene {
   readonly expected: Expectation;
   /** Ids of the entries that boot whole before the command; each must still do so after it. */
   readonly goodBefore: readonly string[];
+  /** State directories that booted whole before and must do so after it. */
+  readonly goodStates: readonly string[];
 }
 
 /** A copy of a scene's disks, mounted. */
@@ -178,6 +180,7 @@ export function sceneBetween(command: Command, types: Scene['types'], disks: Dis
     types,
     expected: { old: old.identity, new: command.isDone === undefined ? next.identity : old.identity },
     goodBefore: old.good.map(stableId).filter((id) => !command.removes || after.has(id)),
+    goodStates: [...old.goodStates].filter((state) => !command.removes || next.goodStates.has(state)),
   };
 }
 
@@ -186,6 +189,7 @@ export interface Look {
   /** What the default entry boots. */
   readonly identity: string | undefined;
   readonly good: readonly string[];
+  readonly goodStates: ReadonlySet<string>;
   readonly isDone: boolean;
 }
 
@@ -195,7 +199,8 @@ export function look(host: Host, command: Command): Look {
   // Without knowing what to expect every default is "neither old nor new"; anything else is a fault of the scene.
   if (report.answer === 'BAD' && !report.reason?.includes('is neither old nor new')) throw new Error(report.reason);
   if (report.broken.size > 0) throw new Error([...report.broken].join());
-  return { identity: report.options, good: report.good, isDone: command.isDone?.(host) ?? false };
+  const { options, good, goodStates } = report;
+  return { identity: options, good, goodStates, isDone: command.isDone?.(host) ?? false };
 }
 
 export function hostAt(at: { root: string; boot: string }): Host {
@@ -223,12 +228,19 @@ export async function runAgain(
   return undefined;
 }
 
-/** The checker's answer for a scene, with what it must hold besides: nothing that booted before is lost. */
-export function judge(scene: Scene, host: Host): Verdict {
+/**
+ * The checker's answer for a scene, with what it must hold besides: nothing that booted before is lost. Only `gc` may
+ * take an entry away, where another one boots the same.
+ */
+export function judge(scene: Scene, host: Host, isCollected = false): Verdict {
   const report = checkHost(host, scene.expected);
   if (report.answer === 'BAD') return { answer: 'BAD', reason: report.reason ?? '' };
   for (const [file, problem] of report.broken) return { answer: 'BAD', reason: `${file} does not boot: ${problem}` };
-  const lost = scene.goodBefore.filter((id) => !report.good.map(stableId).includes(id));
+  const good = report.good.map(stableId);
+  const lost = [
+    ...scene.goodStates.filter((state) => !report.goodStates.has(state)),
+    ...scene.goodBefore.filter((id) => !isCollected && !good.includes(id)),
+  ];
   if (lost.length > 0) return { answer: 'BAD', reason: `${lost.join()} booted before and does not now` };
   for (const [digest, problem] of repositoryImages(host.root, ALGORITHM)) {
     if (problem !== undefined) return { answer: 'BAD', reason: `image ${digest}: ${problem}` };
