@@ -34,8 +34,6 @@ export interface Command {
   readonly isDone?: (host: Host) => boolean;
   /** What is asked for is that something goes: it cannot be taken back, and an entry that booted before may be it. */
   readonly removes?: boolean;
-  /** What it adds is kept by nothing yet: `gc` takes it. */
-  readonly isCache?: boolean;
   /** Run as on the machine that booted the default entry, with the scene's root at `/sysroot`. */
   readonly isBooted?: boolean;
 }
@@ -83,8 +81,8 @@ export const COMMANDS: readonly Command[] = [
     name: 'image pull',
     prepare: (setup) => deployed(setup, 1),
     args: (image) => ['image', 'pull', image(2)],
-    isDone: ({ root }) => (root.list('composefs/images') ?? []).filter((name) => name !== 'refs').length === 2,
-    isCache: true,
+    isDone: ({ root }) =>
+      (root.list('composefs/images') ?? []).filter((name) => /^[0-9a-f]{128}$/.test(name)).length === 2,
   },
   {
     name: 'switch',

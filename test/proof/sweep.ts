@@ -220,6 +220,6 @@ async function collect(lab: Lab, scene: Scene, mounted: Mounted): Promise<string
   if (code !== 0) return [`gc ended with ${String(code)}: ${output}`];
   const host = hostAt(mounted);
   const { answer, reason } = judge(scene, host, true);
-  if (answer !== (scene.command.isCache ? 'OLD' : 'NEW')) return [`after gc it is ${answer}: ${reason ?? ''}`];
+  if (answer !== 'NEW') return [`after gc it is ${answer}: ${reason ?? ''}`];
   return leaks(host).map((path) => `left over after gc: ${path}`);
 }
