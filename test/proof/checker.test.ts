@@ -52,6 +52,7 @@ describe('a whole host', () => {
     expect(check()).toEqual({
       answer: 'NEW',
       good: ['hostctl-00000001.conf', 'hostctl-00000002.conf'],
+      goodStates: new Set([old.digest, next.digest]),
       broken: new Map(),
       options: next.options,
     });
