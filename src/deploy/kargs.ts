@@ -64,14 +64,22 @@ export function planCmdline({ pinned, stateName, counted, kargs }: CmdlineParts)
     PANIC,
     ...(counted ? COUNTED_BOOT : []),
   ];
+  const chosen = chosenKargs(kargs);
   const all: SourcedKarg[] = [
-    ...kargs.user.filter(isRootKarg).map((arg) => ({ arg, origin: 'root' as const })),
+    ...chosen.filter(({ origin }) => origin === 'root'),
     ...own.map((arg) => ({ arg, origin: 'hostctl' as const })),
-    ...offeredKargs(kargs).filter(({ arg }) => !kargs.removed.includes(arg)),
-    ...kargs.user.filter((arg) => !isRootKarg(arg)).map((arg) => ({ arg, origin: 'user' as const })),
+    ...chosen.filter(({ origin }) => origin !== 'root'),
   ];
   const seen = new Set<string>();
   return all.filter(({ arg }) => !seen.has(arg) && seen.add(arg));
+}
+
+/** What image, host and user want together, without hostctl's own: what the user took away is not in it. */
+export function chosenKargs(kargs: KargSources): SourcedKarg[] {
+  return [
+    ...offeredKargs(kargs).filter(({ arg }) => !kargs.removed.includes(arg)),
+    ...kargs.user.map((arg) => ({ arg, origin: isRootKarg(arg) ? ('root' as const) : ('user' as const) })),
+  ];
 }
 
 /** Throws 'format-invalid' when the whole is longer than the kernel of `machine` (as `uname -m` says) takes. */

@@ -8,7 +8,7 @@ import { settleEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { checkUserKarg } from '../deploy/change-kargs.ts';
-import { mergeKargs, NO_KARGS, offeredKargs, sameHostKargs, type KargSources } from '../deploy/kargs.ts';
+import { chosenKargs, mergeKargs, NO_KARGS, sameHostKargs, type KargSources } from '../deploy/kargs.ts';
 import { clearLeft } from '../deploy/left.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import { clearFinalizeFailure, writeStaged, type StagedRecord } from '../deploy/staged.ts';
@@ -124,7 +124,8 @@ export async function deployLocked(
         // What is staged keeps the image's default until it is finalized.
         if (request.mode === 'publish') carryEtc(host, carried, etc);
         inspect(image.tree, repository, etc);
-        checkDeployedVar(facts, argumentsOf(kargs), carriedFrom(carried, 'fstab') ?? etc, image.tree, contentOf);
+        const args = chosenKargs(kargs).map(({ arg }) => arg);
+        checkDeployedVar(facts, args, carriedFrom(carried, 'fstab') ?? etc, image.tree, contentOf);
       },
       tries: request.tries,
       action: request.action,
@@ -236,10 +237,6 @@ export async function prepareDeployment(
 /** The live `/etc` where a file of it is carried over. */
 function carriedFrom({ live, merge }: CarryEtcPlan, name: string): string | undefined {
   return merge.changes.some(({ path }) => path === name) ? live : undefined;
-}
-
-function argumentsOf({ image, host, user }: KargSources): string[] {
-  return [...offeredKargs({ image, host }).map(({ arg }) => arg), ...user];
 }
 
 /** Whether a deployment is what would be made: this very image, tracked alike, made the same way, and whole. */

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { changeKargs, checkUserKarg, type KargChanges } from '../../src/deploy/change-kargs.ts';
-import { buildCmdline, mergeKargs, planCmdline, type KargSources } from '../../src/deploy/kargs.ts';
+import { buildCmdline, chosenKargs, mergeKargs, planCmdline, type KargSources } from '../../src/deploy/kargs.ts';
 import { formatOrigin, parseOrigin, type Origin } from '../../src/deploy/origin.ts';
 import { parseVerityDigest } from '../../src/format/fsverity/digest.ts';
 
@@ -48,6 +48,12 @@ describe('a command line', () => {
       { arg: 'x=1', origin: 'image', file: '20-b.toml' },
       { arg: 'debug', origin: 'user' },
     ]);
+  });
+
+  test("without what is hostctl's is what was chosen, and has nothing that the user took away", () => {
+    const chosen = chosenKargs(kargs).map(({ arg }) => arg);
+    expect(new Set(chosen)).toEqual(new Set(inEffect(kargs)));
+    expect(chosen).not.toContain('y=2');
   });
 
   test('of a good deployment has nothing that counts boots, and one of its first state no name of it', () => {
