@@ -27,7 +27,7 @@ import {
   removeQuietly,
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import { bootBarrier, type BootPartition } from './boot-partition.ts';
+import { bootBarrier, fileOnBoot, type BootPartition } from './boot-partition.ts';
 
 /** An entry as found, ours or foreign. */
 export interface FoundEntry extends MenuEntry {
@@ -43,6 +43,8 @@ export interface FoundEntry extends MenuEntry {
   readonly pinned: DigestArgument | undefined;
   /** Directory below `state/deploy`; the digest when the command line does not say. */
   readonly stateName: string | undefined;
+  /** Why the boot loader leaves it out of its menu; undefined when it does not. */
+  readonly skipped: string | undefined;
 }
 
 export interface EntryProblem {
@@ -68,7 +70,7 @@ export function listEntries(boot: BootPartition): EntryListing {
     if (name === undefined || name.suffix !== '.conf') continue;
     try {
       const bytes = readSmallFile(`${directory}/${file}`);
-      if (bytes !== undefined) entries.push(describeEntry(file, name, parseEntry(bytes)));
+      if (bytes !== undefined) entries.push(describeEntry(boot, file, name, parseEntry(bytes)));
     } catch (error) {
       // Without it another entry would pass for the default.
       if (isShortage(error)) throw error;
@@ -78,7 +80,12 @@ export function listEntries(boot: BootPartition): EntryListing {
   return { entries: sortMenu(entries), problems };
 }
 
-function describeEntry(file: string, name: EntryName, content: BlsEntry): FoundEntry {
+/** What boots by itself: the first of the menu that the loader does not leave out. */
+export function defaultOf(menu: readonly FoundEntry[]): FoundEntry | undefined {
+  return menu.find(({ skipped }) => skipped === undefined);
+}
+
+function describeEntry(boot: BootPartition, file: string, name: EntryName, content: BlsEntry): FoundEntry {
   const kargs = splitCmdline(entryOptions(content));
   const pinned = pinnedBy(kargs);
   return {
@@ -94,7 +101,25 @@ function describeEntry(file: string, name: EntryName, content: BlsEntry): FoundE
     kargs,
     pinned,
     stateName: pinned === undefined ? undefined : (findKargs(kargs, 'hostctl.state').at(-1) ?? pinned.digest),
+    skipped: whySkipped(boot, file, content),
   };
+}
+
+/** What an entry can start, each key another way. */
+const PROGRAM_KEYS = ['linux', 'efi', 'uki', 'uki-url'] as const;
+
+/**
+ * The rules of systemd-boot: an entry names one program, in one way, and that program is there. A missing initrd does
+ * not matter to it: such an entry is started, and fails.
+ */
+function whySkipped(boot: BootPartition, file: string, content: BlsEntry): string | undefined {
+  if (/^auto-/i.test(file)) return 'its name begins with "auto-"';
+  const [key, other] = PROGRAM_KEYS.filter((candidate) => entryValue(content, candidate) !== undefined);
+  if (key === undefined) return 'it names nothing to start';
+  if (other !== undefined) return `it has both "${key}" and "${other}"`;
+  const program = entryValue(content, key) ?? '';
+  const path = key === 'uki-url' ? undefined : fileOnBoot(boot, program);
+  return path === undefined || exists(path) ? undefined : `"${program}" is missing`;
 }
 
 /** A foreign entry may say `composefs=` and mean something else: then it pins nothing that we know. */
@@ -211,7 +236,7 @@ export function readStagedEntry(
   if (name === undefined || bytes === undefined) return undefined;
   return {
     inert: { temporaryPath, finalPath, file, committed: false },
-    entry: describeEntry(file, name, parseEntry(bytes)),
+    entry: describeEntry(boot, file, name, parseEntry(bytes)),
   };
 }
 

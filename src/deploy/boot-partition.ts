@@ -79,6 +79,12 @@ function entryPrefix(mount: MountEntry | undefined, sysroot: string, path: strin
   return path.startsWith(`${sysroot}/`) ? path.slice(sysroot.length) : '';
 }
 
+/** Where a file lies that an entry names; undefined outside of what is mounted here, where nobody can tell. */
+export function fileOnBoot({ path, prefix }: BootPartition, named: string): string | undefined {
+  const absolute = named.startsWith('/') ? named : `/${named}`;
+  return absolute.startsWith(`${prefix}/`) ? path + absolute.slice(prefix.length) : undefined;
+}
+
 /** Fails with 'boot-full' unless `neededBytes` (in files of the given sizes) fit, each rounded up to a cluster. */
 export function checkBootSpace(boot: BootPartition, fileSizes: readonly number[], what: string): void {
   const { freeBytes } = freeSpace(boot.path);

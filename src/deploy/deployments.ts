@@ -10,9 +10,9 @@ import { hasImage, openRepository, type Repository } from '../store/repository.t
 import { isDirectory, listNames, readSmallText, TEMPORARY_NAME } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { isRegularFile } from '../sys/files.ts';
-import { listEntries, readStagedEntry, type FoundEntry } from './boot-entries.ts';
+import { defaultOf, listEntries, readStagedEntry, type FoundEntry } from './boot-entries.ts';
 import { readBootFailure } from './boot-failures.ts';
-import type { BootPartition } from './boot-partition.ts';
+import { fileOnBoot, type BootPartition } from './boot-partition.ts';
 import { parseOrigin, type Origin } from './origin.ts';
 import { readPins } from './pins.ts';
 import { readStaged, type StagedRecord } from './staged.ts';
@@ -55,7 +55,7 @@ export interface Deployments {
   /** What `rollback` without an id goes to. */
   readonly rollback: Deployment | undefined;
   readonly defaultEntry: FoundEntry | undefined;
-  /** All of the boot menu, ours and foreign, in systemd-boot's order. */
+  /** Every entry, ours and foreign, in the order of systemd-boot's menu; also those that it leaves out. */
   readonly entries: readonly FoundEntry[];
   /** What becomes the default at the end of this boot. */
   readonly staged: Deployment | undefined;
@@ -71,6 +71,14 @@ export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
   const entries = listing?.entries ?? [];
   for (const { file, message } of listing?.problems ?? []) {
     warnings.push({ code: 'entry-unreadable', message: `The boot entry "${file}" cannot be read: ${message}` });
+  }
+  for (const { file, sequence, skipped } of entries) {
+    // What others make is theirs to look after.
+    if (skipped === undefined || sequence === undefined) continue;
+    warnings.push({
+      code: 'entry-skipped',
+      message: `The boot loader leaves out the boot entry "${file}": ${skipped}`,
+    });
   }
   const pins = tolerant(() => readPins(sysroot), 'pins-unreadable', warnings) ?? new Set();
   const stagedRecord = tolerant(() => currentStaged(sysroot, entries), 'staged-unreadable', warnings);
@@ -88,7 +96,7 @@ export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
     )
     .map((item) => ({ ...item, pinned: item.id !== undefined && pins.has(item.id) }))
     .sort((a, b) => (b.id ?? 0) - (a.id ?? 0) || (a.name < b.name ? -1 : 1));
-  const [defaultEntry] = entries;
+  const defaultEntry = defaultOf(entries);
   const byName = (name: string | undefined): Deployment | undefined => list.find((item) => item.name === name);
   const booted = sysroot.isRunning ? byName(bootedName(host)) : undefined;
   const next = byName(defaultEntry?.stateName);
@@ -103,6 +111,16 @@ export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
     stagedRecord,
     warnings,
   };
+}
+
+/**
+ * Whose `/etc` and kernel arguments a new deployment goes on with. Where the loader can start nothing any more, that is
+ * what would stand first in its menu if it could.
+ */
+export function baseDeployment({ booted, next, defaultEntry, entries, list }: Deployments): Deployment | undefined {
+  if (booted !== undefined || next !== undefined || defaultEntry !== undefined) return booted ?? next;
+  const first = entries.find(({ sequence }) => sequence !== undefined);
+  return list.find(({ name }) => name === first?.stateName);
 }
 
 /** Where an entry with this number or a higher one has its name, the record is one that a crash left: it is done with. */
@@ -193,9 +211,13 @@ function findOrigin(directory: string): Origin | undefined {
 }
 
 function missingKernelFiles(boot: BootPartition, entry: FoundEntry): Problem[] {
+  const isMissing = (path: string): boolean => {
+    const file = fileOnBoot(boot, path);
+    return file !== undefined && !isRegularFile(file);
+  };
   return [entry.linux, ...entry.initrd]
     .filter((path) => path !== undefined)
-    .filter((path) => path.startsWith(`${boot.prefix}/`) && !isRegularFile(boot.path + path.slice(boot.prefix.length)))
+    .filter(isMissing)
     .map((path) => ({ code: 'kernel-missing', message: `"${path}" of the entry "${entry.file}" is missing` }));
 }
 

@@ -3,6 +3,7 @@
  * where the machine could then not boot as surely as before.
  */
 
+import { defaultOf } from '../deploy/boot-entries.ts';
 import type { Deployment, Deployments } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';
 import { isSound } from '../deploy/retention.ts';
@@ -52,7 +53,7 @@ export function checkDeletable(deployments: Deployments, target: Deployment): vo
     throw refuse('no other one is good', 'Deploy and boot another one first');
   }
   if (target !== next) return;
-  const [first] = sortMenu(others.flatMap(({ entries }) => entries));
+  const first = defaultOf(sortMenu(others.flatMap(({ entries }) => entries)));
   const then = others.find(({ entries }) => first !== undefined && entries.includes(first));
   if (then === undefined || then.state === 'failed' || then.problems.length > 0) {
     throw refuse('it boots next and what would boot instead is not sound', 'Use "hostctl rollback" first');

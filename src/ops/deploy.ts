@@ -5,7 +5,7 @@
  */
 
 import { settleEntry } from '../deploy/boot-entries.ts';
-import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import { baseDeployment, readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { checkUserKarg } from '../deploy/change-kargs.ts';
 import { chosenKargs, mergeKargs, NO_KARGS, sameHostKargs, type KargSources } from '../deploy/kargs.ts';
@@ -175,7 +175,7 @@ export function wantedDeployment(
   request: Pick<DeployRequest, 'kargs' | 'algorithm' | 'etcPolicy'>,
 ): Wanted {
   const deployments = readDeployments(host, sysroot);
-  const base = deployments.booted ?? deployments.next;
+  const base = baseDeployment(deployments);
   // What was changed last counts, whether it runs already or not.
   const previousKargs = (deployments.staged ?? deployments.next ?? base)?.origin?.kargs ?? NO_KARGS;
   const hostKargs = readHostKargs(host, sysroot, base);

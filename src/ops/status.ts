@@ -71,7 +71,7 @@ function bootWarnings({ defaultEntry, next, list, entries }: Deployments): Statu
     return [
       {
         code: 'no-entry',
-        message: 'There is no boot entry at all',
+        message: 'There is no boot entry that the boot loader can start',
         hint: 'Deploy again; if the boot partition is not mounted, mount it or name it with --boot DIR',
       },
     ];
@@ -89,7 +89,8 @@ function bootWarnings({ defaultEntry, next, list, entries }: Deployments): Statu
 /** GRUB knows neither `sort-key` nor counters: a foreign entry can be first there and nowhere else. */
 function loaderWarnings(entries: Deployments['entries'], defaultEntry: FoundEntry): StatusResult['warnings'] {
   // Only systemd-boot uses entries up; what stands beside such an entry says nothing about GRUB.
-  const others = grubDefaults(entries.filter(({ name }) => !isBadName(name))).filter((entry) => entry !== defaultEntry);
+  const shown = entries.filter(({ name, linux }) => !isBadName(name) && linux !== undefined);
+  const others = grubDefaults(shown).filter((entry) => entry !== defaultEntry);
   if (others.length === 0) return [];
   const names = others.map(({ file }) => `"${file}"`).join(' or ');
   return [

@@ -5,7 +5,7 @@
  */
 
 import { checkUserKarg } from '../deploy/change-kargs.ts';
-import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import { baseDeployment, readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { readLeft } from '../deploy/left.ts';
 import { planRetention } from '../deploy/retention.ts';
@@ -184,8 +184,8 @@ function requestOf(options: UpgradeOptions, sysroot: Sysroot, allowMissingVerity
 }
 
 /** What an upgrade goes on from: what was chosen last, whether it runs already or not. */
-function newest({ staged, next, booted }: Deployments): Deployment | undefined {
-  return staged ?? next ?? booted;
+function newest(deployments: Deployments): Deployment | undefined {
+  return deployments.staged ?? deployments.next ?? baseDeployment(deployments);
 }
 
 function targetReference(

@@ -97,5 +97,6 @@ export function entryOf(digest: VerityDigest, id: number, sequence: number, stat
     kargs: [`composefs.digest=v1-sha512-12:${digest}`],
     pinned,
     stateName: digest,
+    skipped: undefined,
   };
 }

@@ -8,6 +8,8 @@ import { scratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { snapshot } from '../helpers/snapshot.ts';
 import { tarDir, tarFile } from '../helpers/tar-builder.ts';
 
+const MODULE = 'usr/lib/modules/6.12.0/vmlinuz';
+
 describe('deploy', () => {
   test('puts image, state, kernel and one entry in their places', async () => {
     const sysroot = scratchSysroot();
@@ -317,6 +319,43 @@ describe('status', () => {
     const document = sysroot.status();
     expect(document.next).toBe(1);
     expect(document.warnings.map(({ code }) => code)).toEqual(['entry-unreadable']);
+  });
+
+  test.each([
+    [
+      'the kernel of the newest',
+      (boot: string, linux: string) => rmSync(boot.replace(/boot$/, '') + linux),
+      // GRUB looks for the file only when it starts the entry.
+      ['entry-skipped', 'loader-dependent'],
+    ],
+    [
+      'what the newest entry starts',
+      (boot: string) =>
+        writeFileSync(`${boot}/loader/entries/hostctl-00000002+3-0.conf`, 'version 2\nsort-key hostctl\n'),
+      ['entry-skipped'],
+    ],
+  ])('says what boots where %s is lost, and goes on from there', async (_, damage, codes) => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(bootableLayout({ version: '1' }).reference, { kargs: ['root=UUID=abc'] });
+    await sysroot.deploy(bootableLayout({ version: '2', more: [tarFile(MODULE, 'another kernel')] }).reference);
+    damage(`${sysroot.path}/boot`, sysroot.status().deployments[0]?.entry?.linux ?? '');
+    const document = sysroot.status();
+    expect(document.next).toBe(1);
+    expect(document.warnings.map(({ code }) => code)).toEqual(codes);
+    await sysroot.deploy(bootableLayout({ version: '3' }).reference);
+    expect(sysroot.status().next).toBe(3);
+  });
+
+  test('goes on from a deployment that nothing can start any more', async () => {
+    const sysroot = scratchSysroot();
+    const { digest } = await sysroot.deploy(bootableLayout({ version: '1' }).reference, { kargs: ['root=UUID=abc'] });
+    writeFileSync(`${sysroot.path}/state/deploy/${digest}/etc/mine`, 'kept');
+    rmSync(`${sysroot.path}/boot/hostctl`, { recursive: true });
+    expect(sysroot.status()).toMatchObject({ next: null, warnings: [{ code: 'entry-skipped' }, { code: 'no-entry' }] });
+    const second = await sysroot.deploy(bootableLayout({ version: '2' }).reference);
+    expect(sysroot.status().next).toBe(2);
+    expect(sysroot.status().deployments[0]?.entry?.kargs[0]).toBe('root=UUID=abc');
+    expect(readFileSync(`${sysroot.path}/state/deploy/${second.digest}/etc/mine`, 'utf8')).toBe('kept');
   });
 
   test('says when a foreign entry would boot', async () => {

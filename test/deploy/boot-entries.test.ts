@@ -1,0 +1,61 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { defaultOf, listEntries } from '../../src/deploy/boot-entries.ts';
+import type { BootPartition } from '../../src/deploy/boot-partition.ts';
+import { scratchDir } from '../helpers/scratch-dir.ts';
+
+/** A boot partition with the program `/k/linux` and these entries. */
+function bootWith(entries: Readonly<Record<string, string>>, prefix = ''): BootPartition {
+  const path = scratchDir();
+  mkdirSync(`${path}/loader/entries`, { recursive: true });
+  mkdirSync(`${path}/k`);
+  writeFileSync(`${path}/k/linux`, 'a kernel');
+  for (const [file, text] of Object.entries(entries)) writeFileSync(`${path}/loader/entries/${file}`, text);
+  return { path, prefix, isFat: false, isLoaderRead: false, isReadOnly: false };
+}
+
+/** What sorts behind everything that is tried before it. */
+const LAST = { '0.conf': 'sort-key zzz\nlinux /k/linux\n' };
+
+describe('the default entry', () => {
+  test.each([
+    ['names a kernel that is there', 'linux /k/linux\n', undefined],
+    ['names it without the leading slash', 'linux k/linux\n', undefined],
+    ['names another program that is there', 'efi /k/linux\n', undefined],
+    ['names a unified kernel that is there', 'uki /k/linux\n', undefined],
+    ['names what is elsewhere', 'uki-url http://example.org/a.efi\n', undefined],
+    ['lacks its initrd alone', 'linux /k/linux\ninitrd /k/initrd\n', undefined],
+    ['names nothing to start', 'title A\n', 'it names nothing to start'],
+    ['is empty but for its place in the menu', '', 'it names nothing to start'],
+    ['names a kernel that is missing', 'linux /k/other\n', '"/k/other" is missing'],
+    ['names a program that is missing', 'efi /k/other.efi\n', '"/k/other.efi" is missing'],
+    ['repeats its kernel, the last of which is missing', 'linux /k/linux\nlinux /k/b\n', '"/k/b" is missing'],
+    ['wants to be started in two ways', 'linux /k/linux\nefi /k/linux\n', 'it has both "linux" and "efi"'],
+  ])('where the first %s', (_, text, skipped) => {
+    const { entries } = listEntries(bootWith({ ...LAST, '1.conf': `sort-key a\n${text}` }));
+    expect(entries.map(({ file }) => file)).toEqual(['1.conf', '0.conf']);
+    expect(entries[0]?.skipped).toBe(skipped);
+    expect(defaultOf(entries)?.file).toBe(skipped === undefined ? '1.conf' : '0.conf');
+  });
+
+  test('is none whose name loaders keep for themselves', () => {
+    const { entries } = listEntries(bootWith({ ...LAST, 'auto-a.conf': 'sort-key a\nlinux /k/linux\n' }));
+    expect(defaultOf(entries)?.file).toBe('0.conf');
+  });
+
+  test('is undefined where nothing can be started', () => {
+    const { entries } = listEntries(bootWith({ '1.conf': 'title A\n', '2.conf': 'linux /x\n' }));
+    expect(entries).toHaveLength(2);
+    expect(defaultOf(entries)).toBeUndefined();
+  });
+
+  test.each([
+    ['/boot/k/linux', undefined],
+    ['/boot/k/other', '"/boot/k/other" is missing'],
+    // Outside of what is mounted here: nobody can tell.
+    ['/elsewhere/linux', undefined],
+  ])('of a boot directory inside a file system: %s', (linux, skipped) => {
+    const { entries } = listEntries(bootWith({ '1.conf': `linux ${linux}\n` }, '/boot'));
+    expect(entries.map((entry) => entry.skipped)).toEqual([skipped]);
+  });
+});
