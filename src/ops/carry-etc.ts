@@ -13,7 +13,7 @@ import { HostctlError, isHostctlError } from '../errors.ts';
 import { readComposefsDirectory } from '../format/erofs/reader.ts';
 import { readImage } from '../store/images.ts';
 import type { Repository } from '../store/repository.ts';
-import { isDirectory } from '../sys/files.ts';
+import { isDirectory, listNames } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
 import type { DirectoryNode, VerityDigest } from '../tree/node.ts';
@@ -49,7 +49,13 @@ export function planCarryEtc(host: Host, options: CarryEtcOptions): CarryEtcPlan
   if (base === undefined) return NOTHING;
   const live = `${sysroot.deployments}/${base.name}/etc`;
   const defaults = defaultEtc(host, repository, base);
-  if (defaults === undefined || !isDirectory(live)) return NOTHING;
+  if (defaults === undefined) return NOTHING;
+  if (isLost(live, defaults)) {
+    host.log.warn(
+      `"state/deploy/${base.name}/etc" is lost: the new deployment gets the image's /etc, without any local change`,
+    );
+    return NOTHING;
+  }
   const local = scanDirectory(host, live, repository.algorithm);
   const merge = planEtcMerge({ base: defaults, local, next }, policy);
   const shadowed = [...merge.shadowed, ...stillShadowed(host, live, merge)];
@@ -128,6 +134,11 @@ function defaultEtc(host: Host, repository: Repository, base: Deployment): Direc
       `and stay in "state/deploy/${base.name}/etc"`,
   );
   return undefined;
+}
+
+/** Nobody deletes every file of `/etc` on purpose: that must not be carried over as a local change. */
+function isLost(live: string, defaults: DirectoryNode): boolean {
+  return !isDirectory(live) || (listNames(live).length === 0 && defaults.entries.size > 0);
 }
 
 /** What was shadowed before stays so as long as the local version stands before something. */

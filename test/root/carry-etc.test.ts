@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { readDeployments, type Deployment } from '../../src/deploy/deployments.ts';
 import type { EtcMergePolicy } from '../../src/deploy/etc-merge.ts';
@@ -93,6 +93,32 @@ describe('a plan of what is carried over', () => {
         message: `The user "web" has the number 990 here and 991 in the new image: ${end}`,
       },
     ]);
+  });
+});
+
+describe('an /etc that was lost', () => {
+  test.each([
+    ['emptied', (etc: string) => readdirSync(etc).forEach((name) => rmSync(`${etc}/${name}`, { recursive: true }))],
+    ['removed', (etc: string) => rmSync(etc, { recursive: true })],
+  ])('since it was %s is not carried over, and that is said', async (_, lose) => {
+    const scratch = scratchSysroot();
+    const { digest } = await scratch.deploy(version('1'));
+    lose(etcOf(scratch));
+    await scratch.deploy(version('2'));
+    expect(readFileSync(`${etcOf(scratch)}/hostname`, 'utf8')).toBe('example\n');
+    expect(scratch.host.warnings).toContain(
+      `"state/deploy/${digest}/etc" is lost: the new deployment gets the image's /etc, without any local change`,
+    );
+  });
+
+  test('but for one file is carried over as it is', async () => {
+    const scratch = scratchSysroot();
+    await scratch.deploy(version('1'));
+    const etc = etcOf(scratch);
+    for (const name of readdirSync(etc).filter((entry) => entry !== 'hostname'))
+      rmSync(`${etc}/${name}`, { recursive: true });
+    await scratch.deploy(version('2'));
+    expect(readdirSync(etcOf(scratch))).toEqual(['hostname']);
   });
 });
 
