@@ -97,11 +97,21 @@ export function mergeStagedEtc(
 
 /** Takes away a state directory that no entry names yet. */
 export function removeState(sysroot: Sysroot, name: string): void {
-  const path = `${sysroot.deployments}/${name}`;
+  removeWhole(`${sysroot.deployments}/${name}`);
+}
+
+/** Takes away the shared `/var` that a first deployment made and nothing has used yet. */
+export function removeSharedVar(sysroot: Sysroot): void {
+  removeWhole(sysroot.sharedVar);
+}
+
+/** Its name goes first, durably, then what is in it. Idempotent. */
+function removeWhole(path: string): void {
   if (!exists(path)) return;
-  const temporary = `${sysroot.deployments}/${temporaryName(name.slice(0, 16))}`;
+  const { directory, name } = split(path);
+  const temporary = `${directory}/${temporaryName(name.slice(0, 16))}`;
   fs.renameSync(path, temporary);
-  fsyncPath(sysroot.deployments);
+  fsyncPath(directory);
   fs.rmSync(temporary, { recursive: true });
 }
 

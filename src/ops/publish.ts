@@ -13,7 +13,7 @@ import { planKernel, removeKernel, writeKernel, type KernelFiles } from '../depl
 import type { Origin } from '../deploy/origin.ts';
 import { readPins } from '../deploy/pins.ts';
 import { clearStaged, writeStaged } from '../deploy/staged.ts';
-import { removeState, writeState } from '../deploy/state.ts';
+import { removeSharedVar, removeState, writeState } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { sanitizeValue } from '../format/bls/entry.ts';
@@ -91,6 +91,10 @@ export async function publishDeployment(
   return withUndo(host.log, async (undo) => {
     const kernel = planKernel(sysroot.boot, deployment.kernel);
     const origin: Origin = { ...deployment.origin, id, kernel: kernel.directory };
+    if (!exists(sysroot.sharedVar)) {
+      // It is filled from the first image that is deployed, which this one then was not.
+      undo.add('remove the shared /var again', () => removeSharedVar(sysroot));
+    }
     undo.add('remove the state directory again', () => removeState(sysroot, stateName));
     writeState(host, sysroot, {
       name: stateName,

@@ -9,6 +9,7 @@ import { snapshot } from '../helpers/snapshot.ts';
 import { tarDir, tarFile } from '../helpers/tar-builder.ts';
 
 const MODULE = 'usr/lib/modules/6.12.0/vmlinuz';
+const conf = (text: string) => [tarDir('usr/lib/hostctl'), tarFile('usr/lib/hostctl/hostctl.conf', text)];
 
 describe('deploy', () => {
   test('puts image, state, kernel and one entry in their places', async () => {
@@ -161,8 +162,6 @@ describe('a deploy that fails at its last step', () => {
 });
 
 describe('deploy of an image with a hostctl.conf', () => {
-  const conf = (text: string) => [tarDir('usr/lib/hostctl'), tarFile('usr/lib/hostctl/hostctl.conf', text)];
-
   test.each([
     ['that its boot hook would refuse', '[etc]\nmode = volatile\n', 'image-not-bootable', /would refuse to boot/],
     ['that leaves /var to a host without one', '[var]\nmode = mount\n', 'host-unsupported', /leaves \/var to the host/],
@@ -185,6 +184,27 @@ describe('deploy of an image with a hostctl.conf', () => {
     const deployed = sysroot.deploy(bootableLayout({ version: '2', more: conf(text) }).reference);
     if (taken) await expect(deployed).resolves.toMatchObject({ changed: true });
     else await expect(deployed).rejects.toMatchObject({ code: 'host-unsupported' });
+  });
+});
+
+describe('a first deployment that fails', () => {
+  test('takes its /var back, so that the next one brings its own', async () => {
+    const sysroot = scratchSysroot();
+    const refused = bootableLayout({ more: conf('[var]\nmode = mount\n') }).reference;
+    await expect(sysroot.deploy(refused)).rejects.toMatchObject({ code: 'host-unsupported' });
+    expect(readdirSync(`${sysroot.path}/state/os/default`)).toEqual([]);
+    await sysroot.deploy(
+      bootableLayout({ version: '2', more: [tarFile('var/lib/second', 'of the second')] }).reference,
+    );
+    expect(readFileSync(`${sysroot.path}/state/os/default/var/lib/second`, 'utf8')).toBe('of the second');
+  });
+
+  test('leaves a /var alone that was there before', async () => {
+    const sysroot = scratchSysroot();
+    mkdirSync(`${sysroot.path}/state/os/default/var/mine`, { recursive: true });
+    const refused = bootableLayout({ more: conf('[var]\nmode = mount\n') }).reference;
+    await expect(sysroot.deploy(refused)).rejects.toMatchObject({ code: 'host-unsupported' });
+    expect(readdirSync(`${sysroot.path}/state/os/default/var`)).toEqual(['mine']);
   });
 });
 
