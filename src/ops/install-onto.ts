@@ -1,9 +1,11 @@
 /**
  * The part that every installation shares: the first deployment and a boot loader onto file systems that are mounted.
- * Places of ours must be free; what a failed installation made there is taken away again.
+ * Places of ours must be free; what a failed installation made there is taken away again, by itself or, where it was
+ * cut off, by the next.
  */
 
 import * as fs from 'node:fs';
+import { ENTRIES } from '../deploy/boot-entries.ts';
 import { materializeTree, repositoryContent } from '../deploy/materialize.ts';
 import { directoryIn } from '../deploy/state.ts';
 import { checkUserKarg } from '../deploy/change-kargs.ts';
@@ -20,6 +22,7 @@ import {
   listNames,
   makeDirectories,
   openDirectory,
+  split,
   temporaryName,
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
@@ -28,7 +31,8 @@ import type { DirectoryNode, FileNode, VerityAlgorithm } from '../tree/node.ts';
 import type { ContentOf } from './boot-facts.ts';
 import { deployLocked, type DeployResult } from './deploy.ts';
 import { imageBootConfig } from './image-config.ts';
-import { requireRoot } from './publish.ts';
+import { isInstallationCutOff, isMark, isMarked, markInstallation, unmarkInstallation } from './install-marks.ts';
+import { afterCommit, requireRoot } from './publish.ts';
 import { withUndo, type Undo } from './undo.ts';
 
 export interface InstallOptions {
@@ -95,15 +99,30 @@ export function installOnto(
 ): Promise<DeployResult> {
   const { root, boot, esp } = options;
   checkFree(options, efi);
+  const isContinued = isInstallationCutOff(options);
+  const sysroot = openSysroot(host, { sysroot: root, boot });
   return withUndo(host.log, (undo) => {
-    for (const path of [`${root}/composefs`, `${root}/state`, ...bootDirectories(options)]) {
-      if (!exists(path)) undo.add(`remove "${path}" again`, () => fs.rmSync(path, { recursive: true, force: true }));
-    }
-    // The boot hook wants it there, also below the one that will be mounted over it.
-    if (options.var !== undefined) makeDirectories(root, 'state/os/default/var');
-    const sysroot = openSysroot(host, { sysroot: root, boot });
-    return withSysrootLock(host, sysroot, () =>
-      deployLocked(
+    const takeBackAll = (): void => {
+      // Last of all: where taking back is cut off too, the next installation removes the rest.
+      undo.add('remove the marks of the installation', () => unmarkInstallation(options));
+      for (const path of [`${root}/composefs`, `${root}/state`, ...bootDirectories(options)]) {
+        if (exists(path) && path !== `${root}/state`) continue;
+        undo.add(`remove "${path}" again`, () => fs.rmSync(path, { recursive: true, force: true }));
+      }
+    };
+    if (!isContinued) takeBackAll();
+    return withSysrootLock(host, sysroot, async () => {
+      if (isContinued) {
+        // Another one may have come to its end before we had the lock.
+        checkFree(options, efi);
+        host.log.warn(`Removing what an installation that was cut off left in "${root}"`);
+        removeCutOff(options, efi);
+        takeBackAll();
+      }
+      markInstallation(options);
+      // The boot hook wants it there, also below the one that will be mounted over it.
+      if (options.var !== undefined) makeDirectories(root, 'state/os/default/var');
+      const result = await deployLocked(
         host,
         sysroot,
         source,
@@ -122,8 +141,10 @@ export function installOnto(
           if (options.var !== undefined) fillVar(host, options.var, tree, contentOf, undo);
           installLoader(undo, { boot, esp, efi }, tree, contentOf);
         },
-      ),
-    );
+      );
+      afterCommit(host, 'remove the marks of the installation', () => unmarkInstallation(options));
+      return result;
+    });
   });
 }
 
@@ -133,23 +154,38 @@ function bootDirectories({ boot, esp }: InstallPlaces): string[] {
   return [...ofBoot, `${esp}/loader`, `${esp}/EFI/systemd`, `${esp}/EFI/BOOT`, `${esp}/EFI`];
 }
 
-/** Nothing of anybody's is replaced or built upon. */
-function checkFree({ root, boot, esp, var: ownVar }: InstallPlaces, efi: string): void {
-  const taken = [
-    ...['composefs', 'state'].map((name) => `${root}/${name}`),
-    `${boot}/hostctl`,
-    ...listNames(`${boot}/loader/entries`)
-      .filter((name) => name.startsWith('hostctl-'))
-      .map((name) => `${boot}/loader/entries/${name}`),
-    `${esp}/loader/loader.conf`,
-    ...loaderFiles(efi).map(([directory, name]) => `${esp}/${directory}/${name}`),
-    ...(ownVar === undefined ? [] : listNames(ownVar).map((name) => `${ownVar}/${name}`)),
-  ].filter((path) => exists(path) && !path.endsWith('/lost+found'));
-  const [first] = taken;
+/** Nothing of anybody's is replaced or built upon, but for what an installation that was cut off made. */
+function checkFree(places: InstallPlaces, efi: string): void {
+  const isContinued = isInstallationCutOff(places);
+  const first = takenPaths(places, efi).find(({ place }) => !isContinued || !isMarked(place));
   if (first === undefined) return;
-  throw new HostctlError('host-unsupported', `"${first}" exists already; nothing was changed`, {
+  throw new HostctlError('host-unsupported', `"${first.path}" exists already; nothing was changed`, {
     hint: 'An installation needs file systems of its own: for a machine that has a deployment use "hostctl deploy"',
   });
+}
+
+/** The caller holds the lock, whose directory stays. */
+function removeCutOff(places: InstallPlaces, efi: string): void {
+  for (const { place, path } of takenPaths(places, efi)) {
+    if (!isMarked(place)) continue;
+    if (path !== `${places.root}/state`) fs.rmSync(path, { recursive: true });
+    else for (const name of listNames(path)) if (name !== 'hostctl') fs.rmSync(`${path}/${name}`, { recursive: true });
+    fsyncPath(split(path).directory);
+  }
+}
+
+/** What exists of what an installation makes, each with the file system it lies on. */
+function takenPaths({ root, boot, esp, var: ownVar }: InstallPlaces, efi: string): { place: string; path: string }[] {
+  const at = (place: string, names: readonly string[]): { place: string; path: string }[] =>
+    names.map((name) => ({ place, path: `${place}/${name}` })).filter(({ path }) => exists(path));
+  const entries = listNames(`${boot}/${ENTRIES}`).filter((name) => name.startsWith('hostctl-'));
+  const inVar = ownVar === undefined ? [] : listNames(ownVar).filter((name) => name !== 'lost+found' && !isMark(name));
+  return [
+    ...at(root, ['composefs', 'state']),
+    ...at(boot, ['hostctl', ...entries.map((name) => `${ENTRIES}/${name}`)]),
+    ...at(esp, ['loader/loader.conf', ...loaderFiles(efi).map(([directory, name]) => `${directory}/${name}`)]),
+    ...(ownVar === undefined ? [] : at(ownVar, inVar)),
+  ];
 }
 
 function loaderFiles(efi: string): (readonly [directory: string, name: string])[] {

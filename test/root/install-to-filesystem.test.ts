@@ -25,7 +25,11 @@ interface Prepared {
   readonly root: string;
   readonly host: Host;
   readonly uuid: (place: string) => string;
-  readonly install: (reference: string, more?: Partial<Parameters<typeof installToFilesystem>[1]>) => Promise<unknown>;
+  readonly install: (
+    reference: string,
+    more?: Partial<Parameters<typeof installToFilesystem>[1]>,
+    by?: Host,
+  ) => Promise<unknown>;
 }
 
 /** ext4 at a root and at `places` below it; `/efi` is said to be an ESP and `/boot` to be XBOOTLDR. */
@@ -71,8 +75,8 @@ function prepared(places: readonly string[], espMib = 8): Prepared {
     root,
     host,
     uuid: (place) => uuids.get(place) ?? '',
-    install: (image, more = {}) =>
-      installToFilesystem(host, {
+    install: (image, more = {}, by = host) =>
+      installToFilesystem(by, {
         root,
         image,
         kargs: [],
@@ -182,6 +186,67 @@ describe.skipIf(reason !== undefined)('install to-filesystem', () => {
     expect(snapshot(root)).toEqual(before);
   });
 
+  describe('that was killed', () => {
+    const marks = (root: string): string[] =>
+      ['', '/boot', '/efi', '/var'].filter((place) => existsSync(`${root}${place}/.hostctl-installing`));
+
+    test('before its entry had a name is replaced by the next one', async () => {
+      const { root, host, install } = preparedWithBoot();
+      writeFileSync(`${root}/efi/theirs`, 'kept');
+      await killedAt(host, 1, (by) => install(bootableLayout({ version: '1' }).reference, {}, by));
+      expect(marks(root)).toEqual(['', '/boot', '/efi', '/var']);
+      expect(readdirSync(`${root}/boot/loader/entries`)).toEqual(['hostctl-00000001.conf.tmp']);
+      const [first] = readdirSync(`${root}/boot/hostctl`);
+      const more = [tarFile('var/lib/second', 'of the second'), kernelOf(6000)];
+      await install(bootableLayout({ version: '2', more }).reference);
+      expect(readFileSync(`${root}/efi/theirs`, 'utf8')).toBe('kept');
+      expect(readdirSync(`${root}/var/lib`).sort()).toEqual(['second', 'shipped']);
+      expect(readdirSync(`${root}/boot/hostctl`)).not.toContain(first);
+      expect(readdirSync(`${root}/boot/loader/entries`)).toEqual(['hostctl-00000001.conf']);
+      const { deployments } = status(host, { sysroot: root, boot: `${root}/boot` });
+      expect(deployments.list.map(({ id, problems }) => ({ id, problems }))).toEqual([{ id: 1, problems: [] }]);
+      expect(marks(root)).toEqual([]);
+      await expect(install(bootableLayout().reference)).rejects.toMatchObject({ code: 'host-unsupported' });
+    });
+
+    test('is taken away too where the next one fails', async () => {
+      const { root, host, install } = preparedWithBoot();
+      await killedAt(host, 1, (by) => install(bootableLayout().reference, {}, by));
+      const failed = install(bootableLayout({ withInitrd: false }).reference);
+      await expect(failed).rejects.toMatchObject({ code: 'image-not-bootable' });
+      expect([marks(root), existsSync(`${root}/state`), existsSync(`${root}/composefs`)]).toEqual([[], false, false]);
+    });
+
+    test('when its entry had a name is a machine that boots, and stays', async () => {
+      const { root, host, install } = preparedWithBoot();
+      await killedAt(host, 2, (by) => install(bootableLayout().reference, {}, by));
+      const before = snapshot(`${root}/state/deploy`);
+      await expect(install(bootableLayout().reference)).rejects.toMatchObject({ code: 'host-unsupported' });
+      expect(snapshot(`${root}/state/deploy`)).toEqual(before);
+    });
+
+    test.each([
+      ['something was published once', 'state/hostctl/history/00000001', '/state/hostctl/history/00000001'],
+      ['another file system is not the one it wrote to', 'efi/loader/loader.conf', '/efi/loader/loader.conf'],
+    ])('is not what is found where %s', async (_, path, kept) => {
+      const { root, install } = preparedWithBoot();
+      mkdirSync(`${root}/${path}`.replace(/[^/]*$/, ''), { recursive: true });
+      writeFileSync(`${root}/${path}`, 'theirs');
+      writeFileSync(`${root}/.hostctl-installing`, '');
+      await expect(install(bootableLayout().reference)).rejects.toMatchObject({ code: 'host-unsupported' });
+      expect(readFileSync(root + kept, 'utf8')).toBe('theirs');
+    });
+
+    test('is not one that still runs', async () => {
+      const { root, host, install } = preparedWithBoot();
+      const end = await stoppedAt(host, 1, (by) => install(bootableLayout().reference, {}, by));
+      await expect(install(bootableLayout().reference)).rejects.toMatchObject({ code: 'locked' });
+      end.resume();
+      await end.result;
+      expect(readdirSync(`${root}/boot/loader/entries`)).toEqual(['hostctl-00000001.conf']);
+    });
+  });
+
   test('refuses the root of the running machine and what is no mount point', async () => {
     const { install } = prepared(['/efi']);
     await expect(install(bootableLayout().reference, { root: '/' })).rejects.toMatchObject({ code: 'usage' });
@@ -192,6 +257,61 @@ describe.skipIf(reason !== undefined)('install to-filesystem', () => {
     expect(existsSync(`${plain}/state`)).toBe(false);
   });
 });
+
+/** Boot partition, ESP and `/var` of their own. */
+function preparedWithBoot(): Prepared {
+  const found = prepared(['/boot', '/efi', '/var']);
+  mkdirSync(`${found.root}/efi/EFI/systemd/drivers`, { recursive: true });
+  writeFileSync(`${found.root}/efi/EFI/systemd/drivers/ext4_x64.efi`, 'driver');
+  return found;
+}
+
+/** Stops an installation for good when it makes the boot partition durable for the n-th time, its locks forgotten. */
+async function killedAt(host: Host, nth: number, install: (by: Host) => Promise<unknown>): Promise<void> {
+  const syscalls = { ...host.syscalls, tryLock: () => true };
+  await stoppedAt({ ...host, syscalls }, nth, install);
+}
+
+async function stoppedAt(
+  host: Host,
+  nth: number,
+  install: (by: Host) => Promise<unknown>,
+): Promise<{ readonly resume: () => void; readonly result: Promise<unknown> }> {
+  let left = nth;
+  const reached = deferred();
+  const gate = deferred();
+  const stopping: Host = {
+    ...host,
+    exec: {
+      ...host.exec,
+      watchdog: () => ({
+        end: () => {
+          left -= 1;
+          if (left !== 0) return Promise.resolve();
+          reached.resolve();
+          return gate.promise;
+        },
+      }),
+    },
+  };
+  const result = install(stopping).then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  // What it holds open would keep its file systems from being unmounted.
+  onTestFinished(async () => {
+    gate.reject(new Error('killed'));
+    await result;
+  });
+  await Promise.race([reached.promise, result]);
+  return { resume: () => gate.resolve(), result };
+}
+
+function deferred(): { promise: Promise<void>; resolve: () => void; reject: (error: Error) => void } {
+  let settle: { resolve: () => void; reject: (error: Error) => void } | undefined;
+  const promise = new Promise<void>((resolve, reject) => (settle = { resolve, reject }));
+  return { promise, resolve: () => settle?.resolve(), reject: (error) => settle?.reject(error) };
+}
 
 function confOf(text: string): Uint8Array {
   return Buffer.concat([tarDir('usr/lib/hostctl'), tarFile('usr/lib/hostctl/hostctl.conf', text)]);

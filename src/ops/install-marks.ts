@@ -1,0 +1,62 @@
+/**
+ * What tells an installation that was cut off from a machine that is in use: an empty file at the top of each file
+ * system that is installed onto, there before anything else is and until the deployment has its entry. What lies at our
+ * places beside it was made by that installation, as long as nothing was ever published: then the next one removes it.
+ */
+
+import * as fs from 'node:fs';
+import { ENTRIES } from '../deploy/boot-entries.ts';
+import { parseHostctlEntryName } from '../format/bls/name.ts';
+import { createFile, exists, fsyncPath, listNames } from '../sys/files.ts';
+
+const MARK = '.hostctl-installing';
+
+/** Where marks stand; a place of several roles has one. */
+export interface MarkedPlaces {
+  readonly root: string;
+  readonly boot: string;
+  readonly esp: string;
+  readonly var: string | undefined;
+}
+
+function marksOf({ root, boot, esp, var: ownVar }: MarkedPlaces): string[] {
+  return [...new Set([root, boot, esp, ...(ownVar === undefined ? [] : [ownVar])])].map((place) => `${place}/${MARK}`);
+}
+
+/**
+ * Whether an installation was cut off here before it published anything. Without the mark of the root nothing is: the
+ * lock that keeps a running installation from being taken for a dead one lies there.
+ */
+export function isInstallationCutOff({ root, boot }: MarkedPlaces): boolean {
+  return (
+    exists(`${root}/${MARK}`) &&
+    listNames(`${root}/state/hostctl/history`).length === 0 &&
+    listNames(`${boot}/${ENTRIES}`).every((file) => parseHostctlEntryName(file) === undefined)
+  );
+}
+
+/** Whether the installation that was cut off wrote to this file system. */
+export function isMarked(place: string): boolean {
+  return exists(`${place}/${MARK}`);
+}
+
+/** Whether a name at the top of a file system is only a mark. */
+export function isMark(name: string): boolean {
+  return name === MARK;
+}
+
+/** Durable when it returns. Idempotent. */
+export function markInstallation(places: MarkedPlaces): void {
+  for (const mark of marksOf(places)) {
+    if (!exists(mark)) createFile(mark, '', 0o600);
+    fsyncPath(mark.slice(0, -MARK.length));
+  }
+}
+
+/** Idempotent. The root's goes last: without it the others mean nothing. */
+export function unmarkInstallation(places: MarkedPlaces): void {
+  for (const mark of marksOf(places).reverse()) {
+    fs.rmSync(mark, { force: true });
+    fsyncPath(mark.slice(0, -MARK.length));
+  }
+}
