@@ -86,13 +86,20 @@ export function fileOnBoot({ path, prefix }: BootPartition, named: string): stri
 }
 
 /** Fails with 'boot-full' unless `neededBytes` (in files of the given sizes) fit, each rounded up to a cluster. */
-export function checkBootSpace(boot: BootPartition, fileSizes: readonly number[], what: string): void {
+export function checkBootSpace(
+  boot: BootPartition,
+  fileSizes: readonly number[],
+  what: string,
+  comingBytes: number,
+): void {
   const { freeBytes } = freeSpace(boot.path);
   const needed = spaceOnBoot(boot, fileSizes);
-  if (needed <= freeBytes) return;
+  if (needed <= freeBytes + comingBytes) return;
+  const coming =
+    comingBytes === 0 ? '' : `, and ${mebibytes(comingBytes)} MiB more without the deployments that may be dropped`;
   throw new HostctlError(
     'boot-full',
-    `"${boot.path}" needs ${mebibytes(needed)} MiB for ${what} but has ${mebibytes(freeBytes)} MiB free; nothing was changed`,
+    `"${boot.path}" needs ${mebibytes(needed)} MiB for ${what} but has ${mebibytes(freeBytes)} MiB free${coming}; nothing was changed`,
     { hint: 'Remove a deployment, or enlarge the boot partition' },
   );
 }

@@ -68,8 +68,9 @@ function hashKernel(files: KernelFiles): KernelHashes {
 /**
  * Finds the directory for these files and checks that they fit, writing nothing. One found there is read back before
  * it is reused; a damaged one is left alone and the next free name taken.
+ * @param comingBytes - what is freed before the files are written
  */
-export function planKernel(boot: BootPartition, files: KernelFiles): PlannedKernel {
+export function planKernel(boot: BootPartition, files: KernelFiles, comingBytes = 0): PlannedKernel {
   const hashes = hashKernel(files);
   for (let copy = 0; copy <= MAX_DAMAGED_COPIES; copy += 1) {
     const directory = copy === 0 ? hashes.content : `${hashes.content}-${copy}`;
@@ -78,7 +79,7 @@ export function planKernel(boot: BootPartition, files: KernelFiles): PlannedKern
     if (!isNew && !holds(path, hashes)) continue;
     if (isNew) {
       const what = `the kernel and initrd of ${directory.slice(0, 12)}…`;
-      checkBootSpace(boot, [files.linux.sizeBytes, files.initrd.sizeBytes], what);
+      checkBootSpace(boot, [files.linux.sizeBytes, files.initrd.sizeBytes], what, comingBytes);
     }
     const base = `${boot.prefix}/${KERNELS}/${directory}`;
     return { directory, linuxPath: `${base}/linux`, initrdPath: `${base}/initrd`, isNew, files, hashes };

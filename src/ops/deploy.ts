@@ -9,6 +9,7 @@ import { baseDeployment, readDeployments, type Deployment, type Deployments } fr
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { checkUserKarg } from '../deploy/change-kargs.ts';
 import { chosenKargs, mergeKargs, NO_KARGS, sameHostKargs, type KargSources } from '../deploy/kargs.ts';
+import type { KernelFiles } from '../deploy/kernels.ts';
 import { clearLeft } from '../deploy/left.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import { clearFinalizeFailure, writeStaged, type StagedRecord } from '../deploy/staged.ts';
@@ -52,9 +53,11 @@ export interface DeployRequest {
   /** The verb, for the history. */
   readonly action: string;
   readonly mode: PublishMode;
+  /** Makes room for a kernel that does not fit; without it the deployment is refused then. */
+  readonly makeRoom?: (kernel: KernelFiles) => Promise<void>;
 }
 
-export interface DeployOptions extends SysrootOptions, Omit<DeployRequest, 'action' | 'mode'> {
+export interface DeployOptions extends SysrootOptions, Omit<DeployRequest, 'action' | 'mode' | 'makeRoom'> {
   readonly image: string;
   readonly stage: boolean;
 }
@@ -115,6 +118,7 @@ export async function deployLocked(
     const { image, facts, contentOf, kargs, carried, origin } = await prepareDeployment(host, sysroot, wanted, store);
     refuseEtcConflicts(carried);
     warnOfCarriedEtc(host, carried);
+    await request.makeRoom?.(facts.kernel);
     const published = await publishDeployment(host, sysroot, repository, {
       origin,
       tree: image.tree,

@@ -67,6 +67,7 @@ function byRetention(options: SysrootOptions & { readonly keep: number }, dryRun
     isBootNamed: options.boot !== undefined,
     ownsRepository: options.repo === undefined,
     toleratesDamage: false,
+    isBootOnly: false,
   };
 }
 
@@ -77,11 +78,13 @@ export interface CollectOptions {
   readonly isBootNamed: boolean;
   readonly ownsRepository: boolean;
   readonly toleratesDamage: boolean;
+  /** Leaves `state/` and the repository as they are. */
+  readonly isBootOnly: boolean;
 }
 
 /** Plans and, unless it is a dry run, removes. The caller holds the sysroot lock. */
 export async function collectGarbage(host: Host, sysroot: Sysroot, options: CollectOptions): Promise<GcResult> {
-  const repository = openRepository(host, sysroot.repo);
+  const repository = options.isBootOnly ? undefined : openRepository(host, sysroot.repo);
   const collect = (): Promise<GcResult> => collectLocked(host, sysroot, repository, options);
   if (repository === undefined) return collect();
   return withRepositoryLock(host, repository.path, options.dryRun ? 'shared' : 'exclusive', collect);
@@ -103,10 +106,12 @@ async function collectLocked(
   remove(waited);
   if (waited.length > 0) clearWaiting(sysroot);
   const snapshot = readHostSnapshot(host, sysroot, options.isBootNamed);
-  const { items, deployments, notes } = planGc(host, sysroot, repository, snapshot, {
-    ...options,
-    dropped: options.choose(snapshot),
-  });
+  const {
+    items: all,
+    deployments,
+    notes,
+  } = planGc(host, sysroot, repository, snapshot, { ...options, dropped: options.choose(snapshot) });
+  const items = all.filter(({ place }) => isWanted(place, options));
   const result = (gone: readonly GcItem[], waiting: readonly GcItem[]): GcResult => ({
     dryRun: options.dryRun,
     deployments,
@@ -140,7 +145,11 @@ function planWaited(
   if (waitsFor === undefined || waitsFor === host.bootId()) return [];
   const snapshot = readHostSnapshot(host, sysroot, options.isBootNamed);
   const { items } = planGc(host, sysroot, repository, snapshot, { ...options, dropped: [] });
-  return items.filter(({ kind }) => kind !== 'entry');
+  return items.filter(({ kind, place }) => kind !== 'entry' && isWanted(place, options));
+}
+
+function isWanted(place: GcItem['place'], { isBootOnly }: CollectOptions): boolean {
+  return place === 'boot' || !isBootOnly;
 }
 
 function stopBetweenItems(host: Host): void {

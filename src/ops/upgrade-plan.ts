@@ -7,6 +7,7 @@ import type { Sysroot } from '../deploy/sysroot.ts';
 import { splitCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
 import { describeCarriedEtc, type CarriedEtc } from './carry-etc.ts';
+import type { BootRoom } from './boot-room.ts';
 import type { DeployRequest, Prepared, Wanted } from './deploy.ts';
 
 export interface Candidate {
@@ -33,6 +34,8 @@ export interface PlannedChange {
   readonly objectBytes: number;
   /** Kernel and initrd with their clusters; 0 where they are there already. */
   readonly bootBytes: number;
+  /** Those of `drops` that go before anything is written, since the boot partition has no room otherwise. */
+  readonly dropsFirst: readonly (number | null)[];
   readonly kargs: { readonly added: readonly string[]; readonly removed: readonly string[] };
   readonly etc: CarriedEtc;
   /** The new one does not run before that. */
@@ -45,8 +48,9 @@ export function describeChange(
   { deployments }: Wanted,
   { image, facts, kargs, carried }: Prepared,
   { tries }: DeployRequest,
+  room: BootRoom,
 ): PlannedChange {
-  const kernel = planKernel(sysroot.boot, facts.kernel);
+  const kernel = planKernel(sysroot.boot, facts.kernel, room.bytes);
   const pinned = { parameters: image.parameters, digest: image.digest, verityRequired: false };
   const isOwn = (arg: string): boolean => /^(composefs\.digest|hostctl\.state)=/.test(arg);
   const after = splitCmdline(
@@ -63,6 +67,7 @@ export function describeChange(
     bootBytes: kernel.isNew
       ? spaceOnBoot(sysroot.boot, [kernel.files.linux.sizeBytes, kernel.files.initrd.sizeBytes])
       : 0,
+    dropsFirst: room.drops,
     kargs: { added: minus(after, before), removed: minus(before, after) },
     etc: describeCarriedEtc(carried),
     rebootNeeded: sysroot.isRunning,

@@ -18,6 +18,7 @@ import type { ImageSource } from '../image/source.ts';
 import { withTrialStore } from '../store/sweep.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm } from '../tree/node.ts';
+import { makeBootRoom, planBootRoom, type BootRoomOptions } from './boot-room.ts';
 import { openImage } from './build.ts';
 import {
   checkHost,
@@ -88,7 +89,10 @@ export async function upgrade(host: Host, options: UpgradeOptions): Promise<Upgr
       const file = (current.entries[0] ?? current.stagedEntry)?.file ?? '';
       return { ...describeDeployment(current, current.id, file), isStaged, avoided };
     }
-    const result = await deployLocked(host, sysroot, source, requestOf(options, sysroot, allowMissingVerity));
+    const result = await deployLocked(host, sysroot, source, {
+      ...requestOf(options, sysroot, allowMissingVerity),
+      makeRoom: (kernel) => makeBootRoom(host, sysroot, kernel, roomOptions(options)),
+    });
     if (result.changed) await pruneDeployments(host, sysroot, { ...options, keep: options.keep });
     return { ...result, avoided: null };
   });
@@ -110,7 +114,8 @@ export async function planUpgrade(host: Host, options: UpgradeOptions): Promise<
     }
     const change = await withTrialStore(host, wanted.repository, async (store) => {
       const prepared = await prepareDeployment(host, sysroot, wanted, store);
-      return describeChange(host, sysroot, wanted, prepared, request);
+      const room = await planBootRoom(host, sysroot, prepared.facts.kernel, roomOptions(options));
+      return describeChange(host, sysroot, wanted, prepared, request, room);
     });
     const drops = planRetention(deployments, { keep: options.keep - 1 }).flatMap(({ id }) => id ?? []);
     return { candidate, avoided: null, change: { ...change, drops, unstages: staged?.id ?? null } };
@@ -167,6 +172,10 @@ export function takeDownloaded(
     const { id, entryFile } = stagedRecord;
     return { ...describeDeployment(staged, id, entryFile), changed: true, avoided: null };
   });
+}
+
+function roomOptions({ keep, boot }: UpgradeOptions): BootRoomOptions {
+  return { keep, isBootNamed: boot !== undefined };
 }
 
 function requestOf(options: UpgradeOptions, sysroot: Sysroot, allowMissingVerity: boolean): DeployRequest {

@@ -1,7 +1,8 @@
 /** The verbs between deployments, on a sysroot that does not run: staging, finalizing, unstaging, upgrade, switch. */
 
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { openSysroot } from '../../src/deploy/sysroot.ts';
 import { finalizeStaged } from '../../src/ops/finalize-staged.ts';
 import { history } from '../../src/ops/history.ts';
@@ -333,6 +334,7 @@ describe('upgrade --plan', () => {
         objects: result.objects.writtenObjects,
         objectBytes: result.objects.writtenBytes,
         bootBytes: 0,
+        dropsFirst: [],
         kargs: { added: ['debug'], removed: [] },
         etc: { changed: [{ path: '/etc/hostname', change: 'replace' }], conflicts: [] },
         drops: [],
@@ -341,6 +343,66 @@ describe('upgrade --plan', () => {
       },
     });
     expect(await planUpgrade(sysroot.host, options)).toMatchObject({ avoided: null, change: null });
+  });
+});
+
+describe('upgrade with a boot partition that is too small', () => {
+  /** Three good deployments, each with a kernel of its own, fill most of it. */
+  async function fullSysroot(): Promise<ScratchSysroot> {
+    const sysroot = scratchSysroot();
+    const disk = `${scratchDir()}/disk`;
+    execFileSync('truncate', ['-s', '24M', disk]);
+    execFileSync('mkfs.ext4', ['-q', '-m', '0', '-O', '^has_journal', disk]);
+    execFileSync('mount', ['-o', 'loop', disk, `${sysroot.path}/boot`]);
+    onTestFinished(() => void execFileSync('umount', [`${sysroot.path}/boot`]));
+    for (const id of [1, 2, 3]) {
+      await sysroot.deploy(withKernel(String(id), 6));
+      bless(sysroot, id);
+    }
+    return sysroot;
+  }
+
+  const withKernel = (version: string, mebibytes: number): string => {
+    const kernel = Buffer.alloc(mebibytes << 20, `kernel ${version}`);
+    return bootableLayout({ version, more: [tarFile('usr/lib/modules/6.12.0/vmlinuz', kernel)] }).reference;
+  };
+
+  const kernels = (sysroot: ScratchSysroot): string[] => readdirSync(`${sysroot.path}/boot/hostctl`);
+
+  test('drops what it would drop afterwards before the new kernel is written', async () => {
+    const sysroot = await fullSysroot();
+    const options = upgradeOptions(sysroot, { image: withKernel('4', 6), keep: 3 });
+    const before = [sysroot.entries(), kernels(sysroot)];
+    const plan = await planUpgrade(sysroot.host, options);
+    expect(plan.change).toMatchObject({ drops: [1], dropsFirst: [1] });
+    expect([sysroot.entries(), kernels(sysroot)]).toEqual(before);
+    expect(await upgrade(sysroot.host, options)).toMatchObject({ changed: true, id: 4 });
+    expect(sysroot.host.warnings).toContainEqual(
+      expect.stringMatching(/has no room for the new kernel: deployment 1 is dropped first$/),
+    );
+    const { deployments, next } = sysroot.status();
+    expect([next, deployments.map(({ id, problems }) => [id, problems])]).toEqual([
+      4,
+      [
+        [4, []],
+        [3, []],
+        [2, []],
+      ],
+    ]);
+    expect(kernels(sysroot)).toHaveLength(3);
+  });
+
+  test.each([
+    ['nothing may be dropped', 6, 4, /but has [0-9.]+ MiB free; nothing was changed$/],
+    ['not even that is enough', 16, 3, /free, and 6\.0 MiB more without the deployments that may be dropped; nothing/],
+  ])('is refused where %s, and drops nothing', async (_, mebibytes, keep, message) => {
+    const sysroot = await fullSysroot();
+    const options = upgradeOptions(sysroot, { image: withKernel('4', mebibytes), keep });
+    const before = [sysroot.entries(), kernels(sysroot), sysroot.status()];
+    const refused = { code: 'boot-full', message: expect.stringMatching(message) as string };
+    await expect(planUpgrade(sysroot.host, options)).rejects.toMatchObject(refused);
+    await expect(upgrade(sysroot.host, options)).rejects.toMatchObject(refused);
+    expect([sysroot.entries(), kernels(sysroot), sysroot.status()]).toEqual(before);
   });
 });
 

@@ -18,6 +18,7 @@ export function upgradePlanText({ candidate, avoided, change }: UpgradePlan): st
     ...etc.drift.map(({ message }) => `Warning    ${message}`),
     ...(change.unstages === null ? [] : [`Unstages   deployment ${change.unstages}`]),
     ...(change.drops.length === 0 ? [] : [`Drops      deployment ${change.drops.join(', ')}`]),
+    ...(change.dropsFirst.length === 0 ? [] : ['           before the new kernel, which does not fit beside them']),
     `Reboot     ${change.rebootNeeded ? 'needed' : 'not needed'}`,
   ];
   return `${lines.map(printable).join('\n')}\n`;
