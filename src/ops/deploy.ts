@@ -39,6 +39,7 @@ import {
 } from './publish.ts';
 import { dropStaged } from './unstage.ts';
 import { readHostKargs } from './host-kargs.ts';
+import { refuseUnbootable } from './lint-image.ts';
 import { checkDeployedVar } from './var-mount.ts';
 
 export interface DeployRequest {
@@ -216,6 +217,7 @@ export async function prepareDeployment(
   const contentOf = repositoryContent(repository);
   const image = await storeBootableImage(host, repository, source, store);
   const facts = bootFacts(image, contentOf, host.architecture);
+  await refuseUnbootable(host, image.tree, source.config.labels, contentOf);
   const kargs = kargsWith(facts.kargs);
   const next = directoryIn(image.tree, 'etc');
   return {

@@ -3,6 +3,7 @@
 import type { Argv, CommandModule } from 'yargs';
 import type { VerityAlgorithm } from '../../tree/node.ts';
 import { openContext, type GlobalOptions } from '../context.ts';
+import { exitCodeOf } from '../exit-codes.ts';
 import type { Run } from '../program.ts';
 
 interface NamedArguments extends GlobalOptions {
@@ -31,6 +32,7 @@ export function imageCommand(run: Run): CommandModule<GlobalOptions, GlobalOptio
         .command(inspectCommand(run))
         .command(lsCommand(run))
         .command(catCommand(run))
+        .command(lintCommand(run))
         .command(removeCommand(run))
         .command(mountCommand(run))
         .command(umountCommand(run))
@@ -171,6 +173,23 @@ function catCommand(run: Run): CommandModule<GlobalOptions, NamedArguments & { r
       const context = openContext(options, run.signal);
       const { image, path } = options;
       await context.printPieces(await readFile(context.host, { ...context.paths, image, path }));
+    },
+  };
+}
+
+function lintCommand(run: Run): CommandModule<GlobalOptions, NamedArguments> {
+  return {
+    command: 'lint <image>',
+    describe: 'Say whether an image can be deployed, and every reason why not; exit 7 when it cannot',
+    builder: (argv) =>
+      argv.positional('image', { type: 'string', demandOption: true, describe: 'Image reference, such as oci:DIR' }),
+    handler: async (options) => {
+      const { lintImage } = await import('../../ops/lint-image.ts');
+      const { lintText } = await import('../view/lint-text.ts');
+      const context = openContext(options, run.signal);
+      const result = await lintImage(context.host, { image: options.image });
+      context.print(result, () => lintText(result));
+      if (!result.deployable) run.setExitCode(exitCodeOf('image-not-bootable'));
     },
   };
 }
