@@ -45,6 +45,8 @@ export interface FoundEntry extends MenuEntry {
   readonly stateName: string | undefined;
   /** Why the boot loader leaves it out of its menu; undefined when it does not. */
   readonly skipped: string | undefined;
+  /** Made for one boot with other arguments; never the one that stays. */
+  readonly isOnce: boolean;
 }
 
 export interface EntryProblem {
@@ -59,6 +61,8 @@ export interface EntryListing {
 }
 
 export const ENTRIES = 'loader/entries';
+/** Marks an entry that is for one boot. */
+export const ONCE_KARG = 'hostctl.once=1';
 
 /** Reads every entry; one that cannot be read is a problem, not a failure. */
 export function listEntries(boot: BootPartition): EntryListing {
@@ -102,6 +106,7 @@ function describeEntry(boot: BootPartition, file: string, name: EntryName, conte
     pinned,
     stateName: pinned === undefined ? undefined : (findKargs(kargs, 'hostctl.state').at(-1) ?? pinned.digest),
     skipped: whySkipped(boot, file, content),
+    isOnce: kargs.includes(ONCE_KARG),
   };
 }
 

@@ -16,7 +16,7 @@ export interface KargChanges {
 }
 
 /** Keys by which the boot hook finds and verifies what it mounts. */
-const OWNED_KEYS = ['composefs', 'composefs.digest', 'hostctl.state'];
+const OWNED_KEYS = ['composefs', 'composefs.digest', 'hostctl.state', 'hostctl.once'];
 /** Set for every deployment; a later value wins, so they can be changed, but not taken away. */
 const DEFAULTED_KEYS = ['panic', 'rd.shell', 'rd.emergency'];
 

@@ -31,8 +31,10 @@ export interface Deployment {
   /** Undefined when its origin is lost and no entry tells it. */
   readonly id: number | undefined;
   readonly origin: Origin | undefined;
-  /** Entries that boot it, highest sequence number first. */
+  /** Entries that boot it, highest sequence number first, but for those of one boot. */
   readonly entries: readonly FoundEntry[];
+  /** Entries that boot it once, with other arguments. */
+  readonly onceEntries: readonly FoundEntry[];
   /** The inert entry of a staged one. */
   readonly stagedEntry: FoundEntry | undefined;
   readonly state: DeploymentState;
@@ -162,9 +164,10 @@ function readDeployment(
   const problems: Problem[] = [];
   const directory = `${sysroot.deployments}/${name}`;
   const origin = tolerant(() => findOrigin(directory), 'origin-unreadable', problems);
-  const entries = (all ?? [])
+  const own = (all ?? [])
     .filter(({ stateName }) => stateName === name)
     .sort((a, b) => (b.sequence ?? 0) - (a.sequence ?? 0));
+  const entries = own.filter(({ isOnce }) => !isOnce);
   const stagedEntry =
     staged === undefined
       ? undefined
@@ -189,6 +192,7 @@ function readDeployment(
     id: origin?.id ?? staged?.id ?? (sequences.length > 0 ? Math.min(...sequences) : undefined),
     origin,
     entries,
+    onceEntries: own.filter(({ isOnce }) => isOnce),
     stagedEntry,
     ...(staged !== undefined && entries.length === 0
       ? { state: 'staged' as const, triesLeft: undefined }

@@ -5,6 +5,7 @@
  */
 
 import type { VerityDigest } from '../tree/node.ts';
+import { isBadName } from '../format/bls/name.ts';
 import { parseKarg } from '../format/cmdline.ts';
 import type { Deployment, Problem } from './deployments.ts';
 import type { DiskItem, HostSnapshot, ListedEntry } from './host-snapshot.ts';
@@ -69,16 +70,23 @@ export function planHostGarbage(snapshot: HostSnapshot, dropped: readonly Deploy
 
 /** Entries of what goes, and those that a later good entry of the same deployment makes superfluous. */
 function removableEntries(snapshot: HostSnapshot, gone: readonly Deployment[]): ListedEntry[] {
-  const goneFiles = new Set(gone.flatMap(({ entries }) => entries.map(({ file }) => file)));
+  const goneFiles = new Set(
+    gone.flatMap(({ entries, onceEntries }) => [...entries, ...onceEntries].map(({ file }) => file)),
+  );
+  const isUsedUp = ({ isOnce, name }: ListedEntry): boolean => isOnce && isBadName(name);
   return snapshot.entries
     .filter((entry) => entry.sequence !== undefined)
-    .filter((entry) => goneFiles.has(entry.file) || snapshot.entries.some((other) => supersedes(other, entry)))
+    .filter(
+      (entry) =>
+        goneFiles.has(entry.file) || isUsedUp(entry) || snapshot.entries.some((other) => supersedes(other, entry)),
+    )
     .sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
 }
 
 /** Whether `other` starts all that `entry` starts, is good, and stands before it in every loader's menu. */
 function supersedes(other: ListedEntry, entry: ListedEntry): boolean {
   return (
+    !other.isOnce &&
     other.stateName === entry.stateName &&
     (other.sequence ?? 0) > (entry.sequence ?? 0) &&
     other.name.counter === undefined &&

@@ -1,6 +1,6 @@
 /** `status`: what is deployed, what runs, what would boot, and what is wrong. Read only; never fails for one record. */
 
-import type { FoundEntry } from '../deploy/boot-entries.ts';
+import { ONCE_KARG, type FoundEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { isBadName } from '../format/bls/name.ts';
@@ -23,6 +23,7 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
     ...stagedWarnings(sysroot, deployments),
     ...bootWarnings(deployments),
     ...usrWarnings(host, sysroot),
+    ...onceWarnings(deployments),
   ];
   return { sysroot, deployments, warnings };
 }
@@ -52,6 +53,19 @@ function stagedWarnings(sysroot: Sysroot, { stagedRecord }: Deployments): Status
     });
   }
   return warnings;
+}
+
+function onceWarnings({ defaultEntry, list }: Deployments): StatusResult['warnings'] {
+  if (defaultEntry?.isOnce !== true) return [];
+  const usual = list.find(({ name }) => name === defaultEntry.stateName)?.entries[0]?.kargs ?? [];
+  const added = defaultEntry.kargs.filter((arg) => !usual.includes(arg) && arg !== ONCE_KARG);
+  return [
+    {
+      code: 'kargs-once',
+      message: `The next boot alone has other kernel arguments ("${defaultEntry.file}"): ${added.join(' ')}`,
+      hint: 'To have it boot as usual, remove that entry',
+    },
+  ];
 }
 
 function usrWarnings(host: Host, { isRunning }: Sysroot): StatusResult['warnings'] {

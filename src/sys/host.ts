@@ -33,6 +33,8 @@ export interface Host {
   readonly now: () => Date;
   /** The running kernel's command line. */
   readonly kernelCmdline: () => string;
+  /** A variable of the boot loader (`LoaderFeatures`, …) as bytes; undefined where there is none. */
+  readonly loaderVariable: (name: string) => Uint8Array | undefined;
   /** Another one after each boot of the machine. */
   readonly bootId: () => string;
   readonly isRoot: boolean;

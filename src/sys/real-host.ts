@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
+import { readLoaderVariable } from './efi-variables.ts';
 import { openExec } from './exec.ts';
 import type { Host, Log, ProgressEvent } from './host.ts';
 import { openMounts } from './mounts.ts';
@@ -32,6 +33,7 @@ export function openRealHost(options: RealHostOptions): Host {
     now: () => new Date(),
     kernelCmdline: () => readFileSync('/proc/cmdline', 'utf8').trim(),
     bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+    loaderVariable: readLoaderVariable,
     machine: os.machine(),
     isRoot: process.getuid?.() === 0,
     architecture: arch === 'ppc64' && os.endianness() === 'LE' ? 'ppc64le' : (GO_ARCHITECTURES.get(arch) ?? arch),

@@ -32,6 +32,7 @@ export function deployment(spec: DeploymentSpec): Deployment {
     entries: foreign
       ? [...entries, { ...entryOf(digest, id, 1, state), file: 'other.conf', sequence: undefined }]
       : entries,
+    onceEntries: [],
     stagedEntry: state === 'staged' ? entryOf(digest, id, id, 'trying') : undefined,
     state,
     triesLeft: state === 'trying' ? 3 : undefined,
@@ -98,5 +99,6 @@ export function entryOf(digest: VerityDigest, id: number, sequence: number, stat
     pinned,
     stateName: digest,
     skipped: undefined,
+    isOnce: false,
   };
 }

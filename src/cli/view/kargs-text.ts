@@ -1,5 +1,6 @@
 /** Kernel arguments for people. Pure. */
 
+import type { KargsOnceResult } from '../../ops/kargs-once.ts';
 import type { ChangeKargsResult, ShownKarg, ShownKargs } from '../../ops/kargs.ts';
 
 /** One argument a line, with where it comes from behind it. */
@@ -15,6 +16,12 @@ export function changedKargsText({ changed, from, id, entryFile, added, removed,
     return `Deployment ${from ?? '?'} would be followed by one with\n${changes}${conflicts}`;
   }
   return `${changes}Deployment ${id} boots next ("${entryFile ?? ''}")\n`;
+}
+
+export function onceKargsText({ id, entryFile, added, removed }: KargsOnceResult): string {
+  const changes = lines(removed, '- ') + lines(added, '+ ');
+  const when = entryFile === undefined ? 'would boot once with them' : `boots once with them ("${entryFile}")`;
+  return `${changes}Deployment ${id ?? '?'} ${when}, then as before\n`;
 }
 
 function lines(kargs: readonly ShownKarg[], sign: string): string {
