@@ -31,7 +31,7 @@ export interface CreateImageOptions {
   readonly fromDump: boolean;
   /** Where the contents of files go; they are only measured without it. */
   readonly digestStore: string | undefined;
-  readonly formatVersion: 0 | 1;
+  readonly formatVersion: 0 | 1 | 2;
   readonly algorithm: VerityAlgorithm;
 }
 

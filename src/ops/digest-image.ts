@@ -12,7 +12,7 @@ import { flattenImage, openImage, XATTR_MODE } from './build.ts';
 export interface DigestImageOptions {
   readonly image: string;
   readonly algorithm: VerityAlgorithm;
-  readonly formatVersion: 0 | 1;
+  readonly formatVersion: 0 | 1 | 2;
   /** The tree that `deploy` boots. */
   readonly bootable: boolean;
 }

@@ -34,7 +34,7 @@ export interface Sha512Vector {
   readonly dump: Uint8Array;
   readonly expect: Readonly<
     Record<
-      'v0' | 'v1',
+      'v0' | 'v1' | 'v2',
       {
         readonly digest_sha512: string;
         readonly sha256: string;
@@ -59,6 +59,18 @@ export function readJsonFixture<T>(file: string): T {
 interface ManifestCase<E> {
   readonly file: string;
   readonly expect: E;
+  readonly rs?: CompareResult;
+}
+
+/** What composefs-rs made of the same input; `v2` is its own layout. */
+interface CompareResult {
+  readonly v2?: Version2Vector['expect'] | { readonly error: string };
+}
+
+export interface Version2Vector {
+  readonly name: string;
+  readonly dump: Uint8Array;
+  readonly expect: { readonly size: number; readonly sha256: string; readonly digest: string };
 }
 
 interface Manifest {
@@ -67,7 +79,12 @@ interface Manifest {
 }
 
 interface Sweep {
-  readonly items: readonly { readonly name: string; readonly dump: string; readonly expect: Vector['expect'] }[];
+  readonly items: readonly {
+    readonly name: string;
+    readonly dump: string;
+    readonly expect: Vector['expect'];
+    readonly rs?: CompareResult;
+  }[];
 }
 
 function fromManifest<E>(
@@ -83,6 +100,25 @@ export function fileVectors(): Vector[] {
 
 export function sha512Vectors(): Sha512Vector[] {
   return fromManifest(readJsonFixture<Manifest>('manifest.json').sha512_cases.cases);
+}
+
+/** Those of which composefs-rs wrote an image of version 2. */
+export function version2Vectors(which: 'file' | 'micro'): Version2Vector[] {
+  const all =
+    which === 'file'
+      ? Object.entries(readJsonFixture<Manifest>('manifest.json').cases).map(([name, { file, rs }]) => ({
+          name,
+          rs,
+          dump: readFixture(file),
+        }))
+      : readJsonFixture<Sweep>('micro.json.gz').items.map(({ name, rs, dump }) => ({
+          name,
+          rs,
+          dump: Buffer.from(dump, 'latin1'),
+        }));
+  return all.flatMap(({ name, dump, rs }) =>
+    rs?.v2 !== undefined && 'digest' in rs.v2 ? [{ name, dump, expect: rs.v2 }] : [],
+  );
 }
 
 /** A few hundred small sweeps over sizes, alignments, times and limits. */
@@ -115,3 +151,14 @@ export const REFUSED_ON_PURPOSE: Readonly<Record<string, string>> = {
 
 /** Input that mkcomposefs refuses because of an error of its own and hostctl takes. */
 export const ACCEPTED_ON_PURPOSE: readonly string[] = ['whiteout-parent-erange'];
+
+/** Inputs of which hostctl writes another image of version 2, or none: dumps that no image can say, or too large ones. */
+export const VERSION_2_DEVIATIONS: readonly string[] = [
+  'inline-with-payload-and-digest',
+  'xattr-value-32739',
+  'xattr-value-32740',
+  'xattr-ascii-value-32743',
+  'xattr-ascii-value-32749',
+  'size-2p64-1',
+  'mode-extra-high-bits',
+];

@@ -18,7 +18,7 @@ interface CreateArguments extends GlobalOptions {
   readonly out: string;
   readonly 'from-dump': boolean;
   readonly 'digest-store'?: string | undefined;
-  readonly 'composefs-version': 0 | 1;
+  readonly 'composefs-version': 0 | 1 | 2;
   readonly hash: VerityAlgorithm;
 }
 
@@ -121,7 +121,7 @@ function createCommand(run: Run): CommandModule<GlobalOptions, CreateArguments> 
         .positional('out', { type: 'string', demandOption: true, describe: 'Image file to write' })
         .option('from-dump', { type: 'boolean', default: false, describe: 'SOURCE is a dump' })
         .option('digest-store', { type: 'string', requiresArg: true, describe: 'Store the contents of files here' })
-        .option('composefs-version', { choices: [0, 1] as const, default: 1 as const, describe: 'Format version' })
+        .option('composefs-version', { choices: [0, 1, 2] as const, default: 1 as const, describe: 'Format version' })
         .option('hash', { choices: ['sha256', 'sha512'] as const, default: 'sha256' as const, describe: 'Hash' }),
     handler: async (options) => {
       const { createImage } = await import('../../ops/composefs-tools.ts');

@@ -15,7 +15,7 @@ interface ImageArguments extends NamedArguments {
 }
 
 interface DigestArguments extends ImageArguments {
-  readonly 'composefs-version': 0 | 1;
+  readonly 'composefs-version': 0 | 1 | 2;
   readonly bootable: boolean;
 }
 
@@ -67,7 +67,7 @@ function digestCommand(run: Run): CommandModule<GlobalOptions, DigestArguments> 
     describe: 'Print the composefs digest an image would have; nothing is written',
     builder: (argv) =>
       imageOptions(argv)
-        .option('composefs-version', { choices: [0, 1] as const, default: 1 as const, describe: 'Format version' })
+        .option('composefs-version', { choices: [0, 1, 2] as const, default: 1 as const, describe: 'Format version' })
         .option('bootable', { type: 'boolean', default: false, describe: 'The tree that deploy boots' }),
     handler: async (options) => {
       const { digestImage } = await import('../../ops/digest-image.ts');

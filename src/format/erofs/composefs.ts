@@ -12,7 +12,8 @@ import { FILE_TYPES, type NodeKind } from './file-type.ts';
 import { escapeXattrName } from './xattr-name.ts';
 import { XattrPool, type Xattr } from './xattrs.ts';
 
-export type ComposefsVersion = 0 | 1;
+/** 0 and 1 are mkcomposefs' layout; 2 is the layout of composefs-rs before it had that one. */
+export type ComposefsVersion = 0 | 1 | 2;
 
 export interface PreparedInode {
   /** Index in image order. */
@@ -222,7 +223,7 @@ function finalXattrs(node: TreeNode, version: ComposefsVersion, isRoot: boolean)
 }
 
 /** Value of `trusted.overlay.metacopy`: version 0, total size, flags 0, fs-verity algorithm, digest. */
-function metacopyValue(digest: VerityDigest): string {
+export function metacopyValue(digest: VerityDigest): string {
   const { id, digestSize } = VERITY_PARAMETERS[digestAlgorithm(digest)];
   return String.fromCharCode(0, 4 + digestSize, 0, id) + rawFromBytes(digestToBytes(digest));
 }

@@ -267,7 +267,7 @@ export class ErofsImage {
 function checkHeader({ magic, headerVersion, composefsVersion }: Decoded<typeof L.composefsHeader>): void {
   if (magic !== L.COMPOSEFS_MAGIC) refuseImage('composefs header', 0, `magic 0x${magic.toString(16)}`);
   if (headerVersion !== 1) unsupported(`header version ${headerVersion}`);
-  if (composefsVersion > 1) unsupported(`composefs version ${composefsVersion}`);
+  if (composefsVersion > 2) unsupported(`composefs version ${composefsVersion}`);
 }
 
 function checkSuperblock(superblock: Decoded<typeof L.superblock>, sizeBytes: number): void {

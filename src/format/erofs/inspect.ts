@@ -8,6 +8,7 @@ import { roundUp } from '../bytes/align.ts';
 import type { FieldText, RecordType } from '../bytes/record.ts';
 import { ErofsImage, type Extent, type ImageInode } from './image.ts';
 import * as L from './layout.ts';
+import { overlayDataOf } from './overlay-data.ts';
 import { chunksOf } from './plan.ts';
 
 /** A range of the file and what is known about it. */
@@ -168,8 +169,11 @@ class Inspection {
   }
 
   /** A table never crosses a block: one that would has been moved to the data area, where nothing refers to it. */
-  #chunkTable({ nid, size, tailOffset }: ImageInode): void {
-    const { bits, count } = chunksOf(size);
+  #chunkTable(inode: ImageInode): void {
+    const { nid, size, tailOffset } = inode;
+    const isVersion2 = this.#image.header.composefsVersion === 2;
+    const hasDigest = overlayDataOf(inode, this.#image.xattrs(inode))?.digest !== undefined;
+    const { bits, count } = isVersion2 ? { bits: L.MAX_CHUNK_BITS, count: Number(hasDigest) } : chunksOf(size);
     const end = tailOffset + 4 * count;
     const moved = Math.floor(tailOffset / L.BLOCK_SIZE) !== Math.floor((end - 1) / L.BLOCK_SIZE);
     if (!moved && end <= this.#image.bytes.length) {

@@ -4,6 +4,7 @@
  */
 
 import { assertNever, HostctlError } from '../../errors.ts';
+import type { FileContent, Timestamp } from '../../tree/node.ts';
 import { roundUp } from '../bytes/align.ts';
 import type { PreparedInode, PreparedTree } from './composefs.ts';
 import { directoryExtent, directorySize } from './directory-blocks.ts';
@@ -13,6 +14,7 @@ import {
   extendedInode,
   INODES_START,
   MAX_CHUNK_BITS,
+  MAX_SHARED_REFERENCES,
   MAX_TAIL,
   SLOT_SIZE,
 } from './layout.ts';
@@ -37,7 +39,19 @@ export interface ImagePlan {
   readonly inodesEnd: number;
   /** Size of the image, a multiple of 4096. */
   readonly sizeBytes: number;
+  /** What references to shared xattrs count from, in the file. */
+  readonly sharedOrigin: number;
+  readonly xattrBlock: number;
+  readonly buildTime: Timestamp;
+  /** Chunk size (as a power of two) and number of chunk addresses of an external file. */
+  readonly chunks: (content: ExternalContent) => { readonly bits: number; readonly count: number };
+  /** References to shared xattrs that an inode may have. */
+  readonly maxShared: number;
+  /** `i_ino`. */
+  readonly inodeNumber: (ino: number) => number;
 }
+
+export type ExternalContent = Extract<FileContent, { kind: 'external' }>;
 
 /** Places everything. Throws `image-invalid` when the image would outgrow its address fields. */
 export function planImage(tree: PreparedTree): ImagePlan {
@@ -74,7 +88,18 @@ export function planImage(tree: PreparedTree): ImagePlan {
     block += plan.blocks[ino]!;
   }
   if (block > 0xffffffff) throw new HostctlError('image-invalid', `Cannot write an image of ${block} blocks`);
-  return { ...plan, inodesEnd, sizeBytes: block * BLOCK_SIZE };
+  const xattrBlock = blockOf(inodesEnd);
+  return {
+    ...plan,
+    inodesEnd,
+    sizeBytes: block * BLOCK_SIZE,
+    sharedOrigin: xattrBlock * BLOCK_SIZE,
+    xattrBlock,
+    buildTime: tree.minMtime,
+    chunks: ({ size }) => chunksOf(size),
+    maxShared: MAX_SHARED_REFERENCES,
+    inodeNumber: (ino) => ino,
+  };
 }
 
 /** Chunk size (as a power of two) and number of chunks of an external file. */

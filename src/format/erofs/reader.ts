@@ -13,7 +13,7 @@ import { overlayDataOf } from './overlay-data.ts';
 import { unescapeXattrName } from './xattr-name.ts';
 
 /**
- * The tree in a composefs image of version 0 or 1. File contents and xattr values are views of `bytes`. Throws
+ * The tree in a composefs image of version 0, 1 or 2. File contents and xattr values are views of `bytes`. Throws
  * `format-invalid` naming record and offset, or `image-unsupported` for another format.
  */
 export function readComposefsImage(bytes: Uint8Array): DirectoryNode {
@@ -49,10 +49,12 @@ const WHITEOUT_MARK = 'trusted.overlay.overlay.whiteout';
 
 class TreeReader {
   readonly #image: ErofsImage;
+  readonly #isVersion2: boolean;
   readonly #seen = new Map<number, Seen>();
 
   constructor(image: ErofsImage) {
     this.#image = image;
+    this.#isVersion2 = image.header.composefsVersion === 2;
   }
 
   read(): DirectoryNode {
@@ -147,14 +149,15 @@ class TreeReader {
     const common = { ...this.#metadata(inode, xattrs), nlink: inode.nlink };
     switch (inode.kind) {
       case 'file':
-        if (xattrs.some(({ name }) => name === WHITEOUT_MARK)) {
+        if (!this.#isVersion2 && xattrs.some(({ name }) => name === WHITEOUT_MARK)) {
           return { kind: 'char', ...common, rdev: 0 };
         }
         return { kind: 'file', ...common, content: this.#fileContent(inode, xattrs) };
       case 'symlink':
         return { kind: 'symlink', ...common, target: this.#symlinkTarget(inode) };
       case 'char':
-        if (inode.data !== 0) return { kind: 'char', ...common, rdev: inode.data };
+        // Version 2 has no stubs and leaves whiteouts as they are.
+        if (inode.data !== 0 || this.#isVersion2) return { kind: 'char', ...common, rdev: inode.data };
         if (inode.nlink > 1) refuseImage('inode', inode.offset, `whiteout stub with ${inode.nlink} links`);
         return undefined;
       case 'block':
@@ -183,7 +186,7 @@ class TreeReader {
   }
 
   #metadata({ kind, mode, uid, gid, mtime }: ImageInode, xattrs: readonly ImageXattr[]): Metadata {
-    return { mode, uid, gid, mtime, xattrs: treeXattrs(kind, xattrs) };
+    return { mode, uid, gid, mtime, xattrs: treeXattrs(kind, xattrs, this.#isVersion2) };
   }
 }
 
@@ -198,10 +201,10 @@ const MARKS: ReadonlySet<string> = new Set([
   'user.overlay.whiteouts',
 ]);
 
-function treeXattrs(kind: NodeKind, xattrs: readonly ImageXattr[]): Map<RawName, Uint8Array> {
+function treeXattrs(kind: NodeKind, xattrs: readonly ImageXattr[], isVersion2: boolean): Map<RawName, Uint8Array> {
   const own = new Map<RawName, Uint8Array>();
   for (const { name, value } of xattrs) {
-    if (MARKS.has(name) || (kind === 'file' && name === WHITEOUT_MARK)) continue;
+    if (!isVersion2 && (MARKS.has(name) || (kind === 'file' && name === WHITEOUT_MARK))) continue;
     const given = unescapeXattrName(name);
     if (given !== undefined) own.set(given as RawName, value);
   }

@@ -11,13 +11,14 @@ import { hasWhiteout, prepareTree, type ComposefsVersion, type PreparedInode } f
 import { blockEnd } from './directory-blocks.ts';
 import { FILE_TYPES } from './file-type.ts';
 import * as L from './layout.ts';
-import { chunksOf, planImage, storedSize, type ImagePlan } from './plan.ts';
+import { planImage, storedSize, type ImagePlan } from './plan.ts';
+import { planVersion2, prepareVersion2 } from './version2.ts';
 import { splitShared, xattrEntrySize, type Xattr } from './xattrs.ts';
 
 export interface ComposefsImageOptions {
   /** The algorithm that all digests of the tree must have been made with. */
   readonly algorithm: VerityAlgorithm;
-  /** Version to start from; 1 unless `maxVersion` is 0. */
+  /** Version to start from; 1 unless `maxVersion` is 0. 2 is written when it is asked for, never chosen. */
   readonly minVersion?: ComposefsVersion;
   /** Version that whiteouts may raise it to; 1 when not given. Below `minVersion` it has no effect. */
   readonly maxVersion?: ComposefsVersion;
@@ -31,13 +32,14 @@ export interface ComposefsImage {
 
 /**
  * The composefs image of a tree, byte for byte as mkcomposefs writes it; version 1 unless told otherwise
- * (`minVersion: 0` is mkcomposefs' default mode). The tree is not modified. Throws `image-invalid` listing every problem
+ * (`minVersion: 0` is mkcomposefs' default mode; 2 as composefs-rs writes it). The tree is not modified. Throws `image-invalid` listing every problem
  * when the tree cannot be an image.
  */
 export function writeComposefsImage(root: DirectoryNode, options: ComposefsImageOptions): ComposefsImage {
   assertValidTree(root, { algorithm: options.algorithm });
   const version = chooseVersion(root, options);
-  return { bytes: emitImage(planImage(prepareTree(root, version))), version };
+  const plan = version === 2 ? planVersion2(prepareVersion2(root)) : planImage(prepareTree(root, version));
+  return { bytes: emitImage(plan), version };
 }
 
 function chooseVersion(root: DirectoryNode, { minVersion, maxVersion = 1 }: ComposefsImageOptions): ComposefsVersion {
@@ -64,7 +66,7 @@ interface Output {
   readonly view: DataView;
 }
 
-function emitHeader({ view }: Output, { tree, offset, inodesEnd, sizeBytes }: ImagePlan): void {
+function emitHeader({ view }: Output, { tree, offset, sizeBytes, buildTime, xattrBlock }: ImagePlan): void {
   L.composefsHeader.encode(view, 0, {
     magic: L.COMPOSEFS_MAGIC,
     headerVersion: 1,
@@ -77,11 +79,11 @@ function emitHeader({ view }: Output, { tree, offset, inodesEnd, sizeBytes }: Im
     blockSizeBits: Math.log2(L.BLOCK_SIZE),
     rootNid: offset[0]! / L.SLOT_SIZE,
     inodeCount: BigInt(tree.inodes.length),
-    buildTimeSec: tree.minMtime.sec,
-    buildTimeNsec: tree.minMtime.nsec,
+    buildTimeSec: buildTime.sec,
+    buildTimeNsec: buildTime.nsec,
     blockCount: sizeBytes / L.BLOCK_SIZE,
     metaBlock: 0,
-    xattrBlock: Math.floor(inodesEnd / L.BLOCK_SIZE),
+    xattrBlock,
     featureIncompat: 0,
     dirBlockBits: 0,
   });
@@ -98,7 +100,7 @@ function emitInode({ view }: Output, plan: ImagePlan, inode: PreparedInode): voi
     mode,
     nlink,
     data: dataField(plan, inode),
-    ino,
+    ino: plan.inodeNumber(ino),
     uid,
     gid,
   };
@@ -124,14 +126,14 @@ function dataField(plan: ImagePlan, { ino, kind, node }: PreparedInode): number 
   const block = plan.blocks[ino]! > 0 ? plan.firstBlock[ino]! : 0;
   if (node?.kind === 'file' && node.content.kind === 'external') {
     // libcomposefs stores the address of a table it moved out and then the format over its low half.
-    return ((block & 0xffff0000) | (chunksOf(node.content.size).bits - 12)) >>> 0;
+    return ((block & 0xffff0000) | (plan.chunks(node.content).bits - 12)) >>> 0;
   }
   return block;
 }
 
 function emitXattrs(output: Output, plan: ImagePlan, { ino, xattrs }: PreparedInode): void {
   if (xattrs.length === 0) return;
-  const { shared, inline } = splitShared(xattrs);
+  const { shared, inline } = splitShared(xattrs, plan.maxShared);
   let at = plan.offset[ino]! + headSize(plan, ino);
   L.xattrHeader.encode(output.view, at, {
     nameFilter: ~xattrs.reduce((bits, xattr) => bits | xattr.name.filterBit, 0) >>> 0,
@@ -139,7 +141,7 @@ function emitXattrs(output: Output, plan: ImagePlan, { ino, xattrs }: PreparedIn
   });
   at += L.xattrHeader.size;
   for (const xattr of shared) {
-    output.view.setUint32(at, ((plan.inodesEnd % L.BLOCK_SIZE) + xattr.sharedOffset) / 4, true);
+    output.view.setUint32(at, (plan.inodesEnd - plan.sharedOrigin + xattr.sharedOffset) / 4, true);
     at += 4;
   }
   for (const xattr of inline) {

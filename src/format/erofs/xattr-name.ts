@@ -29,9 +29,19 @@ const PREFIX_BY_INDEX: readonly string[] = [
 const OVERLAY = 'trusted.overlay.';
 const ESCAPED_OVERLAY = 'trusted.overlay.overlay.';
 
+/** Those of version 2, in the order they are tried. */
+const VERSION_2_PREFIXES: readonly (readonly [prefix: string, index: number])[] = [
+  ['security.', 6],
+  ['lustre.', 5],
+  ['trusted.', 4],
+  ['system.posix_acl_default', 3],
+  ['system.posix_acl_access', 2],
+  ['user.', 1],
+];
+
 /** Prefix number and rest of a full name; number 0 keeps the whole name. */
-export function splitXattrName(name: string): { index: number; suffix: string } {
-  for (const [prefix, index] of WRITTEN_PREFIXES) {
+export function splitXattrName(name: string, isVersion2 = false): { index: number; suffix: string } {
+  for (const [prefix, index] of isVersion2 ? VERSION_2_PREFIXES : WRITTEN_PREFIXES) {
     if (name.startsWith(prefix)) return { index, suffix: name.slice(prefix.length) };
   }
   return { index: 0, suffix: name };

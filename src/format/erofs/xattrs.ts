@@ -31,12 +31,17 @@ interface NameValues extends XattrName {
 /** Collects the xattrs of all inodes. */
 export class XattrPool {
   readonly #names = new Map<string, NameValues>();
+  readonly #isVersion2: boolean;
+
+  constructor(isVersion2 = false) {
+    this.#isVersion2 = isVersion2;
+  }
 
   /** The pooled xattr, counted once more. */
   use(name: string, value: string): Xattr {
     let entry = this.#names.get(name);
     if (entry === undefined) {
-      const { index, suffix } = splitXattrName(name);
+      const { index, suffix } = splitXattrName(name, this.#isVersion2);
       entry = { full: name, index, suffix, filterBit: filterBit(index, suffix), values: new Map() };
       this.#names.set(name, entry);
     }
@@ -56,16 +61,14 @@ export class XattrPool {
 
   /**
    * Places everything used twice or more into the shared table and returns the table in its order: names descending,
-   * then longer values first, then values descending.
+   * then longer values first, then values descending; in version 2 ascending by prefix number, suffix and value.
    */
   share(): { readonly entries: readonly Xattr[]; readonly sizeBytes: number } {
     const entries: Xattr[] = [];
     for (const name of this.#names.values()) {
       for (const xattr of name.values.values()) if (xattr.uses > 1) entries.push(xattr);
     }
-    entries.sort(
-      (a, b) => descending(a.name.full, b.name.full) || b.value.length - a.value.length || descending(a.value, b.value),
-    );
+    entries.sort(this.#isVersion2 ? byNumberAndSuffix : byNameDescending);
     let sizeBytes = 0;
     for (const xattr of entries) {
       xattr.sharedOffset = sizeBytes;
@@ -73,6 +76,14 @@ export class XattrPool {
     }
     return { entries, sizeBytes };
   }
+}
+
+function byNameDescending(a: Xattr, b: Xattr): number {
+  return descending(a.name.full, b.name.full) || b.value.length - a.value.length || descending(a.value, b.value);
+}
+
+function byNumberAndSuffix(a: Xattr, b: Xattr): number {
+  return a.name.index - b.name.index || descending(b.name.suffix, a.name.suffix) || descending(b.value, a.value);
 }
 
 function descending(a: string, b: string): number {
@@ -85,19 +96,22 @@ export function xattrEntrySize(xattr: Xattr): number {
 }
 
 /** Which of an inode's xattrs are references to the shared table and which are written with the inode, in order. */
-export function splitShared(xattrs: readonly Xattr[]): { shared: Xattr[]; inline: Xattr[] } {
+export function splitShared(
+  xattrs: readonly Xattr[],
+  maxShared = MAX_SHARED_REFERENCES,
+): { shared: Xattr[]; inline: Xattr[] } {
   const shared: Xattr[] = [];
   const inline: Xattr[] = [];
   for (const xattr of xattrs) {
-    if (xattr.sharedOffset >= 0 && shared.length < MAX_SHARED_REFERENCES) shared.push(xattr);
+    if (xattr.sharedOffset >= 0 && shared.length < maxShared) shared.push(xattr);
     else inline.push(xattr);
   }
   return { shared, inline };
 }
 
 /** Bytes of the xattr area of an inode, a multiple of 4; 0 without xattrs. */
-export function xattrAreaSize(xattrs: readonly Xattr[]): number {
+export function xattrAreaSize(xattrs: readonly Xattr[], maxShared?: number): number {
   if (xattrs.length === 0) return 0;
-  const { shared, inline } = splitShared(xattrs);
+  const { shared, inline } = splitShared(xattrs, maxShared);
   return inline.reduce((size, xattr) => size + xattrEntrySize(xattr), xattrHeader.size + 4 * shared.length);
 }

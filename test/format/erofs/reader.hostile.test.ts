@@ -99,7 +99,7 @@ type Break = readonly [what: string, edit: (v: Victim) => void, expected: RegExp
 const headerBreaks: Break[] = [
   ['no composefs magic', (v) => v.u32(0, 1), /composefs header at offset 0: magic 0x1$/],
   ['an unknown header version', (v) => v.u32(4, 2), /^image-unsupported: .*header version 2$/],
-  ['a composefs version of another layout', (v) => v.u32(12, 2), /^image-unsupported: .*composefs version 2$/],
+  ['a composefs version of another layout', (v) => v.u32(12, 3), /^image-unsupported: .*composefs version 3$/],
   ['no EROFS magic', (v) => v.u32(SB, 1), /superblock at offset 1024: magic 0x1$/],
   ['another block size', (v) => v.u8(SB + 12, 9), /^image-unsupported: .*another block size$/],
   ['another directory block size', (v) => v.u8(SB + 90, 1), /^image-unsupported: .*another block size$/],

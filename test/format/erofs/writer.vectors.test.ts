@@ -11,16 +11,18 @@ import {
   REFUSED_ON_PURPOSE,
   ACCEPTED_ON_PURPOSE,
   sha512Vectors,
+  VERSION_2_DEVIATIONS,
+  version2Vectors,
   type Expected,
   type Mode,
   type Vector,
 } from '../../helpers/composefs-vectors.ts';
 
-const MODES: Readonly<Record<Mode, Omit<ComposefsImageOptions, 'algorithm'>>> = {
+const MODES = {
   default: { minVersion: 0 },
   v0: { maxVersion: 0 },
   v1: {},
-};
+} satisfies Record<Mode, Omit<ComposefsImageOptions, 'algorithm'>>;
 const modes = Object.keys(MODES) as Mode[];
 
 function sha256(bytes: Uint8Array): string {
@@ -30,7 +32,7 @@ function sha256(bytes: Uint8Array): string {
 function written(dump: Uint8Array, mode: Mode): Partial<Expected> {
   const image = writeComposefsImage(parseDump(dump), { algorithm: 'sha256', ...MODES[mode] });
   return {
-    header_version: image.version,
+    header_version: image.version as 0 | 1,
     size: image.bytes.length,
     sha256: sha256(image.bytes),
     digest: fsverityDigest('sha256', image.bytes),
@@ -76,6 +78,35 @@ describe('images with sha512 objects', () => {
       if (deviates) expect(ours).not.toEqual({ size, sha256: plainHash, digest_sha512 });
       else expect(ours).toEqual({ size, sha256: plainHash, digest_sha512 });
     }
+  });
+});
+
+describe('images of version 2 are byte-identical with composefs-rs', () => {
+  const version2 = (dump: Uint8Array, algorithm: 'sha256' | 'sha512'): object => {
+    const { bytes, version } = writeComposefsImage(parseDump(dump), { algorithm, minVersion: 2, maxVersion: 2 });
+    return { version, size: bytes.length, sha256: sha256(bytes), digest: fsverityDigest(algorithm, bytes) };
+  };
+
+  test.each(version2Vectors('file'))('$name', ({ dump, expect: expected }) => {
+    expect(version2(dump, 'sha256')).toEqual({ version: 2, ...expected });
+  });
+
+  test('in all micro sweeps', () => {
+    const vectors = version2Vectors('micro').filter(({ name }) => !VERSION_2_DEVIATIONS.includes(name));
+    expect(vectors.length).toBeGreaterThan(200);
+    for (const { name, dump, expect: expected } of vectors) {
+      expect({ name, ...version2(dump, 'sha256') }).toEqual({ name, version: 2, ...expected });
+    }
+  });
+
+  test.each(sha512Vectors())('$name, with sha512 objects', ({ dump, expect: { v2 } }) => {
+    const { digest_sha512, sha256, size } = v2;
+    expect(version2(dump, 'sha512')).toEqual({ version: 2, size, sha256, digest: digest_sha512 });
+  });
+
+  test('content of a block or more has no place in it', () => {
+    const dump = Buffer.from(`/ 4096 40755 2 0 0 0 0.0 - - -\n/f 4096 100644 1 0 0 0 0.0 - ${'a'.repeat(4096)} -\n`);
+    expect(() => version2(dump, 'sha256')).toThrow('Composefs version 2 cannot hold a file of 4096 bytes');
   });
 });
 

@@ -1,0 +1,190 @@
+/**
+ * Composefs version 2: the layout that composefs-rs wrote before version 1, still found on hosts of bootc. The same
+ * records in another order: depth first, every inode in its extended form and padded to a slot, no stubs and no
+ * rewritten whiteouts, times in seconds, one chunk for each object.
+ */
+
+import type { RawName } from '../../tree/name.ts';
+import { rawFromBytes } from '../../tree/name.ts';
+import type { DirectoryNode, LeafNode, TreeNode } from '../../tree/node.ts';
+import { HostctlError } from '../../errors.ts';
+import { roundUp } from '../bytes/align.ts';
+import { metacopyValue, type PreparedInode, type PreparedTree } from './composefs.ts';
+import { directoryExtent } from './directory-blocks.ts';
+import { FILE_TYPES } from './file-type.ts';
+import { BLOCK_SIZE, extendedInode, INODES_START, MAX_CHUNK_BITS, SLOT_SIZE } from './layout.ts';
+import type { ExternalContent, ImagePlan } from './plan.ts';
+import { escapeXattrName } from './xattr-name.ts';
+import { xattrAreaSize, XattrPool, type Xattr } from './xattrs.ts';
+
+/** What the count in an inode's xattr header can say. */
+const MAX_SHARED = 255;
+const EPOCH = { sec: 0n, nsec: 0 };
+
+interface DraftInode extends PreparedInode {
+  /** Of a leaf: how many names it has, whatever was stated. */
+  nlink: number;
+  names: string[];
+  targets: PreparedInode[];
+}
+
+/** Lists every inode of a valid tree, each directory before its entries and each entry before the next. */
+export function prepareVersion2(root: DirectoryNode): PreparedTree {
+  const pool = new XattrPool(true);
+  const inodes: DraftInode[] = [];
+  const linked = new Map<LeafNode, DraftInode>();
+  const add = (node: TreeNode): DraftInode => {
+    const inode: DraftInode = {
+      ino: inodes.length,
+      kind: node.kind,
+      node,
+      mode: FILE_TYPES[node.kind].modeType | node.mode,
+      nlink: node.kind === 'directory' ? 2 + countDirectories(node) : 0,
+      uid: node.uid,
+      gid: node.gid,
+      mtime: { sec: node.mtime.sec, nsec: 0 },
+      xattrs: xattrsOf(node, pool),
+      names: [],
+      targets: [],
+    };
+    inodes.push(inode);
+    return inode;
+  };
+  const frames: {
+    readonly inode: DraftInode;
+    readonly parent: DraftInode;
+    readonly directory: DirectoryNode;
+    at: number;
+  }[] = [];
+  const open = (inode: DraftInode, parent: DraftInode, directory: DirectoryNode): void => {
+    inode.names = [...directory.entries.keys(), '.', '..'].sort();
+    frames.push({ inode, parent, directory, at: 0 });
+  };
+  const first = add(root);
+  open(first, first, root);
+  for (let frame = frames.at(-1); frame !== undefined; frame = frames.at(-1)) {
+    const { inode, parent, directory } = frame;
+    const name = inode.names[frame.at];
+    frame.at += 1;
+    if (name === undefined) frames.pop();
+    else if (name === '.') inode.targets.push(inode);
+    else if (name === '..') inode.targets.push(parent);
+    else {
+      const entry = directory.entries.get(name as RawName)!;
+      if (entry.kind === 'directory') {
+        const child = add(entry);
+        inode.targets.push(child);
+        open(child, inode, entry);
+      } else {
+        const leaf = entry.kind === 'hardlink' ? entry.target : entry;
+        const known = linked.get(leaf);
+        const child = known ?? add(leaf);
+        if (known === undefined) linked.set(leaf, child);
+        child.nlink += 1;
+        inode.targets.push(child);
+      }
+    }
+  }
+  const shared = pool.share();
+  return {
+    version: 2,
+    inodes,
+    hasAcl: false,
+    minMtime: EPOCH,
+    sharedXattrs: shared.entries,
+    sharedXattrsSize: shared.sizeBytes,
+  };
+}
+
+function countDirectories(node: DirectoryNode): number {
+  let count = 0;
+  for (const entry of node.entries.values()) if (entry.kind === 'directory') count += 1;
+  return count;
+}
+
+/** What sends overlayfs to the object first, then those of the node by name. */
+function xattrsOf(node: TreeNode, pool: XattrPool): readonly Xattr[] {
+  const found: Xattr[] = [];
+  if (node.kind === 'file' && node.content.kind === 'external') {
+    const { digest, path } = node.content;
+    found.push(pool.use('trusted.overlay.metacopy', digest === undefined ? '' : metacopyValue(digest)));
+    if (path !== undefined) found.push(pool.use('trusted.overlay.redirect', `/${path}`));
+  }
+  const own = [...node.xattrs].map(([name, value]) => [escapeXattrName(name), rawFromBytes(value)] as const);
+  own.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  for (const [name, value] of own) found.push(pool.use(name, value));
+  return found;
+}
+
+/** Places everything. Throws `image-invalid` when the image would outgrow its address fields. */
+export function planVersion2(tree: PreparedTree): ImagePlan {
+  const count = tree.inodes.length;
+  const plan = {
+    tree,
+    offset: new Float64Array(count),
+    extended: new Uint8Array(count).fill(1),
+    xattrSize: new Uint32Array(count),
+    blocks: new Uint32Array(count),
+    tail: new Uint16Array(count),
+    firstBlock: new Uint32Array(count),
+  };
+  let position = INODES_START;
+  for (const inode of tree.inodes) {
+    const { ino } = inode;
+    const { blocks, tail } = dataRoom(inode);
+    const xattrSize = xattrAreaSize(inode.xattrs, MAX_SHARED);
+    const head = extendedInode.size + xattrSize;
+    position = roundUp(position, SLOT_SIZE);
+    const isChunked = inode.node?.kind === 'file' && inode.node.content.kind === 'external';
+    if (tail > 0 && !isChunked) position = beforeTail(position, head, tail);
+    plan.offset[ino] = position;
+    plan.xattrSize[ino] = xattrSize;
+    plan.blocks[ino] = blocks;
+    plan.tail[ino] = tail;
+    position += head + tail;
+  }
+  const inodesEnd = roundUp(position, SLOT_SIZE);
+  let block = roundUp(inodesEnd + tree.sharedXattrsSize, BLOCK_SIZE) / BLOCK_SIZE;
+  for (let ino = 0; ino < count; ino++) {
+    plan.firstBlock[ino] = block;
+    block += plan.blocks[ino]!;
+  }
+  if (block > 0xffffffff) throw new HostctlError('image-invalid', `Cannot write an image of ${block} blocks`);
+  return {
+    ...plan,
+    inodesEnd,
+    sizeBytes: block * BLOCK_SIZE,
+    sharedOrigin: 0,
+    xattrBlock: 0,
+    buildTime: EPOCH,
+    chunks,
+    maxShared: MAX_SHARED,
+    inodeNumber: (ino) => plan.offset[ino]! / SLOT_SIZE,
+  };
+}
+
+/** The format is always that of the largest chunk; a file without a digest has no address. */
+function chunks({ digest }: ExternalContent): { bits: number; count: number } {
+  return { bits: MAX_CHUNK_BITS, count: digest === undefined ? 0 : 1 };
+}
+
+function dataRoom({ kind, node, names }: PreparedInode): { readonly blocks: number; readonly tail: number } {
+  if (kind === 'directory') return directoryExtent(names);
+  if (node?.kind === 'symlink') return { blocks: 0, tail: node.target.length };
+  if (node?.kind !== 'file') return { blocks: 0, tail: 0 };
+  if (node.content.kind === 'external') return { blocks: 0, tail: 4 * chunks(node.content).count };
+  const { length } = node.content.bytes;
+  if (length < BLOCK_SIZE) return { blocks: 0, tail: length };
+  throw new HostctlError(
+    'image-invalid',
+    `Composefs version 2 cannot hold a file of ${length} bytes without an object`,
+  );
+}
+
+/** Where an inode goes whose tail must not reach over a block boundary, as composefs-rs reckons it. */
+function beforeTail(position: number, head: number, tail: number): number {
+  const last = position + head - 1;
+  const size = tail % BLOCK_SIZE;
+  if (Math.floor(last / BLOCK_SIZE) === Math.floor((last + 1 + size) / BLOCK_SIZE)) return position;
+  return roundUp(position + BLOCK_SIZE - (last % BLOCK_SIZE), SLOT_SIZE);
+}
