@@ -11,6 +11,7 @@ import { writeComposefsImage } from '../../../src/format/erofs/writer.ts';
 import { objectPath } from '../../../src/format/fsverity/digest.ts';
 import { lookup } from '../../../src/tree/lookup.ts';
 import { rawFromText } from '../../../src/tree/name.ts';
+import { walkTree } from '../../../src/tree/walk.ts';
 import type { DirectoryNode, FileNode, VerityAlgorithm, VerityDigest } from '../../../src/tree/node.ts';
 import { treeArbitrary } from '../../helpers/arbitraries.ts';
 import { file, link, symlink, tree } from '../../helpers/tree-builder.ts';
@@ -20,6 +21,14 @@ const algorithms: VerityAlgorithm[] = ['sha256', 'sha512'];
 
 function dumped(tree: DirectoryNode): Uint8Array {
   return Buffer.from([...formatDump(tree)].join(''), 'latin1');
+}
+
+/** Content that version 2 has no place for. */
+function hasLargeInlineFile(tree: DirectoryNode): boolean {
+  for (const { entry } of walkTree(tree)) {
+    if (entry.kind === 'file' && entry.content.kind === 'inline' && entry.content.bytes.length >= 4096) return true;
+  }
+  return false;
 }
 
 /** What version 1 adds for good to directories with whiteouts. */
@@ -52,8 +61,10 @@ describe('a tree survives', () => {
     const version2 = (tree: DirectoryNode): DirectoryNode =>
       readComposefsImage(writeComposefsImage(tree, { algorithm: 'sha256', minVersion: 2, maxVersion: 2 }).bytes);
     fc.assert(
-      fc.property(treeArbitrary({ plainXattrs: true }).map(version2), (tree) => {
-        expect(treeFacts(version2(tree))).toEqual(treeFacts(tree));
+      fc.property(treeArbitrary({ plainXattrs: true }), (tree) => {
+        fc.pre(!hasLargeInlineFile(tree));
+        const first = version2(tree);
+        expect(treeFacts(version2(first))).toEqual(treeFacts(first));
       }),
       { numRuns: 100 },
     );
