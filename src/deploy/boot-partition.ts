@@ -6,6 +6,7 @@
 
 import { closeSync, realpathSync } from 'node:fs';
 import { HostctlError } from '../errors.ts';
+import { formatMebibytes } from '../format/size.ts';
 import { freeSpace, isDirectory, openDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { mountOf, type MountEntry } from '../sys/mounts.ts';
@@ -96,10 +97,10 @@ export function checkBootSpace(
   const needed = spaceOnBoot(boot, fileSizes);
   if (needed <= freeBytes + comingBytes) return;
   const coming =
-    comingBytes === 0 ? '' : `, and ${mebibytes(comingBytes)} MiB more without the deployments that may be dropped`;
+    comingBytes === 0 ? '' : `, and ${formatMebibytes(comingBytes)} more without the deployments that may be dropped`;
   throw new HostctlError(
     'boot-full',
-    `"${boot.path}" needs ${mebibytes(needed)} MiB for ${what} but has ${mebibytes(freeBytes)} MiB free${coming}; nothing was changed`,
+    `"${boot.path}" needs ${formatMebibytes(needed)} for ${what} but has ${formatMebibytes(freeBytes)} free${coming}; nothing was changed`,
     { hint: 'Remove a deployment, or enlarge the boot partition' },
   );
 }
@@ -109,10 +110,6 @@ export function spaceOnBoot(boot: BootPartition, fileSizes: readonly number[]): 
   const { unitBytes } = freeSpace(boot.path);
   // One unit more for each file's directory record, and for the directory itself.
   return fileSizes.reduce((sum, size) => sum + Math.ceil(size / unitBytes) * unitBytes, 0) + 3 * unitBytes;
-}
-
-function mebibytes(bytes: number): string {
-  return (bytes / 2 ** 20).toFixed(1);
 }
 
 /**

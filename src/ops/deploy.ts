@@ -22,12 +22,13 @@ import type { ImageSource } from '../image/source.ts';
 import type { ObjectCounts, ObjectStore } from '../store/objects.ts';
 import { openOrCreateRepository, type Repository } from '../store/repository.ts';
 import { withObjectStore } from '../store/sweep.ts';
-import { isDirectory } from '../sys/files.ts';
+import { exists, isDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { probeVerity } from '../sys/syscalls.ts';
 import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
 import { openImage, storeBootableImage, type StoredImage } from './build.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
+import { checkImageRoom } from './image-room.ts';
 import { carryEtc, planCarryEtc, refuseEtcConflicts, warnOfCarriedEtc, type CarryEtcPlan } from './carry-etc.ts';
 import {
   afterCommit,
@@ -215,6 +216,10 @@ export async function prepareDeployment(
   store: ObjectStore,
 ): Promise<Prepared> {
   const contentOf = repositoryContent(repository);
+  await checkImageRoom(host, repository, source, (tree) => [
+    directoryIn(tree, 'etc'),
+    exists(sysroot.sharedVar) ? undefined : directoryIn(tree, 'var'),
+  ]);
   const image = await storeBootableImage(host, repository, source, store);
   const facts = bootFacts(image, contentOf, host.architecture);
   await refuseUnbootable(host, image.tree, source.config.labels, contentOf);

@@ -1,4 +1,7 @@
-/** `pin` and `unpin`: a pinned deployment is dropped by nothing but its own `delete`, after `unpin`. */
+/**
+ * `pin` and `unpin`: no collection and no upgrade drops a pinned deployment that has been published; it goes by its own
+ * `delete`, after `unpin`. One that is only staged still gives way to the next one: the pin is for what has booted.
+ */
 
 import { readDeployments } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';

@@ -187,10 +187,19 @@ export function split(path: string): { directory: string; name: string } {
   return { directory: slash === 0 ? '/' : slash < 0 ? '.' : path.slice(0, slash), name: path.slice(slash + 1) };
 }
 
-/** Free bytes for us (not those reserved for root) and the allocation unit of the file system at `path`. */
-export function freeSpace(path: string): { freeBytes: number; unitBytes: number } {
-  const { bavail, bsize } = fs.statfsSync(path);
-  return { freeBytes: bavail * bsize, unitBytes: bsize };
+export interface FreeSpace {
+  /** Without what is reserved for root. */
+  readonly freeBytes: number;
+  /** What a file's size is rounded up to. */
+  readonly unitBytes: number;
+  /** Infinity where the file system makes inodes as it needs them. */
+  readonly freeInodes: number;
+}
+
+/** What is free on the file system at `path`. */
+export function freeSpace(path: string): FreeSpace {
+  const { bavail, bsize, files, ffree } = fs.statfsSync(path);
+  return { freeBytes: bavail * bsize, unitBytes: bsize, freeInodes: files === 0 ? Infinity : ffree };
 }
 
 /** A system error as the error a user can act on; HostctlErrors pass unchanged. */

@@ -11,6 +11,8 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  statfsSync,
+  type StatsFs,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -186,11 +188,36 @@ describe('deploy refuses', () => {
     const sysroot = tmpfsSysroot('size=1m');
     const boot = scratchDir();
     const result = deploy({ path: sysroot.path, boot }, bootableLayout({ more }).reference);
-    expectMessage(result, /no space/);
+    expectMessage(result, /needs \d\.\d MiB for what is new in the image but has 1\.0 MiB free; nothing was changed/);
     expect(result.exitCode).toBe(5);
     expect(leftBehind(sysroot.path)).toEqual([]);
     expect(readdirSync(boot)).toEqual([]);
   });
+
+  test.each([
+    [
+      'bytes',
+      'size=1m',
+      /needs (\d+\.\d) MiB/,
+      (needed: number) => `size=${Math.ceil((needed + 0.1) * 1024)}k`,
+      bytesFree,
+      512 << 10,
+    ],
+    ['inodes', 'nr_inodes=20', /needs (\d+) inodes/, (needed: number) => `nr_inodes=${needed + 5}`, inodesFree, 310],
+  ])(
+    'what an image needs in %s is enough, and no more than it needs',
+    (_, small, message, enough, free, atMostFree) => {
+      const more = Array.from({ length: 32 }, (_, i) => tarFile(`usr/lib/data-${i}`, Buffer.alloc(65536, `data ${i}`)));
+      const { reference } = bootableLayout({ more });
+      const refused = deploy({ path: tmpfsSysroot(small).path, boot: scratchDir() }, reference);
+      expectMessage(refused, message);
+      const needed = Number(message.exec(refused.stderr)?.[1]);
+      const sysroot = tmpfsSysroot(enough(needed));
+      const result = deploy({ path: sysroot.path, boot: scratchDir() }, reference);
+      expect(result.exitCode, result.stderr).toBe(0);
+      expect(free(statfsSync(sysroot.path))).toBeLessThan(atMostFree);
+    },
+  );
 
   test('a boot partition that is too small, with the numbers, and keeps what was there', () => {
     const sysroot = emptySysroot();
@@ -292,4 +319,12 @@ function tmpfsSysroot(options: string): Sysroot {
   });
   mkdirSync(`${path}/boot`);
   return { path, boot: `${path}/boot` };
+}
+
+function bytesFree({ bavail, bsize }: StatsFs): number {
+  return bavail * bsize;
+}
+
+function inodesFree({ ffree }: StatsFs): number {
+  return ffree;
 }

@@ -1,6 +1,7 @@
 /** What an upgrade would do, for people. Pure. */
 
 import type { UpgradePlan } from '../../ops/upgrade-plan.ts';
+import { formatMebibytes } from '../../format/size.ts';
 import { printable } from './status-text.ts';
 
 export function upgradePlanText({ candidate, avoided, change }: UpgradePlan): string {
@@ -9,8 +10,8 @@ export function upgradePlanText({ candidate, avoided, change }: UpgradePlan): st
   const lines = [
     `Image      ${candidate.reference} (version ${candidate.version ?? 'unknown'}, ${candidate.manifestDigest})`,
     `composefs  ${change.digest}`,
-    `Fetch      ${mebibytes(change.fetchBytes)}`,
-    `Write      ${mebibytes(change.objectBytes)} in ${change.objects} objects, ${mebibytes(change.bootBytes)} on the boot partition`,
+    `Fetch      ${formatMebibytes(change.fetchBytes)}`,
+    `Write      ${formatMebibytes(change.objectBytes)} in ${change.objects} objects, ${formatMebibytes(change.bootBytes)} on the boot partition`,
     ...kargs.added.map((arg) => `Argument   + ${arg}`),
     ...kargs.removed.map((arg) => `Argument   - ${arg}`),
     `/etc       ${etc.changed.length} local changes are carried over`,
@@ -22,8 +23,4 @@ export function upgradePlanText({ candidate, avoided, change }: UpgradePlan): st
     `Reboot     ${change.rebootNeeded ? 'needed' : 'not needed'}`,
   ];
   return `${lines.map(printable).join('\n')}\n`;
-}
-
-function mebibytes(bytes: number): string {
-  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }

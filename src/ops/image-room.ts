@@ -1,0 +1,104 @@
+/**
+ * Room for an image on the file system of its repository, before anything is written. Layers are compressed, so what an
+ * image takes is only known when it has been read: where the space may be tight it is read once more, measured and
+ * compared, object by object, with what is there already.
+ */
+
+import { HostctlError } from '../errors.ts';
+import { writeComposefsImage } from '../format/erofs/writer.ts';
+import { fsverityDigest } from '../format/fsverity/digest.ts';
+import { formatMebibytes } from '../format/size.ts';
+import { bootableTree } from '../image/build.ts';
+import { measuringSink } from '../image/ingest.ts';
+import type { ImageSource } from '../image/source.ts';
+import { objectFile, type Repository } from '../store/repository.ts';
+import { exists, freeSpace } from '../sys/files.ts';
+import type { Host } from '../sys/host.ts';
+import type { DirectoryNode, FileNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
+import { walkTree } from '../tree/walk.ts';
+import { flattenImage } from './build.ts';
+
+/** More than the layers of any operating system shrink by: with so much free nothing needs to be measured. */
+const WIDE_RATIO = 20;
+const WIDE_BYTES = 64 << 20;
+/** Inodes are only counted where fewer are free than a large operating system has files. */
+const WIDE_INODES = 1_000_000;
+/** Records, directories and links beside what is counted. */
+const BESIDE_BYTES = 256 << 10;
+const BESIDE_INODES = 300;
+const VERITY_BLOCK = 4096;
+const DIGEST_BYTES: Readonly<Record<VerityAlgorithm, number>> = { sha256: 32, sha512: 64 };
+
+/**
+ * Throws 'no-space', with the numbers, where what is new of the image does not fit.
+ * @param copied - the directories of the tree whose files are copied beside the image
+ */
+export async function checkImageRoom(
+  host: Host,
+  repository: Repository,
+  source: ImageSource,
+  copied: (tree: DirectoryNode) => readonly (DirectoryNode | undefined)[],
+): Promise<void> {
+  const free = freeSpace(repository.path);
+  const fetchBytes = source.layers.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
+  if (free.freeBytes >= fetchBytes * WIDE_RATIO + WIDE_BYTES && free.freeInodes >= WIDE_INODES) return;
+  const { tree } = bootableTree(await flattenImage(host, source, measuringSink(repository.algorithm)));
+  const needed = roomFor(repository, tree, copied(tree), free.unitBytes);
+  const refuse = (need: string, has: string): HostctlError =>
+    new HostctlError(
+      'no-space',
+      `The file system of "${repository.path}" needs ${need} for what is new in the image but has ${has} free; nothing was changed`,
+      { hint: 'Remove what nothing needs ("hostctl gc") or a deployment, or enlarge the file system' },
+    );
+  if (needed.bytes > free.freeBytes) throw refuse(formatMebibytes(needed.bytes), formatMebibytes(free.freeBytes));
+  if (needed.inodes > free.freeInodes) throw refuse(`${needed.inodes} inodes`, String(free.freeInodes));
+}
+
+function roomFor(
+  repository: Repository,
+  tree: DirectoryNode,
+  copied: readonly (DirectoryNode | undefined)[],
+  unitBytes: number,
+): { readonly bytes: number; readonly inodes: number } {
+  const { algorithm, hasVerity } = repository;
+  const allocated = (size: number): number => Math.ceil(size / unitBytes) * unitBytes;
+  const image = writeComposefsImage(tree, { algorithm }).bytes;
+  const objects = new Map([[fsverityDigest(algorithm, image), image.length], ...externalFiles(tree)]);
+  let bytes = BESIDE_BYTES;
+  let inodes = BESIDE_INODES;
+  for (const [digest, size] of objects) {
+    if (exists(objectFile(repository, digest))) continue;
+    bytes += allocated(size) + (hasVerity ? allocated(merkleBytes(size, algorithm)) : 0);
+    inodes += 1;
+  }
+  for (const directory of copied) {
+    if (directory === undefined) continue;
+    for (const { entry } of walkTree(directory)) {
+      if (entry.kind === 'hardlink') continue;
+      bytes += entry.kind === 'file' ? allocated(sizeOf(entry)) : unitBytes;
+      inodes += 1;
+    }
+  }
+  return { bytes, inodes };
+}
+
+function* externalFiles(tree: DirectoryNode): Generator<[VerityDigest, number]> {
+  for (const { entry } of walkTree(tree)) {
+    if (entry.kind !== 'file' || entry.content.kind !== 'external' || entry.content.digest === undefined) continue;
+    yield [entry.content.digest, entry.content.size];
+  }
+}
+
+function sizeOf({ content }: FileNode): number {
+  return content.kind === 'inline' ? content.bytes.length : content.size;
+}
+
+/** All levels of the hash tree that the kernel puts behind a file, and the descriptor. */
+function merkleBytes(size: number, algorithm: VerityAlgorithm): number {
+  let total = VERITY_BLOCK;
+  for (let blocks = Math.ceil(size / VERITY_BLOCK); blocks > 1;) {
+    blocks = Math.ceil((blocks * DIGEST_BYTES[algorithm]) / VERITY_BLOCK);
+    total += blocks * VERITY_BLOCK;
+  }
+  return total;
+}
