@@ -203,7 +203,7 @@ describe('deploy refuses', () => {
       bytesFree,
       512 << 10,
     ],
-    ['inodes', 'nr_inodes=20', /needs (\d+) inodes/, (needed: number) => `nr_inodes=${needed + 5}`, inodesFree, 310],
+    ['inodes', 'nr_inodes=20', /needs (\d+) inodes/, (needed: number) => `nr_inodes=${needed + 15}`, inodesFree, 315],
   ])(
     'what an image needs in %s is enough, and no more than it needs',
     (_, small, message, enough, free, atMostFree) => {
