@@ -27,11 +27,16 @@ export async function findInInitramfs(
 ): Promise<ReadonlySet<string>> {
   const names = new CpioNames(isWanted);
   const iterator = chunks[Symbol.iterator]();
-  for (let next = iterator.next(); next.done !== true; next = iterator.next()) {
-    const rest = names.push(next.value);
-    if (rest === undefined) continue;
-    const inside = await findInCompressed(rest, iterator, isWanted, startFilter);
-    return new Set([...names.found, ...inside]);
+  try {
+    for (let next = iterator.next(); next.done !== true; next = iterator.next()) {
+      const rest = names.push(next.value);
+      if (rest === undefined) continue;
+      const inside = await findInCompressed(rest, iterator, isWanted, startFilter);
+      return new Set([...names.found, ...inside]);
+    }
+  } finally {
+    // What is read from may hold a file open until its end.
+    iterator.return?.();
   }
   if (names.isOpen || !names.hasEntries) throw unreadable('it ends within a cpio archive');
   return names.found;
