@@ -86,6 +86,11 @@ export function fileOnBoot({ path, prefix }: BootPartition, named: string): stri
   return absolute.startsWith(`${prefix}/`) ? path + absolute.slice(prefix.length) : undefined;
 }
 
+/** Whether files of these sizes fit as things are. */
+export function fitsOnBoot(boot: BootPartition, fileSizes: readonly number[]): boolean {
+  return spaceOnBoot(boot, fileSizes) <= freeSpace(boot.path).freeBytes;
+}
+
 /** Fails with 'boot-full' unless `neededBytes` (in files of the given sizes) fit, each rounded up to a cluster. */
 export function checkBootSpace(
   boot: BootPartition,

@@ -7,6 +7,7 @@ import { HostctlError } from '../errors.ts';
 import { digestAlgorithm, fsverityDigest } from '../format/fsverity/digest.ts';
 import { compareRaw, type RawName } from '../tree/name.ts';
 import {
+  contentSize,
   inodeOf,
   type DirectoryNode,
   type FileContent,
@@ -129,7 +130,7 @@ export function differingAspects(a: TreeNode, b: TreeNode): EtcAspect[] {
 function sameContent(a: FileContent, b: FileContent): boolean {
   if (a.kind === 'inline' && b.kind === 'inline') return Buffer.compare(a.bytes, b.bytes) === 0;
   if (a.kind === 'inline') return sameContent(b, a);
-  if (a.size !== (b.kind === 'inline' ? b.bytes.length : b.size)) return false;
+  if (a.size !== contentSize(b)) return false;
   if (a.digest === undefined || (b.kind === 'external' && b.digest === undefined)) {
     throw new HostctlError('image-invalid', 'Cannot compare files whose content has no verity digest');
   }

@@ -82,6 +82,16 @@ export function chosenKargs(kargs: KargSources): SourcedKarg[] {
   ];
 }
 
+/** What is only in one of two command lines. */
+export function compareKargs(
+  before: readonly SourcedKarg[],
+  after: readonly SourcedKarg[],
+): { readonly added: SourcedKarg[]; readonly removed: SourcedKarg[] } {
+  const minus = (list: readonly SourcedKarg[], other: readonly SourcedKarg[]): SourcedKarg[] =>
+    list.filter(({ arg }) => !other.some((each) => each.arg === arg));
+  return { added: minus(after, before), removed: minus(before, after) };
+}
+
 /** Throws 'format-invalid' when the whole is longer than the kernel of `machine` (as `uname -m` says) takes. */
 export function buildCmdline(parts: CmdlineParts, machine: string): string {
   const cmdline = joinCmdline(planCmdline(parts).map(({ arg }) => arg));

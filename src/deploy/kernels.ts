@@ -55,6 +55,11 @@ export interface KernelHashes {
   readonly content: string;
 }
 
+/** Bytes of each file. */
+export function kernelSizes({ linux, initrd }: KernelFiles): number[] {
+  return [linux.sizeBytes, initrd.sizeBytes];
+}
+
 function hashKernel(files: KernelFiles): KernelHashes {
   const linux = sha256(files.linux.chunks());
   const initrd = sha256(files.initrd.chunks());
@@ -79,7 +84,7 @@ export function planKernel(boot: BootPartition, files: KernelFiles, comingBytes 
     if (!isNew && !holds(path, hashes)) continue;
     if (isNew) {
       const what = `the kernel and initrd of ${directory.slice(0, 12)}…`;
-      checkBootSpace(boot, [files.linux.sizeBytes, files.initrd.sizeBytes], what, comingBytes);
+      checkBootSpace(boot, kernelSizes(files), what, comingBytes);
     }
     const base = `${boot.prefix}/${KERNELS}/${directory}`;
     return { directory, linuxPath: `${base}/linux`, initrdPath: `${base}/initrd`, isNew, files, hashes };

@@ -3,7 +3,7 @@
 import { HostctlError } from '../errors.ts';
 import { lookup, lookupDirectory } from '../tree/lookup.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
-import { inodeOf, type DirectoryNode, type FileNode } from '../tree/node.ts';
+import { contentSize, inodeOf, type DirectoryNode, type FileNode } from '../tree/node.ts';
 
 const MODULES = 'usr/lib/modules';
 const MAX_KERNEL_BYTES = 256 << 20;
@@ -70,7 +70,7 @@ function bootFile(root: DirectoryNode, path: string, maxBytes: number): FileNode
   if (node === undefined) throw new HostctlError('image-not-bootable', `Image has no file "/${path}"`);
   if (node.kind !== 'file')
     throw new HostctlError('image-not-bootable', `"/${path}" is a ${node.kind} instead of a file`);
-  const size = node.content.kind === 'inline' ? node.content.bytes.length : node.content.size;
+  const size = contentSize(node.content);
   if (size === 0 || size > maxBytes) {
     throw new HostctlError('image-not-bootable', `"/${path}" has ${size} bytes, allowed are 1 to ${maxBytes}`);
   }

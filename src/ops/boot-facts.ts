@@ -11,7 +11,7 @@ import type { BootFiles } from '../image/boot-files.ts';
 import type { BootableTree } from '../image/build.ts';
 import { lookup } from '../tree/lookup.ts';
 import { displayRaw } from '../tree/name.ts';
-import { inodeOf, type DirectoryNode, type FileNode, type TreeNode } from '../tree/node.ts';
+import { contentSize, inodeOf, type DirectoryNode, type FileNode, type TreeNode } from '../tree/node.ts';
 import { imageBootConfig } from './image-config.ts';
 
 export interface BootFacts {
@@ -59,12 +59,8 @@ export function kernelFilesOf({ kernel, initramfs }: BootFiles, contentOf: Conte
   return { linux: source(kernel, contentOf), initrd: source(initramfs, contentOf) };
 }
 
-function sizeOf({ content }: FileNode): number {
-  return content.kind === 'inline' ? content.bytes.length : content.size;
-}
-
 function source(file: FileNode, contentOf: ContentOf): ContentSource {
-  return { sizeBytes: sizeOf(file), chunks: () => contentOf(file) };
+  return { sizeBytes: contentSize(file.content), chunks: () => contentOf(file) };
 }
 
 function kargsFiles(tree: DirectoryNode, contentOf: ContentOf): Map<string, string> {
@@ -80,6 +76,6 @@ function kargsFiles(tree: DirectoryNode, contentOf: ContentOf): Map<string, stri
 
 /** A file as text; undefined for anything else, and for one too large to be a configuration. */
 export function smallText(node: TreeNode | undefined, contentOf: ContentOf): string | undefined {
-  if (node?.kind !== 'file' || sizeOf(node) > SMALL_FILE_MAX_BYTES) return undefined;
+  if (node?.kind !== 'file' || contentSize(node.content) > SMALL_FILE_MAX_BYTES) return undefined;
   return Buffer.concat([...contentOf(node)].map((chunk) => Uint8Array.from(chunk))).toString('utf8');
 }

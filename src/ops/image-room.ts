@@ -7,6 +7,7 @@
 import { HostctlError } from '../errors.ts';
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
+import { merkleTreeBytes, VERITY_BLOCK_SIZE } from '../format/fsverity/merkle.ts';
 import { formatMebibytes } from '../format/size.ts';
 import { bootableTree } from '../image/build.ts';
 import { measuringSink } from '../image/ingest.ts';
@@ -14,7 +15,7 @@ import type { ImageSource } from '../image/source.ts';
 import { objectFile, type Repository } from '../store/repository.ts';
 import { exists, freeSpace } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import type { DirectoryNode, FileNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
+import { contentSize, type DirectoryNode, type VerityDigest } from '../tree/node.ts';
 import { walkTree } from '../tree/walk.ts';
 import { flattenImage } from './build.ts';
 
@@ -26,8 +27,6 @@ const WIDE_INODES = 1_000_000;
 /** Records, directories and links beside what is counted. */
 const BESIDE_BYTES = 256 << 10;
 const BESIDE_INODES = 300;
-const VERITY_BLOCK = 4096;
-const DIGEST_BYTES: Readonly<Record<VerityAlgorithm, number>> = { sha256: 32, sha512: 64 };
 
 /**
  * Throws 'no-space', with the numbers, where what is new of the image does not fit.
@@ -68,14 +67,15 @@ function roomFor(
   let inodes = BESIDE_INODES;
   for (const [digest, size] of objects) {
     if (exists(objectFile(repository, digest))) continue;
-    bytes += allocated(size) + (hasVerity ? allocated(merkleBytes(size, algorithm)) : 0);
+    // Behind a file the kernel puts the hash tree, and a descriptor.
+    bytes += allocated(size) + (hasVerity ? allocated(merkleTreeBytes(size, algorithm) + VERITY_BLOCK_SIZE) : 0);
     inodes += 1;
   }
   for (const directory of copied) {
     if (directory === undefined) continue;
     for (const { entry } of walkTree(directory)) {
       if (entry.kind === 'hardlink') continue;
-      bytes += entry.kind === 'file' ? allocated(sizeOf(entry)) : unitBytes;
+      bytes += entry.kind === 'file' ? allocated(contentSize(entry.content)) : unitBytes;
       inodes += 1;
     }
   }
@@ -87,18 +87,4 @@ function* externalFiles(tree: DirectoryNode): Generator<[VerityDigest, number]> 
     if (entry.kind !== 'file' || entry.content.kind !== 'external' || entry.content.digest === undefined) continue;
     yield [entry.content.digest, entry.content.size];
   }
-}
-
-function sizeOf({ content }: FileNode): number {
-  return content.kind === 'inline' ? content.bytes.length : content.size;
-}
-
-/** All levels of the hash tree that the kernel puts behind a file, and the descriptor. */
-function merkleBytes(size: number, algorithm: VerityAlgorithm): number {
-  let total = VERITY_BLOCK;
-  for (let blocks = Math.ceil(size / VERITY_BLOCK); blocks > 1;) {
-    blocks = Math.ceil((blocks * DIGEST_BYTES[algorithm]) / VERITY_BLOCK);
-    total += blocks * VERITY_BLOCK;
-  }
-  return total;
 }

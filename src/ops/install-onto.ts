@@ -27,7 +27,7 @@ import {
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { lookup } from '../tree/lookup.ts';
-import type { DirectoryNode, FileNode, VerityAlgorithm } from '../tree/node.ts';
+import { contentSize, type DirectoryNode, type FileNode, type VerityAlgorithm } from '../tree/node.ts';
 import type { ContentOf } from './boot-facts.ts';
 import { deployLocked, type DeployResult } from './deploy.ts';
 import { imageBootConfig } from './image-config.ts';
@@ -221,9 +221,8 @@ function installLoader(
 }
 
 function checkLoaderSpace(esp: string, { content }: FileNode): void {
-  const bytes = content.kind === 'inline' ? content.bytes.length : content.size;
   const { freeBytes } = freeSpace(esp);
-  const needed = 2 * bytes + LOADER_SPARE_BYTES;
+  const needed = 2 * contentSize(content) + LOADER_SPARE_BYTES;
   if (needed <= freeBytes) return;
   throw new HostctlError('boot-full', `"${esp}" needs ${needed} bytes for the boot loader but has ${freeBytes}`, {
     hint: 'Enlarge the ESP; nothing was changed',

@@ -7,7 +7,7 @@
 import { commitEntry, ONCE_KARG, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
 import { changeKargs, type KargChanges } from '../deploy/change-kargs.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
-import { planCmdline, type SourcedKarg } from '../deploy/kargs.ts';
+import { compareKargs, planCmdline, type SourcedKarg } from '../deploy/kargs.ts';
 import { countsBoots } from '../deploy/loader.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
@@ -104,11 +104,9 @@ function planOnce(
     });
   const before = cmdlineWith(kargs);
   const after = cmdlineWith(changeKargs(kargs, changes));
-  const minus = (list: readonly SourcedKarg[], other: readonly SourcedKarg[]): SourcedKarg[] =>
-    list.filter(({ arg }) => !other.some((each) => each.arg === arg));
   const own = [ONCE_KARG, UNBLESSED];
   return {
-    result: { id: target.id, entryFile: undefined, added: minus(after, before), removed: minus(before, after) },
+    result: { id: target.id, entryFile: undefined, ...compareKargs(before, after) },
     entry: {
       title: `${entryValue(current.content, 'title') ?? 'Linux'} (once)`,
       sortKey: SORT_KEY,

@@ -7,6 +7,7 @@ import { changeKargs, type KargChanges } from '../deploy/change-kargs.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import {
+  compareKargs,
   isOwnKarg,
   mergeKargs,
   planCmdline,
@@ -195,15 +196,12 @@ function describe(
   { target, changed, before, after, carried }: ChangePlan,
   published: { readonly id: number; readonly entryFile: string } | undefined,
 ): ChangeKargsResult {
-  const minus = (list: readonly SourcedKarg[], other: readonly SourcedKarg[]): SourcedKarg[] =>
-    list.filter(({ arg }) => !other.some((each) => each.arg === arg));
   return {
     changed,
     from: target.id,
     id: published?.id,
     entryFile: published?.entryFile,
-    added: minus(after, before),
-    removed: minus(before, after),
+    ...compareKargs(before, after),
     kargs: after,
     etc: describeCarriedEtc(carried),
   };

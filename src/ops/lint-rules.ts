@@ -7,7 +7,7 @@ import { isHostctlError } from '../errors.ts';
 import { findBootFiles } from '../image/boot-files.ts';
 import { lookup } from '../tree/lookup.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
-import { inodeOf, type DirectoryNode, type FileNode } from '../tree/node.ts';
+import { contentSize, inodeOf, type DirectoryNode } from '../tree/node.ts';
 import { walkTree } from '../tree/walk.ts';
 import { imageKargs, smallText, type ContentOf } from './boot-facts.ts';
 import { imageBootConfig } from './image-config.ts';
@@ -218,7 +218,7 @@ function varRunRule({ tree }: LintInput): LintFinding[] {
 /** What is mounted over, or emptied by `deploy`. */
 function mountPointRule({ tree }: LintInput): LintFinding[] {
   return ['/dev', '/proc', '/sys', '/tmp', '/run', '/boot', '/sysroot'].flatMap((path) => {
-    const files = below(tree, path, (node) => node.kind !== 'file' || sizeOf(node) > 0);
+    const files = below(tree, path, (node) => node.kind !== 'file' || contentSize(node.content) > 0);
     if (files.length === 0) return [];
     return [
       warning(
@@ -260,10 +260,6 @@ function nameRule({ tree }: LintInput): LintFinding[] {
 function isUtf8(name: RawName): boolean {
   const bytes = Buffer.from(name, 'latin1');
   return Buffer.from(bytes.toString('utf8'), 'utf8').equals(bytes);
-}
-
-function sizeOf({ content }: FileNode): number {
-  return content.kind === 'inline' ? content.bytes.length : content.size;
 }
 
 /** Paths below a directory of the entries that pass. */

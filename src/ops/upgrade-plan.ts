@@ -2,7 +2,7 @@
 
 import { spaceOnBoot } from '../deploy/boot-partition.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
-import { planKernel } from '../deploy/kernels.ts';
+import { kernelSizes, planKernel } from '../deploy/kernels.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { splitCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
@@ -64,9 +64,7 @@ export function describeChange(
     fetchBytes: 0,
     objects: image.objects.writtenObjects,
     objectBytes: image.objects.writtenBytes,
-    bootBytes: kernel.isNew
-      ? spaceOnBoot(sysroot.boot, [kernel.files.linux.sizeBytes, kernel.files.initrd.sizeBytes])
-      : 0,
+    bootBytes: kernel.isNew ? spaceOnBoot(sysroot.boot, kernelSizes(kernel.files)) : 0,
     dropsFirst: room.drops,
     kargs: { added: minus(after, before), removed: minus(before, after) },
     etc: describeCarriedEtc(carried),

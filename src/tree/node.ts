@@ -95,6 +95,11 @@ export interface HardlinkEntry {
 
 export type TreeEntry = TreeNode | HardlinkEntry;
 
+/** Bytes of a file. */
+export function contentSize(content: FileContent): number {
+  return content.kind === 'inline' ? content.bytes.length : content.size;
+}
+
 /** The inode an entry names. */
 export function inodeOf(entry: TreeEntry): TreeNode {
   return entry.kind === 'hardlink' ? entry.target : entry;

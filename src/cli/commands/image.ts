@@ -42,9 +42,18 @@ export function imageCommand(run: Run): CommandModule<GlobalOptions, GlobalOptio
 }
 
 function imageOptions(argv: Argv<GlobalOptions>) {
-  return argv
-    .positional('image', { type: 'string', demandOption: true, describe: 'Image reference, such as oci:DIR' })
-    .option('hash', { choices: ['sha256', 'sha512'] as const, describe: 'Hash (default sha512)' });
+  return imageReference(argv).option('hash', {
+    choices: ['sha256', 'sha512'] as const,
+    describe: 'Hash (default sha512)',
+  });
+}
+
+function imageReference<T>(argv: Argv<T>) {
+  return argv.positional('image', {
+    type: 'string',
+    demandOption: true,
+    describe: 'Image reference, such as oci:DIR',
+  });
 }
 
 function pullCommand(run: Run): CommandModule<GlobalOptions, ImageArguments> {
@@ -181,8 +190,7 @@ function lintCommand(run: Run): CommandModule<GlobalOptions, NamedArguments> {
   return {
     command: 'lint <image>',
     describe: 'Say whether an image can be deployed, and every reason why not; exit 7 when it cannot',
-    builder: (argv) =>
-      argv.positional('image', { type: 'string', demandOption: true, describe: 'Image reference, such as oci:DIR' }),
+    builder: imageReference,
     handler: async (options) => {
       const { lintImage } = await import('../../ops/lint-image.ts');
       const { lintText } = await import('../view/lint-text.ts');

@@ -4,7 +4,7 @@
  */
 
 import { assertNever, HostctlError } from '../../errors.ts';
-import type { FileContent, Timestamp } from '../../tree/node.ts';
+import { contentSize, type FileContent } from '../../tree/node.ts';
 import { roundUp } from '../bytes/align.ts';
 import type { PreparedInode, PreparedTree } from './composefs.ts';
 import { directoryExtent, directorySize } from './directory-blocks.ts';
@@ -20,8 +20,8 @@ import {
 } from './layout.ts';
 import { xattrAreaSize } from './xattrs.ts';
 
-/** Columns over the inodes of the tree, by `ino`: a million inodes cost 28 MB. */
-export interface ImagePlan {
+/** One row for each inode of the tree, by `ino`: a million inodes cost 28 MB. */
+interface Columns {
   readonly tree: PreparedTree;
   /** Offset of each inode in the file. */
   readonly offset: Float64Array;
@@ -35,14 +35,15 @@ export interface ImagePlan {
   readonly tail: Uint16Array;
   /** Address of the first block in the data area; meaningless without blocks. */
   readonly firstBlock: Uint32Array;
+}
+
+export interface ImagePlan extends Columns {
   /** End of the inode area, where the shared xattr table starts. */
   readonly inodesEnd: number;
   /** Size of the image, a multiple of 4096. */
   readonly sizeBytes: number;
-  /** What references to shared xattrs count from, in the file. */
-  readonly sharedOrigin: number;
+  /** Block that references to shared xattrs count from. */
   readonly xattrBlock: number;
-  readonly buildTime: Timestamp;
   /** Chunk size (as a power of two) and number of chunk addresses of an external file. */
   readonly chunks: (content: ExternalContent) => { readonly bits: number; readonly count: number };
   /** References to shared xattrs that an inode may have. */
@@ -55,16 +56,7 @@ export type ExternalContent = Extract<FileContent, { kind: 'external' }>;
 
 /** Places everything. Throws `image-invalid` when the image would outgrow its address fields. */
 export function planImage(tree: PreparedTree): ImagePlan {
-  const count = tree.inodes.length;
-  const plan = {
-    tree,
-    offset: new Float64Array(count),
-    extended: new Uint8Array(count),
-    xattrSize: new Uint32Array(count),
-    blocks: new Uint32Array(count),
-    tail: new Uint16Array(count),
-    firstBlock: new Uint32Array(count),
-  };
+  const plan = newColumns(tree);
   let position = INODES_START;
   for (const inode of tree.inodes) {
     const { ino } = inode;
@@ -81,25 +73,48 @@ export function planImage(tree: PreparedTree): ImagePlan {
     plan.tail[ino] = placed.tail;
     position = placed.offset + head + placed.tail;
   }
-  const inodesEnd = roundUp(position, SLOT_SIZE);
-  let block = roundUp(inodesEnd + tree.sharedXattrsSize, BLOCK_SIZE) / BLOCK_SIZE;
-  for (let ino = 0; ino < count; ino++) {
-    plan.firstBlock[ino] = block;
-    block += plan.blocks[ino]!;
-  }
-  if (block > 0xffffffff) throw new HostctlError('image-invalid', `Cannot write an image of ${block} blocks`);
-  const xattrBlock = blockOf(inodesEnd);
+  const { inodesEnd, sizeBytes } = placeData(plan, position);
   return {
     ...plan,
     inodesEnd,
-    sizeBytes: block * BLOCK_SIZE,
-    sharedOrigin: xattrBlock * BLOCK_SIZE,
-    xattrBlock,
-    buildTime: tree.minMtime,
+    sizeBytes,
+    xattrBlock: blockOf(inodesEnd),
     chunks: ({ size }) => chunksOf(size),
     maxShared: MAX_SHARED_REFERENCES,
     inodeNumber: (ino) => ino,
   };
+}
+
+/** Columns to be filled in. */
+export function newColumns(tree: PreparedTree): Columns {
+  const count = tree.inodes.length;
+  return {
+    tree,
+    offset: new Float64Array(count),
+    extended: new Uint8Array(count),
+    xattrSize: new Uint32Array(count),
+    blocks: new Uint32Array(count),
+    tail: new Uint16Array(count),
+    firstBlock: new Uint32Array(count),
+  };
+}
+
+/**
+ * Gives the data area its place, behind inodes that end at `position` and the shared xattrs: fills in `firstBlock`.
+ * Throws `image-invalid` when the image would outgrow its address fields.
+ */
+export function placeData(
+  { tree, blocks, firstBlock }: Columns,
+  position: number,
+): Pick<ImagePlan, 'inodesEnd' | 'sizeBytes'> {
+  const inodesEnd = roundUp(position, SLOT_SIZE);
+  let block = roundUp(inodesEnd + tree.sharedXattrsSize, BLOCK_SIZE) / BLOCK_SIZE;
+  for (let ino = 0; ino < tree.inodes.length; ino++) {
+    firstBlock[ino] = block;
+    block += blocks[ino]!;
+  }
+  if (block > 0xffffffff) throw new HostctlError('image-invalid', `Cannot write an image of ${block} blocks`);
+  return { inodesEnd, sizeBytes: block * BLOCK_SIZE };
 }
 
 /** Chunk size (as a power of two) and number of chunks of an external file. */
@@ -116,7 +131,7 @@ export function storedSize(inode: PreparedInode, room: Room): number {
       return directorySize(room);
     case 'file':
     case 'symlink':
-      return contentSize(inode);
+      return leafSize(inode);
     case 'char':
     case 'block':
     case 'fifo':
@@ -137,10 +152,10 @@ interface Place extends Room {
   readonly offset: number;
 }
 
-function contentSize({ kind, node }: PreparedInode): number {
+function leafSize({ kind, node }: PreparedInode): number {
   if (node?.kind === 'symlink') return node.target.length;
   if (kind !== 'file' || node?.kind !== 'file') return 0;
-  return node.content.kind === 'inline' ? node.content.bytes.length : node.content.size;
+  return contentSize(node.content);
 }
 
 function dataRoom(inode: PreparedInode): Room {

@@ -13,7 +13,7 @@ import { metacopyValue, type PreparedInode, type PreparedTree } from './composef
 import { directoryExtent } from './directory-blocks.ts';
 import { FILE_TYPES } from './file-type.ts';
 import { BLOCK_SIZE, extendedInode, INODES_START, MAX_CHUNK_BITS, SLOT_SIZE } from './layout.ts';
-import type { ExternalContent, ImagePlan } from './plan.ts';
+import { newColumns, placeData, type ExternalContent, type ImagePlan } from './plan.ts';
 import { escapeXattrName } from './xattr-name.ts';
 import { xattrAreaSize, XattrPool, type Xattr } from './xattrs.ts';
 
@@ -118,16 +118,8 @@ function xattrsOf(node: TreeNode, pool: XattrPool): readonly Xattr[] {
 
 /** Places everything. Throws `image-invalid` when the image would outgrow its address fields. */
 export function planVersion2(tree: PreparedTree): ImagePlan {
-  const count = tree.inodes.length;
-  const plan = {
-    tree,
-    offset: new Float64Array(count),
-    extended: new Uint8Array(count).fill(1),
-    xattrSize: new Uint32Array(count),
-    blocks: new Uint32Array(count),
-    tail: new Uint16Array(count),
-    firstBlock: new Uint32Array(count),
-  };
+  const plan = newColumns(tree);
+  plan.extended.fill(1);
   let position = INODES_START;
   for (const inode of tree.inodes) {
     const { ino } = inode;
@@ -143,20 +135,12 @@ export function planVersion2(tree: PreparedTree): ImagePlan {
     plan.tail[ino] = tail;
     position += head + tail;
   }
-  const inodesEnd = roundUp(position, SLOT_SIZE);
-  let block = roundUp(inodesEnd + tree.sharedXattrsSize, BLOCK_SIZE) / BLOCK_SIZE;
-  for (let ino = 0; ino < count; ino++) {
-    plan.firstBlock[ino] = block;
-    block += plan.blocks[ino]!;
-  }
-  if (block > 0xffffffff) throw new HostctlError('image-invalid', `Cannot write an image of ${block} blocks`);
+  const { inodesEnd, sizeBytes } = placeData(plan, position);
   return {
     ...plan,
     inodesEnd,
-    sizeBytes: block * BLOCK_SIZE,
-    sharedOrigin: 0,
+    sizeBytes,
     xattrBlock: 0,
-    buildTime: EPOCH,
     chunks,
     maxShared: MAX_SHARED,
     inodeNumber: (ino) => plan.offset[ino]! / SLOT_SIZE,

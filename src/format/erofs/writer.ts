@@ -32,8 +32,8 @@ export interface ComposefsImage {
 
 /**
  * The composefs image of a tree, byte for byte as mkcomposefs writes it; version 1 unless told otherwise
- * (`minVersion: 0` is mkcomposefs' default mode; 2 as composefs-rs writes it). The tree is not modified. Throws `image-invalid` listing every problem
- * when the tree cannot be an image.
+ * (`minVersion: 0` is mkcomposefs' default mode; 2 as composefs-rs writes it). The tree is not modified. Throws
+ * `image-invalid` listing every problem when the tree cannot be an image.
  */
 export function writeComposefsImage(root: DirectoryNode, options: ComposefsImageOptions): ComposefsImage {
   assertValidTree(root, { algorithm: options.algorithm });
@@ -66,7 +66,7 @@ interface Output {
   readonly view: DataView;
 }
 
-function emitHeader({ view }: Output, { tree, offset, sizeBytes, buildTime, xattrBlock }: ImagePlan): void {
+function emitHeader({ view }: Output, { tree, offset, sizeBytes, xattrBlock }: ImagePlan): void {
   L.composefsHeader.encode(view, 0, {
     magic: L.COMPOSEFS_MAGIC,
     headerVersion: 1,
@@ -79,8 +79,8 @@ function emitHeader({ view }: Output, { tree, offset, sizeBytes, buildTime, xatt
     blockSizeBits: Math.log2(L.BLOCK_SIZE),
     rootNid: offset[0]! / L.SLOT_SIZE,
     inodeCount: BigInt(tree.inodes.length),
-    buildTimeSec: buildTime.sec,
-    buildTimeNsec: buildTime.nsec,
+    buildTimeSec: tree.minMtime.sec,
+    buildTimeNsec: tree.minMtime.nsec,
     blockCount: sizeBytes / L.BLOCK_SIZE,
     metaBlock: 0,
     xattrBlock,
@@ -141,7 +141,7 @@ function emitXattrs(output: Output, plan: ImagePlan, { ino, xattrs }: PreparedIn
   });
   at += L.xattrHeader.size;
   for (const xattr of shared) {
-    output.view.setUint32(at, (plan.inodesEnd - plan.sharedOrigin + xattr.sharedOffset) / 4, true);
+    output.view.setUint32(at, (plan.inodesEnd - plan.xattrBlock * L.BLOCK_SIZE + xattr.sharedOffset) / 4, true);
     at += 4;
   }
   for (const xattr of inline) {

@@ -114,3 +114,13 @@ export class MerkleTree {
     return hash(this.#algorithm, block, 'binary');
   }
 }
+
+/** Size of all levels that are stored for a file of `sizeBytes`: none where one block is the whole of it. */
+export function merkleTreeBytes(sizeBytes: number, algorithm: VerityAlgorithm): number {
+  let total = 0;
+  for (let blocks = Math.ceil(sizeBytes / VERITY_BLOCK_SIZE); blocks > 1;) {
+    blocks = Math.ceil((blocks * VERITY_PARAMETERS[algorithm].digestSize) / VERITY_BLOCK_SIZE);
+    total += blocks * VERITY_BLOCK_SIZE;
+  }
+  return total;
+}
