@@ -56,7 +56,13 @@ export function checkDeletable(deployments: Deployments, target: Deployment): vo
   if (target !== next) return;
   const first = defaultOf(sortMenu(others.flatMap(({ entries }) => entries)));
   const then = others.find(({ entries }) => first !== undefined && entries.includes(first));
-  if (then === undefined || then.state === 'failed' || then.problems.length > 0) {
+  if (then === undefined) {
+    throw refuse(
+      'it boots next and no other one has a boot entry',
+      'Deploy another one, or boot the staged one, first',
+    );
+  }
+  if (then.state === 'failed' || then.problems.length > 0) {
     throw refuse('it boots next and what would boot instead is not sound', 'Use "hostctl rollback" first');
   }
 }

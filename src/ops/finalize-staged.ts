@@ -17,7 +17,7 @@ import {
 } from '../deploy/staged.ts';
 import { mergeStagedEtc } from '../deploy/state.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
-import { HostctlError, isHostctlError } from '../errors.ts';
+import { HostctlError, isHostctlError, isShortage } from '../errors.ts';
 import { requireRepository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
@@ -62,8 +62,8 @@ function failedBefore(sysroot: Sysroot, id: number): boolean {
   try {
     return readFinalizeFailure(sysroot)?.id === id;
   } catch (error) {
-    if (isHostctlError(error)) return true;
-    throw error;
+    if (isShortage(error)) throw error;
+    return true;
   }
 }
 

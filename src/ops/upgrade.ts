@@ -11,7 +11,7 @@ import { readLeft } from '../deploy/left.ts';
 import { planRetention } from '../deploy/retention.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
-import { HostctlError, isHostctlError } from '../errors.ts';
+import { HostctlError, isShortage } from '../errors.ts';
 import { compareVersions } from '../format/bls/version.ts';
 import { formatImageReference, parseImageReference } from '../format/oci/reference.ts';
 import type { ImageSource } from '../image/source.ts';
@@ -247,8 +247,8 @@ function tolerant<T>(read: () => T | undefined): T | undefined {
   try {
     return read();
   } catch (error) {
-    if (isHostctlError(error)) return undefined;
-    throw error;
+    if (isShortage(error)) throw error;
+    return undefined;
   }
 }
 

@@ -68,10 +68,10 @@ describe('a state in which one thing is damaged', () => {
   const directory = memoryDir();
   let template: World;
 
-  const run = (world: World, image: number, stage = false): Promise<DeployResult> =>
+  const run = (world: World, image: string, stage = false): Promise<DeployResult> =>
     deploy(world.host, {
       ...world.options,
-      image: choose(images, image).reference,
+      image,
       kargs: [],
       algorithm: 'sha256',
       tries: 0,
@@ -82,10 +82,15 @@ describe('a state in which one thing is damaged', () => {
   beforeAll(async () => {
     images = modelImages(directory);
     template = new World('systemd-boot', images, digests);
-    digests.set(images[0]!, (await run(template, 0)).digest);
-    const { digest } = await run(template, 3);
+    const runMoved = (image: number, stage = false): Promise<DeployResult> => {
+      template.moveReference(choose(images, image));
+      return run(template, template.movingReference, stage);
+    };
+    digests.set(images[0]!, (await runMoved(0)).digest);
+    const { digest } = await runMoved(3);
     digests.set(images[3]!, digest);
-    await run(template, 1, true);
+    await runMoved(1, true);
+    template.moveReference(choose(images, 4));
     const state = `${template.path}/state/hostctl`;
     fs.writeFileSync(`${state}/finalize-failure`, '[failure]\nid = 3\ncode = io\nmessage = The disk\n');
     fs.writeFileSync(`${state}/left`, '[left]\nid = 9\nmanifest-digest = sha256:00\n');
@@ -131,18 +136,40 @@ describe('a state in which one thing is damaged', () => {
       }
       // Without its description nobody can tell what is in a repository.
       if (name === 'meta.json') return;
-      const { changed, id } = await upgradeTo(world, 4);
-      expect({ changed, staged: world.status().staged }).toEqual({ changed: true, staged: id });
+      const { changed, id } = await upgradeTo(world, undefined);
+      const { staged, deployments } = world.status();
+      expect({ changed, staged }).toEqual({ changed: true, staged: id });
+      const made = deployments.find((deployment) => deployment.id === id);
+      expect(made?.image?.manifestDigest).toBe(choose(images, 4).manifestDigest);
       expect(parts.filter((path) => readFacts(world.path).get(path) !== before.get(path))).toEqual([]);
     } finally {
       world.remove();
     }
   });
 
-  const upgradeTo = (world: World, image: number): Promise<UpgradeResult> =>
+  test.each(Object.keys(DAMAGES))('the only origin %s: an upgrade asks for the image, and takes it', async (damage) => {
+    const world = new World('systemd-boot', images, digests);
+    try {
+      const { digest } = await run(world, choose(images, 0).reference);
+      const [entry] = readEntries(world.path);
+      world.running = { cmdline: entry?.keys.get('options') ?? '', stateName: entry?.stateName };
+      DAMAGES[damage]!(`${world.path}/state/deploy/${digest}/${digest}.origin`);
+      await expect(upgradeTo(world, undefined)).rejects.toMatchObject({
+        code: 'deployment-not-found',
+        hint: expect.stringContaining('hostctl switch IMAGE') as string,
+      });
+      const { changed, id } = await upgradeTo(world, choose(images, 4).reference);
+      expect({ changed, staged: world.status().staged }).toEqual({ changed: true, staged: id });
+    } finally {
+      world.remove();
+    }
+  });
+
+  /** Of what is tracked when no image is given. */
+  const upgradeTo = (world: World, image: string | undefined): Promise<UpgradeResult> =>
     upgrade(world.host, {
       ...world.options,
-      image: choose(images, image).reference,
+      image,
       kargs: [],
       algorithm: 'sha256',
       tries: 3,
@@ -177,7 +204,9 @@ describe('a state in which one thing is damaged', () => {
       // The description of the repository is everybody's.
       if (name !== 'meta.json') expect(deploymentOf(after, 1)).toEqual(deploymentOf(before, 1));
 
-      const outcome = await run(world, 4).catch((error: unknown) => explainSystemError(error, 'deploy').code);
+      const outcome = await run(world, choose(images, 4).reference).catch(
+        (error: unknown) => explainSystemError(error, 'deploy').code,
+      );
       if (typeof outcome === 'string') {
         expect(outcome).not.toBe('internal');
         expect(fs.readdirSync(entriesPath(world.path)).filter((file) => file.includes('00000004'))).toEqual([]);

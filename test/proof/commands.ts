@@ -34,7 +34,7 @@ export interface Command {
   readonly isDone?: (host: Host) => boolean;
   /** What is asked for is that something goes: it cannot be taken back, and an entry that booted before may be it. */
   readonly removes?: boolean;
-  /** Run as on the machine that booted the default entry, with the scene's root at `/sysroot`. */
+  /** Run as on the machine that booted the newest entry by systemd-boot, with the scene's root at `/sysroot`. */
   readonly isBooted?: boolean;
 }
 
@@ -76,6 +76,12 @@ export const COMMANDS: readonly Command[] = [
     name: 'kargs --append',
     prepare: (setup) => deployed(setup, 1),
     args: () => ['kargs', '--append', 'proof=1'],
+  },
+  {
+    name: 'kargs --once',
+    prepare: (setup) => deployed(setup, 1),
+    args: () => ['kargs', '--once', '--append', 'proof=1'],
+    isBooted: true,
   },
   {
     name: 'image pull',

@@ -377,6 +377,18 @@ describe('delete', () => {
       },
     ],
     [
+      'the next one when the only other one is staged',
+      '2',
+      /no other one has a boot entry/,
+      async (sysroot) => {
+        const [first, second] = ['hostctl-00000001.conf', 'hostctl-00000002.conf'];
+        const entries = `${sysroot.path}/boot/loader/entries`;
+        rmSync(`${entries}/${first}`);
+        renameSync(`${entries}/${second}`, `${entries}/hostctl-00000002+3-0.conf`);
+        await sysroot.deploy(image(3), { stage: true });
+      },
+    ],
+    [
       'one that a foreign entry starts',
       '1',
       /not hostctl's starts it/,

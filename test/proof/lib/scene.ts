@@ -63,7 +63,7 @@ export function hostctlCommand(lab: Lab, at: { root: string; boot: string }, arg
 
 /**
  * The words that run the scene's command, by `through` if anything. One for a booted host runs in a mount namespace
- * where the root is at `/sysroot` and the kernel was started by the newest entry.
+ * where the root is at `/sysroot`, the kernel was started by the newest entry, and the loader says that it counts boots.
  */
 export function sceneCommand(
   lab: Lab,
@@ -80,6 +80,9 @@ export function sceneCommand(
 /** Where a booted host has its physical root. The directory must be there. */
 export const BOOTED_ROOT = '/sysroot';
 
+/** Of the Boot Loader Interface's variables. */
+const LOADER_VENDOR = '4a67b082-0a4c-41cf-b6c7-440b29bb8c4f';
+
 const AS_BOOTED = `set -e
 root=$1 boot=$2
 shift 2
@@ -87,6 +90,9 @@ newest=$(ls "$boot/loader/entries" | grep 'conf$' | sort | tail -n 1)
 mount -t tmpfs tmp /run
 sed -n 's/^options *//p' "$boot/loader/entries/$newest" >/run/cmdline
 mount --bind /run/cmdline /proc/cmdline
+mount -t tmpfs tmp /sys/firmware
+mkdir -p /sys/firmware/efi/efivars
+printf '\\006\\0\\0\\0\\020\\0\\0\\0\\0\\0\\0\\0' >/sys/firmware/efi/efivars/LoaderFeatures-${LOADER_VENDOR}
 mount --bind "$root" ${BOOTED_ROOT}
 exec "$@"`;
 
