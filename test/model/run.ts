@@ -21,6 +21,9 @@ const VERBS: Readonly<Record<string, Verb>> = { ...OUR_VERBS, ...KEEPING_VERBS, 
 /** Some acts come more often than others. */
 const NAMES = ['deploy', 'deploy --stage', 'finalize-staged', 'mark-good', 'boot', 'boot', ...Object.keys(VERBS)];
 
+/** The `b` of a deploy that adds no kernel arguments, tries nothing out and is not repeated. */
+const WITHOUT_TRIES = 25;
+
 export interface Step {
   readonly verb: string;
   readonly a: number;
@@ -31,6 +34,8 @@ export interface Step {
 
 export interface Sequence {
   readonly loader: Loader;
+  /** Good deployments that are there at the start; with any, the newest runs. */
+  readonly good: number;
   readonly steps: readonly Step[];
 }
 
@@ -44,6 +49,7 @@ const step = fc.record({
 
 export const sequences: fc.Arbitrary<Sequence> = fc.record({
   loader: fc.constantFrom(...(Object.keys(LOADERS) as Loader[])),
+  good: fc.nat({ max: 3 }),
   steps: fc.array(step, { minLength: 3, maxLength: 13, size: 'max' }),
 });
 
@@ -63,14 +69,14 @@ export async function checkSequences(numRuns: number): Promise<void> {
 }
 
 async function runSequence(
-  { loader, steps }: Sequence,
+  { loader, good, steps }: Sequence,
   images: readonly ModelImage[],
   digests: Map<ModelImage, string>,
 ): Promise<void> {
   const world = new World(loader, images, digests);
   const told: string[] = [];
   try {
-    for (const next of steps) {
+    for (const next of [...firstSteps(good), ...steps]) {
       told.push(await runStep(world, next));
       checkWorld(world);
     }
@@ -80,6 +86,18 @@ async function runSequence(
   } finally {
     world.remove();
   }
+}
+
+/** By entries without a counter, which are good from the start. */
+function firstSteps(good: number): Step[] {
+  if (good === 0) return [];
+  const deployed = Array.from({ length: good }, (_, index) => ({
+    verb: 'deploy',
+    a: 2 * index,
+    b: WITHOUT_TRIES,
+    fault: 0,
+  }));
+  return [...deployed, { verb: 'boot', a: 0, b: 0, fault: 0 }];
 }
 
 async function runStep(world: World, { verb: name, a, b, fault }: Step): Promise<string> {
