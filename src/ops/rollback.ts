@@ -7,7 +7,7 @@ import { commitEntry, settleEntry, withdrawEntry, writeInertEntry } from '../dep
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
-import { writeLeft } from '../deploy/left.ts';
+import { clearLeft, readSoundLeft, writeLeft } from '../deploy/left.ts';
 import type { Origin } from '../deploy/origin.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
@@ -16,7 +16,7 @@ import { formatHostctlEntryName } from '../format/bls/name.ts';
 import { splitCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
 import { nextSequence, recordTransition, requireRoot, SORT_KEY, stopIfAborted } from './publish.ts';
-import { withUndo } from './undo.ts';
+import { withUndo, type Undo } from './undo.ts';
 import { dropStaged } from './unstage.ts';
 
 export interface RollbackOptions extends SysrootOptions {
@@ -56,20 +56,27 @@ export function rollback(host: Host, options: RollbackOptions): Promise<Rollback
         return plan;
       }
       stopIfAborted(host);
+      recordLeft(sysroot, deployments.next, undo);
       const inert = await writeInertEntry(host, sysroot.boot, entry);
       undo.add('withdraw the boot entry', () => withdrawEntry(sysroot.boot, inert));
       stopIfAborted(host);
-      // Before the commit, so that a crash cannot lose it; as long as that image is the default it means nothing.
-      const left = deployments.next;
-      if (left?.origin !== undefined && left.id !== undefined) {
-        writeLeft(sysroot, { id: left.id, manifestDigest: left.origin.manifestDigest });
-      }
       await commitEntry(host, sysroot.boot, inert);
       dropStaged(host, sysroot, deployments);
       recordTransition(host, sysroot, { sequence: entry.sequence, action: 'rollback' }, target.origin);
       return plan;
     }),
   );
+}
+
+/** Before the commit, so that a crash cannot lose it; as long as that image is the default it means nothing. */
+function recordLeft(sysroot: Sysroot, next: Deployment | undefined, undo: Undo): void {
+  if (next?.origin === undefined || next.id === undefined) return;
+  const before = readSoundLeft(sysroot);
+  undo.add('restore what was left before', () => {
+    if (before === undefined) clearLeft(sysroot);
+    else writeLeft(sysroot, before);
+  });
+  writeLeft(sysroot, { id: next.id, manifestDigest: next.origin.manifestDigest });
 }
 
 /** `rollback --plan`: the same decision, and nothing written. */

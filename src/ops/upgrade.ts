@@ -7,7 +7,7 @@
 import { checkUserKarg } from '../deploy/change-kargs.ts';
 import { baseDeployment, readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
-import { readLeft } from '../deploy/left.ts';
+import { readSoundLeft } from '../deploy/left.ts';
 import { planRetention } from '../deploy/retention.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
@@ -231,7 +231,7 @@ function avoidanceOf(sysroot: Sysroot, deployments: Deployments, manifestDigest:
   const [last] = list.filter(({ state, origin }) => state !== 'staged' && origin !== undefined);
   if (of(last) && last?.state === 'failed')
     return `The image ${manifestDigest} failed to boot as deployment ${last.id}`;
-  const left = tolerant(() => readLeft(sysroot));
+  const left = readSoundLeft(sysroot);
   if (left?.manifestDigest === manifestDigest && !of(deployments.next)) {
     return `The image ${manifestDigest} was left by hand (deployment ${left.id})`;
   }

@@ -84,7 +84,10 @@ export function readPlain(path: string): Plain {
   return { dir: Object.fromEntries(names.map((name) => [name, readPlain(`${path}/${name}`)])), mode, xattrs: '' };
 }
 
-/** Every path with what identifies its content: an edit in place, a replacement and a rename all show. */
+/**
+ * Every path with what identifies its content: an edit in place, a replacement and a rename all show. Records of the
+ * host are replaced as a whole: of them only what they say counts.
+ */
 export type Facts = ReadonlyMap<string, string>;
 
 const NEITHER_HERE_NOR_THERE = new Set(['state/hostctl/lock-holder']);
@@ -99,6 +102,8 @@ export function readFacts(sysroot: string): Facts {
       if (stat.isDirectory()) {
         facts.set(path, `directory ${stat.mode}`);
         walk(path);
+      } else if (stat.isFile() && path.startsWith('state/hostctl/')) {
+        facts.set(path, `${stat.mode} ${fs.readFileSync(`${sysroot}/${path}`, 'latin1')}`);
       } else {
         const target = stat.isSymbolicLink() ? fs.readlinkSync(`${sysroot}/${path}`) : '';
         facts.set(path, `${stat.mode} ${stat.size} ${stat.ino} ${stat.mtimeMs} ${target}`);
