@@ -1,14 +1,16 @@
 /** The verbs between deployments, on a sysroot that does not run: staging, finalizing, unstaging, upgrade, switch. */
 
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openSysroot } from '../../src/deploy/sysroot.ts';
+import { HostctlError } from '../../src/errors.ts';
 import { finalizeStaged } from '../../src/ops/finalize-staged.ts';
 import { history } from '../../src/ops/history.ts';
 import { rollback, rollbackPlan } from '../../src/ops/rollback.ts';
 import { unstage } from '../../src/ops/unstage.ts';
 import { checkUpgrade, planUpgrade, takeDownloaded, upgrade, type UpgradeOptions } from '../../src/ops/upgrade.ts';
+import type { Host } from '../../src/sys/host.ts';
 import { bless } from '../helpers/bless.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
@@ -50,6 +52,17 @@ function upgradeOptions(sysroot: ScratchSysroot, more: Partial<UpgradeOptions> =
 
 const finalize = (sysroot: ScratchSysroot): ReturnType<typeof finalizeStaged> =>
   finalizeStaged(sysroot.host, { sysroot: sysroot.path, etcPolicy: {} });
+
+/** Its `syncfs` fails once, when it is called the given time. */
+function failingAt(host: Host, flush: number): Host {
+  let calls = 0;
+  const syncfs: Host['syscalls']['syncfs'] = (fd, path) => {
+    calls += 1;
+    if (calls === flush) throw new HostctlError('io', 'injected');
+    host.syscalls.syncfs(fd, path);
+  };
+  return { ...host, syscalls: { ...host.syscalls, syncfs } };
+}
 
 /** Version 1 was good; version 2 was upgraded to and has not booted yet. */
 async function upgradedSysroot(): Promise<{ sysroot: ScratchSysroot; layout: ReturnType<typeof tracked> }> {
@@ -266,6 +279,19 @@ describe('upgrade', () => {
     const again = await upgrade(sysroot.host, upgradeOptions(sysroot, { image: layout.reference }));
     expect(again).toMatchObject({ changed: true, id: 4, avoided: null });
     expect(sysroot.status()).toMatchObject({ next: 4 });
+  });
+
+  test.each([1, 2])('a rollback that fails at flush %i leaves the record of what was left as it was', async (flush) => {
+    const { sysroot } = await upgradedSysroot();
+    const record = `${sysroot.path}/state/hostctl/left`;
+    const fails = (to: string): Promise<unknown> =>
+      expect(rollback(failingAt(sysroot.host, flush), { sysroot: sysroot.path, to })).rejects.toThrow('injected');
+    await fails('1');
+    expect([existsSync(record), sysroot.status().next]).toEqual([false, 2]);
+    await rollback(sysroot.host, { sysroot: sysroot.path });
+    const left = readFileSync(record, 'utf8');
+    await fails('2');
+    expect([readFileSync(record, 'utf8'), sysroot.status().next]).toEqual([left, 1]);
   });
 
   test('takes a newer image than the one that was left', async () => {
