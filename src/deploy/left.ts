@@ -3,7 +3,6 @@
  * deployed makes it forgotten; so does asking for it by name.
  */
 
-import { isShortage } from '../errors.ts';
 import { readRecord, removeRecord, writeRecord } from './records.ts';
 import type { Sysroot } from './sysroot.ts';
 
@@ -21,16 +20,6 @@ export function readLeft(sysroot: Sysroot): LeftImage | undefined {
   return fields === undefined
     ? undefined
     : { id: Number(fields.get('id')), manifestDigest: fields.get('manifest-digest') };
-}
-
-/** Undefined also where the record is broken; `status` shows that. */
-export function readSoundLeft(sysroot: Sysroot): LeftImage | undefined {
-  try {
-    return readLeft(sysroot);
-  } catch (error) {
-    if (isShortage(error)) throw error;
-    return undefined;
-  }
 }
 
 export function writeLeft(sysroot: Sysroot, { id, manifestDigest }: LeftImage): void {

@@ -4,7 +4,7 @@
  */
 
 import * as fs from 'node:fs';
-import { HostctlError } from '../errors.ts';
+import { HostctlError, isShortage } from '../errors.ts';
 import { formatKeyfile, parseKeyfile } from '../format/keyfile.ts';
 import { replaceUnsafeCharacters } from '../format/text.ts';
 import { fsyncPath, isDirectory, makeDirectories, readSmallText, replaceFile, split } from '../sys/files.ts';
@@ -29,6 +29,16 @@ export function readRecord({ hostState }: Sysroot, name: string, section: string
       throw new HostctlError('state-invalid', `"${hostState}/${name}" lacks "${key}" in section "${section}"`);
     },
   };
+}
+
+/** What `read` finds in a record; undefined also where that is broken, so that nothing else is held up by it. */
+export function ifSound<T>(read: () => T | undefined): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (isShortage(error)) throw error;
+    return undefined;
+  }
 }
 
 /** Values lose line breaks and control characters; undefined ones are left out. */

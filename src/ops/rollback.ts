@@ -7,8 +7,9 @@ import { commitEntry, settleEntry, withdrawEntry, writeInertEntry } from '../dep
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
-import { clearLeft, readSoundLeft, writeLeft } from '../deploy/left.ts';
+import { clearLeft, readLeft, writeLeft } from '../deploy/left.ts';
 import type { Origin } from '../deploy/origin.ts';
+import { ifSound } from '../deploy/records.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { entryValue } from '../format/bls/entry.ts';
@@ -71,7 +72,7 @@ export function rollback(host: Host, options: RollbackOptions): Promise<Rollback
 /** Before the commit, so that a crash cannot lose it; as long as that image is the default it means nothing. */
 function recordLeft(sysroot: Sysroot, next: Deployment | undefined, undo: Undo): void {
   if (next?.origin === undefined || next.id === undefined) return;
-  const before = readSoundLeft(sysroot);
+  const before = ifSound(() => readLeft(sysroot));
   undo.add('restore what was left before', () => {
     if (before === undefined) clearLeft(sysroot);
     else writeLeft(sysroot, before);

@@ -7,11 +7,12 @@
 import { checkUserKarg } from '../deploy/change-kargs.ts';
 import { baseDeployment, readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
-import { readSoundLeft } from '../deploy/left.ts';
+import { readLeft } from '../deploy/left.ts';
+import { ifSound } from '../deploy/records.ts';
 import { planRetention } from '../deploy/retention.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
-import { HostctlError, isShortage } from '../errors.ts';
+import { HostctlError } from '../errors.ts';
 import { compareVersions } from '../format/bls/version.ts';
 import { formatImageReference, parseImageReference } from '../format/oci/reference.ts';
 import type { ImageSource } from '../image/source.ts';
@@ -231,25 +232,15 @@ function avoidanceOf(sysroot: Sysroot, deployments: Deployments, manifestDigest:
   const [last] = list.filter(({ state, origin }) => state !== 'staged' && origin !== undefined);
   if (of(last) && last?.state === 'failed')
     return `The image ${manifestDigest} failed to boot as deployment ${last.id}`;
-  const left = readSoundLeft(sysroot);
+  const left = ifSound(() => readLeft(sysroot));
   if (left?.manifestDigest === manifestDigest && !of(deployments.next)) {
     return `The image ${manifestDigest} was left by hand (deployment ${left.id})`;
   }
-  const failure = tolerant(() => readFinalizeFailure(sysroot));
+  const failure = ifSound(() => readFinalizeFailure(sysroot));
   if (of(staged) && failure?.id === staged?.id) {
     return `Deployment ${failure?.id} could not be finalized at shutdown: ${failure?.message}`;
   }
   return undefined;
-}
-
-/** Where a record is broken the host goes on without it; `status` shows it. */
-function tolerant<T>(read: () => T | undefined): T | undefined {
-  try {
-    return read();
-  } catch (error) {
-    if (isShortage(error)) throw error;
-    return undefined;
-  }
 }
 
 /** An older release of what is tracked: the registry was set back, or somebody wants us to go back. */
