@@ -6,6 +6,7 @@
 
 import { HostctlError, isShortage } from '../errors.ts';
 import { findDigestArguments, findKargs, splitCmdline } from '../format/cmdline.ts';
+import { linkTarget } from '../store/images.ts';
 import { hasImage, openRepository, type Repository } from '../store/repository.ts';
 import { isDirectory, listNames, readSmallText, TEMPORARY_NAME } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
@@ -16,6 +17,7 @@ import { fileOnBoot, type BootPartition } from './boot-partition.ts';
 import { parseOrigin, type Origin } from './origin.ts';
 import { readPins } from './pins.ts';
 import { readStaged, type StagedRecord } from './staged.ts';
+import { VAR_LINK } from './state.ts';
 import type { Sysroot } from './sysroot.ts';
 
 export type DeploymentState = 'good' | 'trying' | 'failed' | 'staged' | 'unknown';
@@ -177,6 +179,15 @@ function readDeployment(
   else if (!isDirectory(`${directory}/etc`)) {
     problems.push({ code: 'etc-missing', message: `"${directory}/etc" is missing` });
   }
+  // Another tool's state directory is as that tool makes it.
+  if (isDirectory(directory) && (origin !== undefined || own.some(({ sequence }) => sequence !== undefined))) {
+    if (origin === undefined && !problems.some(({ code }) => code === 'origin-unreadable')) {
+      problems.push({ code: 'origin-missing', message: `"${directory}" has no origin` });
+    }
+    if (linkTarget(`${directory}/var`) !== VAR_LINK) {
+      problems.push({ code: 'var-link-wrong', message: `"${directory}/var" does not lead to the shared /var` });
+    }
+  }
   if (digest !== undefined && (repository === undefined || !hasImage(repository, digest))) {
     problems.push({ code: 'image-missing', message: `The image ${digest} is not in "${sysroot.repo}"` });
   }
@@ -242,7 +253,8 @@ function rollbackTarget(list: readonly Deployment[], next: Deployment | undefine
     .sort((a, b) => rank(b) - rank(a))[0];
 }
 
-function tolerant<T>(read: () => T, code: string, problems: Problem[]): T | undefined {
+/** What `read` returns; where it throws, a problem of this code instead. Descriptors or memory running out are thrown. */
+export function tolerant<T>(read: () => T, code: string, problems: Problem[]): T | undefined {
   try {
     return read();
   } catch (error) {

@@ -3,13 +3,11 @@
 import { listEntries } from '../deploy/boot-entries.ts';
 import type { Deployment, Deployments } from '../deploy/deployments.ts';
 import { checkKernelDirectory, KERNELS } from '../deploy/kernels.ts';
-import { VAR_LINK } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { parseHostctlEntryName } from '../format/bls/name.ts';
-import { linkTarget, listRefs } from '../store/images.ts';
+import { listRefs } from '../store/images.ts';
 import type { ImageUse, ObjectFinding } from '../store/check.ts';
 import type { Repository } from '../store/repository.ts';
-import { isDirectory } from '../sys/files.ts';
 import { deploymentRef } from './publish.ts';
 
 export interface Finding {
@@ -79,27 +77,16 @@ function checkDeployment(sysroot: Sysroot, repository: Repository | undefined, i
       deployments,
       isCorrupt: !HARMLESS.has(code),
     }));
-  const isOurs = item.origin !== undefined || item.entries.some(({ sequence }) => sequence !== undefined);
-  if (!isOurs || !isDirectory(directory)) return findings;
-  const finding = (code: string, object: string, message: string): Finding => ({
-    code,
-    object,
-    message,
-    deployments,
-    isCorrupt: true,
-  });
-  if (item.origin === undefined && !item.problems.some(({ code }) => code === 'origin-unreadable')) {
-    findings.push(finding('origin-missing', directory, `"${directory}" has no origin`));
-  }
-  if (linkTarget(`${directory}/var`) !== VAR_LINK) {
-    findings.push(finding('var-link-wrong', `${directory}/var`, `"${directory}/var" does not lead to the shared /var`));
-  }
   if (item.origin !== undefined && repository !== undefined && item.entries.length > 0) {
     const name = deploymentRef(item.origin.id);
     if (listRefs(repository).get(name) !== item.origin.digest) {
-      findings.push(
-        finding('ref-missing', name, `The ref "${name}" does not name the image of deployment ${item.origin.id}`),
-      );
+      findings.push({
+        code: 'ref-missing',
+        object: name,
+        message: `The ref "${name}" does not name the image of deployment ${item.origin.id}`,
+        deployments,
+        isCorrupt: true,
+      });
     }
   }
   return findings;

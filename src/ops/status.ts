@@ -1,7 +1,9 @@
 /** `status`: what is deployed, what runs, what would boot, and what is wrong. Read only; never fails for one record. */
 
 import { ONCE_KARG, type FoundEntry } from '../deploy/boot-entries.ts';
-import { readDeployments, type Deployments } from '../deploy/deployments.ts';
+import { readDeployments, tolerant, type Deployments, type Problem } from '../deploy/deployments.ts';
+import { readHistory } from '../deploy/history.ts';
+import { readLeft } from '../deploy/left.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { isBadName } from '../format/bls/name.ts';
 import { grubDefaults } from '../format/bls/grub-order.ts';
@@ -12,7 +14,11 @@ import { hasUsrOverlay } from './usr-overlay.ts';
 export interface StatusResult {
   readonly sysroot: Sysroot;
   readonly deployments: Deployments;
-  readonly warnings: readonly { readonly code: string; readonly message: string; readonly hint?: string }[];
+  readonly warnings: readonly Warning[];
+}
+
+export interface Warning extends Problem {
+  readonly hint?: string;
 }
 
 export function status(host: Host, options: SysrootOptions): StatusResult {
@@ -21,6 +27,7 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
   const warnings = [
     ...deployments.warnings,
     ...stagedWarnings(sysroot, deployments),
+    ...memoryWarnings(sysroot),
     ...bootWarnings(deployments),
     ...usrWarnings(host, sysroot),
     ...onceWarnings(deployments),
@@ -28,8 +35,8 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
   return { sysroot, deployments, warnings };
 }
 
-function stagedWarnings(sysroot: Sysroot, { stagedRecord }: Deployments): StatusResult['warnings'] {
-  const warnings: StatusResult['warnings'][number][] = [];
+function stagedWarnings(sysroot: Sysroot, { stagedRecord }: Deployments): readonly Warning[] {
+  const warnings: Warning[] = [];
   if (stagedRecord?.isLocked === true) {
     warnings.push({
       code: 'downloaded-only',
@@ -37,25 +44,29 @@ function stagedWarnings(sysroot: Sysroot, { stagedRecord }: Deployments): Status
       hint: 'Run "hostctl upgrade --from-downloaded" when it shall',
     });
   }
-  try {
-    const failure = readFinalizeFailure(sysroot);
-    if (failure !== undefined) {
-      warnings.push({
-        code: 'finalize-failed',
-        message: `Deployment ${failure.id} could not be finalized at shutdown (${failure.code}): ${failure.message}`,
-        hint: 'Run "hostctl upgrade --from-downloaded" to try it again, or "hostctl unstage"',
-      });
-    }
-  } catch (error) {
+  const failure = tolerant(() => readFinalizeFailure(sysroot), 'finalize-failure-unreadable', warnings);
+  if (failure !== undefined) {
     warnings.push({
-      code: 'finalize-failure-unreadable',
-      message: error instanceof Error ? error.message : String(error),
+      code: 'finalize-failed',
+      message: `Deployment ${failure.id} could not be finalized at shutdown (${failure.code}): ${failure.message}`,
+      hint: 'Run "hostctl upgrade --from-downloaded" to try it again, or "hostctl unstage"',
     });
   }
   return warnings;
 }
 
-function onceWarnings({ defaultEntry, list }: Deployments): StatusResult['warnings'] {
+/** Records that only tell what was done: a broken one changes nothing but what is remembered. */
+function memoryWarnings(sysroot: Sysroot): readonly Warning[] {
+  const warnings: Warning[] = [];
+  tolerant(() => readLeft(sysroot), 'left-unreadable', warnings);
+  readHistory(sysroot, (name, error) => {
+    const why = error instanceof Error ? error.message : String(error);
+    warnings.push({ code: 'history-unreadable', message: `The record "${name}" cannot be read: ${why}` });
+  });
+  return warnings;
+}
+
+function onceWarnings({ defaultEntry, list }: Deployments): readonly Warning[] {
   if (defaultEntry?.isOnce !== true) return [];
   const usual = list.find(({ name }) => name === defaultEntry.stateName)?.entries[0]?.kargs ?? [];
   const added = defaultEntry.kargs.filter((arg) => !usual.includes(arg) && arg !== ONCE_KARG);
@@ -68,7 +79,7 @@ function onceWarnings({ defaultEntry, list }: Deployments): StatusResult['warnin
   ];
 }
 
-function usrWarnings(host: Host, { isRunning }: Sysroot): StatusResult['warnings'] {
+function usrWarnings(host: Host, { isRunning }: Sysroot): readonly Warning[] {
   if (!isRunning || !hasUsrOverlay(host.mounts.table())) return [];
   return [
     {
@@ -79,7 +90,7 @@ function usrWarnings(host: Host, { isRunning }: Sysroot): StatusResult['warnings
   ];
 }
 
-function bootWarnings({ defaultEntry, next, list, entries }: Deployments): StatusResult['warnings'] {
+function bootWarnings({ defaultEntry, next, list, entries }: Deployments): readonly Warning[] {
   if (list.length === 0) return [];
   if (defaultEntry === undefined) {
     return [
@@ -101,7 +112,7 @@ function bootWarnings({ defaultEntry, next, list, entries }: Deployments): Statu
 }
 
 /** GRUB knows neither `sort-key` nor counters: a foreign entry can be first there and nowhere else. */
-function loaderWarnings(entries: Deployments['entries'], defaultEntry: FoundEntry): StatusResult['warnings'] {
+function loaderWarnings(entries: Deployments['entries'], defaultEntry: FoundEntry): readonly Warning[] {
   // Only systemd-boot uses entries up; what stands beside such an entry says nothing about GRUB.
   const shown = entries.filter(({ name, linux }) => !isBadName(name) && linux !== undefined);
   const others = grubDefaults(shown).filter((entry) => entry !== defaultEntry);
