@@ -6,6 +6,7 @@
 
 import * as fs from 'node:fs';
 import { HostctlError, isHostctlError, isShortage } from '../errors.ts';
+import { withChecksum } from '../format/checksum.ts';
 import { entryOptions, entryValue, entryValues, formatEntry, parseEntry, type BlsEntry } from '../format/bls/entry.ts';
 import {
   formatHostctlEntryName,
@@ -82,6 +83,11 @@ export function listEntries(boot: BootPartition): EntryListing {
     }
   }
   return { entries: sortMenu(entries), problems };
+}
+
+/** Where an entry lies. */
+export function entryPath(boot: BootPartition, file: string): string {
+  return `${boot.path}/${ENTRIES}/${file}`;
 }
 
 /** What boots by itself: the first of the menu that the loader does not leave out. */
@@ -181,7 +187,7 @@ export async function writeInertEntry(
   const file = formatHostctlEntryName(
     entry.counter === undefined ? { sequence: entry.sequence } : { sequence: entry.sequence, counter: entry.counter },
   );
-  const text = formatEntry({
+  const fields = formatEntry({
     fields: [
       { key: 'title', value: entry.title },
       { key: 'version', value: String(entry.sequence) },
@@ -193,7 +199,7 @@ export async function writeInertEntry(
   });
   const temporaryPath = `${directory}/${file}${suffix}`;
   dropUnfinishedEntries(boot);
-  createFile(temporaryPath, text, 0o644);
+  createFile(temporaryPath, withChecksum(fields, '#'), 0o644);
   try {
     fsyncPath(directory);
     await bootBarrier(host, boot);

@@ -12,6 +12,7 @@ import {
   type ImageParameters,
 } from '../format/cmdline.ts';
 import type { KargsOfFile } from '../format/kargs-d.ts';
+import { withChecksum } from '../format/checksum.ts';
 import { formatKeyfile, keyfileValue, parseKeyfile, type Keyfile } from '../format/keyfile.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import type { KargSources } from './kargs.ts';
@@ -44,7 +45,7 @@ export function originFile(digest: VerityDigest): string {
 export function formatOrigin(origin: Origin): string {
   const optional = (key: string, value: string | undefined): [string, string][] =>
     value === undefined || value === '' ? [] : [[key, value]];
-  return formatKeyfile(
+  const text = formatKeyfile(
     new Map<string, Map<string, string>>([
       ['origin', new Map([['container-image-reference', origin.reference]])],
       [
@@ -72,6 +73,7 @@ export function formatOrigin(origin: Origin): string {
       ],
     ]),
   );
+  return withChecksum(text, ';');
 }
 
 /** Reads an origin of ours. Throws 'format-invalid' or 'state-invalid' naming what is missing. */

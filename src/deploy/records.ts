@@ -5,9 +5,19 @@
 
 import * as fs from 'node:fs';
 import { HostctlError, isShortage } from '../errors.ts';
+import { withChecksum } from '../format/checksum.ts';
 import { formatKeyfile, parseKeyfile } from '../format/keyfile.ts';
 import { replaceUnsafeCharacters } from '../format/text.ts';
-import { fsyncPath, isDirectory, makeDirectories, readSmallText, replaceFile, split } from '../sys/files.ts';
+import {
+  fsyncPath,
+  isDirectory,
+  isRegularFile,
+  makeDirectories,
+  readSmallText,
+  replaceFile,
+  split,
+  TEMPORARY_NAME,
+} from '../sys/files.ts';
 import type { Sysroot } from './sysroot.ts';
 
 /** What a record says; `get` throws 'state-invalid' for a key that is missing. */
@@ -56,7 +66,20 @@ export function writeRecord(
   if (directory !== '.') makeDirectories(hostState, directory);
   // A directory in its place is a broken record, and no rename replaces one.
   if (isDirectory(`${hostState}/${name}`)) fs.rmSync(`${hostState}/${name}`, { recursive: true });
-  replaceFile(`${hostState}/${name}`, formatKeyfile(new Map([[section, values]])));
+  replaceFile(`${hostState}/${name}`, withChecksum(formatKeyfile(new Map([[section, values]])), ';'));
+}
+
+/** What others write there: pins, the initramfs, the lock. */
+const NO_RECORD = /^(?:pinned-|boot-failure-|lock-holder$)/;
+
+/** Names of all records below `state/hostctl`, those in its directories with the directory. */
+export function recordNames({ hostState }: Sysroot): string[] {
+  if (!isDirectory(hostState)) return [];
+  return fs
+    .readdirSync(hostState, { recursive: true, encoding: 'utf8' })
+    .filter((name) => !NO_RECORD.test(name) && !TEMPORARY_NAME.test(split(name).name))
+    .filter((name) => isRegularFile(`${hostState}/${name}`))
+    .sort();
 }
 
 /** Idempotent. One that is gone already is synced too: a command that was killed may have removed it and no more. */

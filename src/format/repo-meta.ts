@@ -83,6 +83,13 @@ export function formatRepoMeta(meta: RepoMeta): string {
   return `${JSON.stringify(json, undefined, 2)}\n`;
 }
 
+/** Whether a description that can be read says only what is known here and what some tool writes. */
+export function isPlainRepoMeta(text: string): boolean {
+  const meta = parseRepoMeta(text);
+  const known: unknown = JSON.parse(formatRepoMeta(meta));
+  return meta.erofsFormats.default !== 0 && JSON.stringify(JSON.parse(text)) === JSON.stringify(known);
+}
+
 function parseAlgorithm(value: unknown): { algorithm: VerityAlgorithm; logBlockSize: 12 } {
   if (typeof value !== 'string') throw malformed('"algorithm" is no string');
   switch (value) {

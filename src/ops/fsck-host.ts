@@ -4,10 +4,13 @@ import { listEntries } from '../deploy/boot-entries.ts';
 import type { Deployment, Deployments } from '../deploy/deployments.ts';
 import { checkKernelDirectory, KERNELS } from '../deploy/kernels.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
+import { isPlainRepoMeta } from '../format/repo-meta.ts';
 import { parseHostctlEntryName } from '../format/bls/name.ts';
 import { listRefs } from '../store/images.ts';
 import type { ImageUse, ObjectFinding } from '../store/check.ts';
 import type { Repository } from '../store/repository.ts';
+import { isDirectory, readSmallText } from '../sys/files.ts';
+import { checkTextFiles } from './fsck-text.ts';
 import { deploymentRef } from './publish.ts';
 
 export interface Finding {
@@ -39,10 +42,26 @@ export function checkHost(sysroot: Sysroot, repository: Repository | undefined, 
     ...found.list.flatMap((item) => checkDeployment(sysroot, repository, item)),
     ...checkKernels(sysroot, found),
     ...checkEntryFiles(sysroot),
+    ...checkTextFiles(sysroot, repository, found),
+    ...checkDescription(sysroot, repository),
     ...found.warnings
       .filter(({ code }) => code !== 'entry-unreadable')
       .map(({ code, message }) => ({ code, object: code, message, deployments: [], isCorrupt: true })),
   ];
+}
+
+/** What the repository says of itself; a text that cannot be read is a warning of the deployments. */
+function checkDescription({ repo }: Sysroot, repository: Repository | undefined): Finding[] {
+  const path = `${repo}/meta.json`;
+  const finding = { object: path, deployments: [] };
+  const text = readSmallText(path);
+  if (text === undefined && isDirectory(`${repo}/objects`)) {
+    const message = `The repository "${repo}" has lost its "meta.json"`;
+    return [{ ...finding, code: 'description-missing', message, isCorrupt: true }];
+  }
+  if (text === undefined || repository === undefined || isPlainRepoMeta(text)) return [];
+  const message = `"${path}" says something that hostctl does not know, or is damaged`;
+  return [{ ...finding, code: 'description-unknown', message, isCorrupt: false }];
 }
 
 /** Kernel directories that an entry names and that are not what their name says, with the deployments they start. */

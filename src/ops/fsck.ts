@@ -6,6 +6,7 @@
 import { readDeployments, type Deployment } from '../deploy/deployments.ts';
 import { deploymentImage } from '../deploy/find-deployment.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
+import { isHostctlError } from '../errors.ts';
 import { checkRepository, type ImageUse } from '../store/check.ts';
 import { openRepository, withRepositoryLock, withSharedLockIfFree, type Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
@@ -38,7 +39,7 @@ export interface DeploymentUse {
 export async function fsck(host: Host, options: FsckOptions): Promise<FsckResult> {
   const { deep } = options;
   const sysroot = openSysroot(host, options);
-  const repository = openRepository(host, sysroot.repo);
+  const repository = openIfReadable(host, sysroot.repo);
   if (options.repair) {
     requireRoot(host, 'repair');
     return withSysrootLock(host, sysroot, () =>
@@ -60,6 +61,16 @@ export async function fsck(host: Host, options: FsckOptions): Promise<FsckResult
     seen,
     seen.findings.map((finding) => ({ ...finding, repaired: false })),
   );
+}
+
+/** A description that is damaged is something found; one of a newer version is not. */
+function openIfReadable(host: Host, path: string): Repository | undefined {
+  try {
+    return openRepository(host, path);
+  } catch (error) {
+    if (isHostctlError(error, 'format-invalid')) return undefined;
+    throw error;
+  }
 }
 
 /** Whether something is corrupt and stays so. */

@@ -8,6 +8,7 @@ import * as fs from 'node:fs';
 import { errnoOf, HostctlError } from '../errors.ts';
 import { formatImageParameters, type ImageParameters } from '../format/cmdline.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
+import { withChecksum } from '../format/checksum.ts';
 import { formatKeyfile, parseKeyfile } from '../format/keyfile.ts';
 import {
   createFile,
@@ -163,7 +164,7 @@ function placeLink(target: string, path: string): void {
 /** Written before the image's link: whoever finds the link finds the record. */
 function writeRecord(repository: Repository, digest: VerityDigest, record: ImageRecord): void {
   const directory = makeDirectories(repository.path, RECORDS);
-  const path = `${directory}/${digest}`;
+  const path = imageRecordPath(repository, digest);
   if (!exists(path)) placeRecord(directory, path, record);
   fsyncPath(directory);
 }
@@ -182,8 +183,13 @@ function placeRecord(directory: string, path: string, record: ImageRecord): void
     ]),
   );
   const temporary = `${directory}/${temporaryName('record')}`;
-  createFile(temporary, text, 0o644);
+  createFile(temporary, withChecksum(text, ';'), 0o644);
   fs.renameSync(temporary, path);
+}
+
+/** Where it is recorded how an image was made; other tools' images have none. */
+export function imageRecordPath({ path }: Repository, digest: VerityDigest): string {
+  return `${path}/${RECORDS}/${digest}`;
 }
 
 /** How an image was made, as far as it was recorded. */
@@ -191,7 +197,7 @@ export function readImageRecord(
   repository: Repository,
   digest: VerityDigest,
 ): { readonly parameters?: string; readonly xattrs?: string; readonly bootable?: boolean } {
-  const text = readSmallText(`${repository.path}/${RECORDS}/${digest}`);
+  const text = readSmallText(imageRecordPath(repository, digest));
   const section = text === undefined ? undefined : parseKeyfile(text).get('image');
   const parameters = section?.get('parameters');
   const xattrs = section?.get('xattrs');

@@ -5,6 +5,11 @@
 
 import type { Host } from './checker/check.ts';
 import { leaks } from './checker/leaks.ts';
+import { objectPath } from './checker/verity.ts';
+import { type ImageVersion, ONLY_IN_FIRST } from './lib/oci-image.ts';
+
+/** Hash of new repositories: hostctl's default. */
+export const ALGORITHM = 'sha512';
 
 /** What a scene is given to set itself up with. */
 export interface Setup {
@@ -12,8 +17,10 @@ export interface Setup {
   hostctl(...args: string[]): Promise<void>;
   /** What a good boot of the newest entry does: its counter goes. */
   bless(): void;
-  /** `oci:` reference of the proof's image, version 1 or 2. */
-  image(version: 1 | 2): string;
+  /** Flips a bit of the object with this content, below the scene's root. */
+  damage(content: Buffer): void;
+  /** `oci:` reference of the proof's image, by its version. */
+  image(version: ImageVersion): string;
 }
 
 export interface Step {
@@ -34,14 +41,18 @@ export interface Command {
   readonly isDone?: (host: Host) => boolean;
   /** What is asked for is that something goes: it cannot be taken back, and an entry that booted before may be it. */
   readonly removes?: boolean;
+  /** It starts with an older deployment that does not boot, and mends it. */
+  readonly mends?: boolean;
   /** Run as on the machine that booted the newest entry by systemd-boot, with the scene's root at `/sysroot`. */
   readonly isBooted?: boolean;
 }
 
+/** Names of images that were pulled. */
+const PULLED = 'composefs/images/refs/hostctl-images';
 const STAGED = 'state/hostctl/staged';
 const WITHOUT_VERITY = '--allow-missing-verity';
 
-async function deployed(setup: Setup, version: 1 | 2): Promise<void> {
+async function deployed(setup: Setup, version: ImageVersion): Promise<void> {
   await setup.hostctl('deploy', WITHOUT_VERITY, setup.image(version));
   setup.bless();
 }
@@ -159,6 +170,29 @@ export const COMMANDS: readonly Command[] = [
     },
     args: () => ['gc'],
     isDone: (host) => leaks(host).length === 0,
+    removes: true,
+  },
+  {
+    name: 'fsck --repair',
+    async prepare(setup) {
+      await deployed(setup, 1);
+      await deployed(setup, 2);
+      setup.damage(ONLY_IN_FIRST);
+    },
+    args: () => ['fsck', '--deep', '--repair'],
+    isDone: ({ root }) => root.read(objectPath(ALGORITHM, ONLY_IN_FIRST))?.equals(ONLY_IN_FIRST) === true,
+    mends: true,
+  },
+  {
+    name: 'image remove',
+    async prepare(setup) {
+      await deployed(setup, 1);
+      await setup.hostctl('image', 'pull', setup.image(2));
+    },
+    args: (image) => ['image', 'remove', image(2)],
+    // 7 when it is gone already.
+    again: (image) => [{ args: ['image', 'remove', image(2)], exits: [0, 7] }, { args: ['gc'] }],
+    isDone: ({ root }) => (root.list(PULLED) ?? []).length === 0,
     removes: true,
   },
 ];

@@ -1,6 +1,8 @@
 /** What a run of the proof covers: the whole of it, or the slice that every run of the tests can afford. */
 
 import { COMMANDS } from './commands.ts';
+import type { ConcurrencyOptions } from './concurrency.ts';
+import type { FullDisksOptions } from './full-disks.ts';
 import type { FileSystem } from './lib/disks.ts';
 import { MUTANTS } from './mutants.ts';
 import type { ReplayOptions } from './power/replay.ts';
@@ -34,6 +36,10 @@ export interface Plan {
         readonly killedFirst: number;
       }
     | undefined;
+  /** Every Nth damage to a file; 1 is all of them. Undefined leaves the part out. */
+  readonly damageStride: number | undefined;
+  readonly fullDisks: FullDisksOptions | undefined;
+  readonly concurrency: ConcurrencyOptions | undefined;
   /** By name. */
   readonly mutants: readonly string[];
   readonly jobs: number;
@@ -54,6 +60,15 @@ export const FULL: Plan = {
   },
   killedFirst: { stride: 3, last: 12 },
   fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 4 },
+  damageStride: 1,
+  fullDisks: {
+    pairs: [
+      { root: 'ext4', boot: 'ext4' },
+      { root: 'xfs', boot: 'xfs' },
+    ],
+    stepMib: 1,
+  },
+  concurrency: { workers: 8, seconds: 600, seed: 1 },
   mutants: MUTANTS.map(({ name }) => name),
   jobs: 2,
 };
@@ -71,6 +86,9 @@ export const SLICE: Plan = {
   },
   killedFirst: { stride: 40, last: 5 },
   fat: undefined,
+  damageStride: 29,
+  fullDisks: { pairs: [{ root: 'ext4', boot: 'ext4' }], stepMib: 8 },
+  concurrency: { workers: 3, seconds: 15, seed: 1 },
   // Those that a fault at a call finds, the same every time; power cuts find theirs only with more states than this.
   mutants: ['entry before its kernel', 'short write ignored'],
   jobs: 2,

@@ -6,6 +6,9 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { type Command, commandNamed } from './commands.ts';
+import { runTogether } from './concurrency.ts';
+import { damageAll } from './damage.ts';
+import { fillDisks } from './full-disks.ts';
 import { fatParts, isForGuest, mutantOutcome } from './fat.ts';
 import type { FileSystem } from './lib/disks.ts';
 import { makeImages } from './lib/oci-image.ts';
@@ -15,7 +18,7 @@ import { type Mutant, mutantNamed } from './mutants.ts';
 import type { KilledFirst, Plan } from './plan.ts';
 import { CARELESS_ROOT, record, type RecordOptions } from './power/recording.ts';
 import { replay, type ReplayOptions, type ReplayResult } from './power/replay.ts';
-import { type Outcome, type Part, runKept } from './results.ts';
+import { type Outcome, type Part, type Row, runKept } from './results.ts';
 import { countCalls, ERRORS, type Fault, KILLS, sweep, type Violation } from './sweep.ts';
 
 type Say = (line: string) => void;
@@ -86,6 +89,7 @@ class Proof {
           ...this.#sweeps(command, 'injectedErrors', ERRORS, errorStride),
           ...(cut.includes(command.name) ? this.#powerCuts(command, killedFirst) : []),
         ]),
+      ...this.#wholeHosts(),
       ...mutants
         .map(mutantNamed)
         .filter((mutant) => !isForGuest(mutant))
@@ -93,6 +97,22 @@ class Proof {
           name: `mutant: ${mutant.name}`,
           run: async () => [mutantOutcome(mutant.name, await this.#hunt(mutant))],
         })),
+    ];
+  }
+
+  /** Those that are no faults at calls and no power cuts. */
+  #wholeHosts(): Part[] {
+    const { damageStride, fullDisks, concurrency, jobs } = this.#plan;
+    const part = (name: string, row: Row, found: () => Promise<Omit<Outcome, 'name' | 'row'>>): Part => ({
+      name,
+      run: async () => [{ name, row, ...(await found()) }],
+    });
+    return [
+      ...(fullDisks ? [part('full disks', 'fullDisks', () => fillDisks(this.#lab, fullDisks))] : []),
+      ...(damageStride === undefined
+        ? []
+        : [part('damaged files', 'corruption', () => damageAll(this.#lab, { jobs, stride: damageStride }))]),
+      ...(concurrency ? [part('many at a time', 'concurrency', () => runTogether(this.#lab, concurrency))] : []),
     ];
   }
 

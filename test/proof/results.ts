@@ -8,7 +8,16 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from '
 import type { Violation } from './sweep.ts';
 
 /** Lines of the table. */
-export const ROWS = ['killPoints', 'injectedErrors', 'powerCutStates', 'fatStates', 'mutants'] as const;
+export const ROWS = [
+  'killPoints',
+  'injectedErrors',
+  'powerCutStates',
+  'fatStates',
+  'fullDisks',
+  'corruption',
+  'concurrency',
+  'mutants',
+] as const;
 export type Row = (typeof ROWS)[number];
 
 export interface Outcome {

@@ -13,4 +13,7 @@ test('no crash of the slice strands a host, and its mutants are caught', async (
   expect(tally(outcomes, 'killPoints').points).toBeGreaterThan(30);
   expect(tally(outcomes, 'injectedErrors').points).toBeGreaterThan(30);
   expect(tally(outcomes, 'powerCutStates').points).toBeGreaterThan(50);
+  expect(tally(outcomes, 'corruption').points).toBeGreaterThan(3);
+  expect(tally(outcomes, 'fullDisks').points).toBeGreaterThan(3);
+  expect(tally(outcomes, 'concurrency').points).toBeGreaterThan(5);
 }, 900_000);

@@ -6,6 +6,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { describe, expect, test } from 'vitest';
@@ -169,6 +170,72 @@ describe('fsck', () => {
     const lasting = (all: Record<string, string>): Record<string, string> =>
       Object.fromEntries(Object.entries(all).filter(([name]) => !/^boot\//.test(name)));
     expect(lasting(contents(sysroot))).toEqual(lasting(whole));
+  });
+
+  test.each<[string, string, (sysroot: ScratchSysroot, digest: string) => void]>([
+    ['an entry', 'entry-altered', ({ path }) => flip(`${path}/boot/loader/entries/hostctl-00000002.conf`)],
+    [
+      "another entry's text in an entry",
+      'entry-altered',
+      ({ path }) => {
+        const entry = (id: number): string => `${path}/boot/loader/entries/hostctl-0000000${id}.conf`;
+        writeFileSync(entry(2), readFileSync(entry(1)));
+      },
+    ],
+    [
+      'an origin',
+      'origin-altered',
+      ({ path }, digest) => {
+        const file = `${path}/state/deploy/${digest}/${digest}.origin`;
+        writeFileSync(file, readFileSync(file, 'utf8').replace('title = ', 'title = x'));
+      },
+    ],
+    [
+      'a record',
+      'record-altered',
+      ({ path }) => {
+        const file = `${path}/state/hostctl/history/00000002`;
+        writeFileSync(file, readFileSync(file, 'utf8').replace('action = deploy', 'action = deplox'));
+      },
+    ],
+    [
+      'the record of an image',
+      'record-altered',
+      ({ path }, digest) => {
+        const file = `${path}/composefs/hostctl/${digest}`;
+        writeFileSync(file, readFileSync(file, 'utf8').replace('bootable = true', 'bootable = false'));
+      },
+    ],
+    [
+      'a description of the repository that is gone',
+      'description-missing',
+      ({ path }) => rmSync(`${path}/composefs/meta.json`),
+    ],
+    [
+      'a description of the repository that is cut',
+      'repository-unreadable',
+      ({ path }) => truncateSync(`${path}/composefs/meta.json`, 40),
+    ],
+  ])('finds %s that says something else, and invents nothing', async (_, code, damage) => {
+    const { sysroot, digests } = await twoDeployments();
+    damage(sysroot, digests[1] ?? '');
+    const damaged = contents(sysroot);
+    const found = await check(sysroot);
+    expect(codes(found)).toContain(code);
+    expect(isDamaged(found)).toBe(true);
+    const repair = await check(sysroot, { repair: true });
+    expect(codes(repair)).toContain(code);
+    expect(isDamaged(repair)).toBe(true);
+    expect(contents(sysroot)).toEqual(damaged);
+  });
+
+  test('notes what it does not know in the description of the repository', async () => {
+    const { sysroot } = await twoDeployments();
+    const file = `${sysroot.path}/composefs/meta.json`;
+    writeFileSync(file, readFileSync(file, 'utf8').replace('"version": 1', '"version": 1, "later": true'));
+    const found = await check(sysroot);
+    expect(codes(found)).toEqual(['description-unknown']);
+    expect(isDamaged(found)).toBe(false);
   });
 
   test('without --deep sees what is missing or cut, not a flipped bit in an object', async () => {

@@ -16,6 +16,12 @@ export function verityHex(algorithm: string, content: Buffer): string {
   return digest;
 }
 
+/** Where the repository has the object with this content, below the root. */
+export function objectPath(algorithm: string, content: Buffer): string {
+  const digest = verityHex(algorithm, content);
+  return `composefs/objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
+}
+
 function computeHex(algorithm: string, content: Buffer): string {
   const hash = (bytes: Buffer): Buffer => createHash(algorithm).update(bytes).digest();
   const hashBlocks = (bytes: Buffer): Buffer => {

@@ -53,14 +53,28 @@ const UPDATE: Files = {
   [`usr/lib/modules/${VERSION}/initramfs.img`]: noise('initrd 2', 52_000),
 };
 
-/** Writes the layout to `directory`, tags `v1` and `v2`; layers plain, gzip and zstd. */
+/** A file that only the first version has. */
+export const ONLY_IN_FIRST: Buffer = noise('removed', 200);
+
+/** Some MiB for the root and for the boot partition. */
+const LARGE: Files = {
+  'usr/lib/large': noise('large', 9 * 2 ** 20),
+  [`usr/lib/modules/${VERSION}/initramfs.img`]: noise('large initrd', 5 * 2 ** 20),
+};
+
+/** The proof's image: the first, an update of it, and one that is larger. */
+export type ImageVersion = 1 | 2 | 3;
+
+/** Writes the layout to `directory`, tags `v1` to `v3`; layers by gzip and zstd. */
 export async function makeImages(directory: string): Promise<void> {
   mkdirSync(`${directory}/blobs/sha256`, { recursive: true });
   const base = await makeLayer(directory, BASE, 'gzip');
   const update = await makeLayer(directory, UPDATE, 'zstd');
+  const large = await makeLayer(directory, LARGE, 'zstd');
   const manifests = [
     { tag: 'v1', layers: [base] },
     { tag: 'v2', layers: [base, update] },
+    { tag: 'v3', layers: [base, large] },
   ].map(({ tag, layers }) => {
     const config = putJson(directory, 'application/vnd.oci.image.config.v1+json', {
       architecture: 'amd64',

@@ -4,11 +4,13 @@
  */
 
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { stableId } from '../checker/entries.ts';
 import { type Answer, checkHost, type Expectation, type Host, repositoryImages } from '../checker/check.ts';
 import { mountedFiles } from '../checker/mounted.ts';
-import type { Command } from '../commands.ts';
+import { objectPath } from '../checker/verity.ts';
+import { ALGORITHM, type Command } from '../commands.ts';
+import type { ImageVersion } from './oci-image.ts';
 import { copyDisk, type FileSystem, makeDisk, mount } from './disks.ts';
 
 /** What everything of one run of the proof shares. */
@@ -17,7 +19,7 @@ export interface Lab {
   readonly directory: string;
   /** The program under proof: `hostctl.mjs`. */
   readonly program: string;
-  /** OCI layout with the tags `v1` and `v2`. */
+  /** OCI layout with the tags `v1` to `v3`. */
   readonly images: string;
 }
 
@@ -31,6 +33,8 @@ export interface Scene {
   readonly disks: Disks;
   readonly types: { readonly root: FileSystem; readonly boot: FileSystem };
   readonly expected: Expectation;
+  /** Ids of entries that do not boot before the command, and need not until it is done. */
+  readonly brokenBefore: readonly string[];
   /** Ids of the entries that boot whole before the command; each must still do so after it. */
   readonly goodBefore: readonly string[];
   /** State directories that booted whole before and must do so after it. */
@@ -49,10 +53,7 @@ export interface Verdict {
   readonly reason?: string;
 }
 
-/** Hash of new repositories: hostctl's default. */
-export const ALGORITHM = 'sha512';
-
-export function imageReference(lab: Lab): (version: 1 | 2) => string {
+export function imageReference(lab: Lab): (version: ImageVersion) => string {
   return (version) => `oci:${lab.images}:v${version}`;
 }
 
@@ -151,6 +152,7 @@ export async function makeScene(
   await command.prepare({
     hostctl: (...args) => hostctl(before, args),
     bless: () => blessNewest(before.boot),
+    damage: (content) => flipBit(`${before.root}/${objectPath(ALGORITHM, content)}`),
     image: imageReference(lab),
   });
   const old = look(hostAt(before), command);
@@ -185,6 +187,7 @@ export function sceneBetween(command: Command, types: Scene['types'], disks: Dis
     disks,
     types,
     expected: { old: old.identity, new: command.isDone === undefined ? next.identity : old.identity },
+    brokenBefore: old.broken,
     goodBefore: old.good.map(stableId).filter((id) => !command.removes || after.has(id)),
     goodStates: [...old.goodStates].filter((state) => !command.removes || next.goodStates.has(state)),
   };
@@ -196,6 +199,8 @@ export interface Look {
   readonly identity: string | undefined;
   readonly good: readonly string[];
   readonly goodStates: ReadonlySet<string>;
+  /** Ids of entries that do not boot. */
+  readonly broken: readonly string[];
   readonly isDone: boolean;
 }
 
@@ -204,13 +209,25 @@ export function look(host: Host, command: Command): Look {
   const report = checkHost(host, { old: undefined, new: undefined });
   // Without knowing what to expect every default is "neither old nor new"; anything else is a fault of the scene.
   if (report.answer === 'BAD' && !report.reason?.includes('is neither old nor new')) throw new Error(report.reason);
-  if (report.broken.size > 0) throw new Error([...report.broken].join());
-  const { options, good, goodStates } = report;
-  return { identity: options, good, goodStates, isDone: command.isDone?.(host) ?? false };
+  if (report.broken.size > 0 && command.mends !== true) throw new Error([...report.broken].join());
+  const { options, good, goodStates, broken } = report;
+  return {
+    identity: options,
+    good,
+    goodStates,
+    broken: [...broken.keys()].map(stableId),
+    isDone: command.isDone?.(host) ?? false,
+  };
 }
 
 export function hostAt(at: { root: string; boot: string }): Host {
   return { boot: mountedFiles(at.boot), bootDir: '', root: mountedFiles(at.root) };
+}
+
+function flipBit(path: string): void {
+  const bytes = readFileSync(path);
+  bytes[0] = (bytes[0] ?? 0) ^ 1;
+  writeFileSync(path, bytes);
 }
 
 function blessNewest(boot: string): void {
@@ -241,7 +258,12 @@ export async function runAgain(
 export function judge(scene: Scene, host: Host, isCollected = false): Verdict {
   const report = checkHost(host, scene.expected);
   if (report.answer === 'BAD') return { answer: 'BAD', reason: report.reason ?? '' };
-  for (const [file, problem] of report.broken) return { answer: 'BAD', reason: `${file} does not boot: ${problem}` };
+  const { isDone } = scene.command;
+  const isChanged = isDone === undefined ? report.answer === 'NEW' : isDone(host);
+  const mayBeBroken = isChanged ? [] : scene.brokenBefore;
+  for (const [file, problem] of report.broken) {
+    if (!mayBeBroken.includes(stableId(file))) return { answer: 'BAD', reason: `${file} does not boot: ${problem}` };
+  }
   const good = report.good.map(stableId);
   const lost = [
     ...scene.goodStates.filter((state) => !report.goodStates.has(state)),
@@ -249,8 +271,8 @@ export function judge(scene: Scene, host: Host, isCollected = false): Verdict {
   ];
   if (lost.length > 0) return { answer: 'BAD', reason: `${lost.join()} booted before and does not now` };
   for (const [digest, problem] of repositoryImages(host.root, ALGORITHM)) {
-    if (problem !== undefined) return { answer: 'BAD', reason: `image ${digest}: ${problem}` };
+    if (problem === undefined || mayBeBroken.length > 0) continue;
+    return { answer: 'BAD', reason: `image ${digest}: ${problem}` };
   }
-  const { isDone } = scene.command;
-  return { answer: isDone === undefined ? report.answer : isDone(host) ? 'NEW' : 'OLD' };
+  return { answer: isChanged ? 'NEW' : 'OLD' };
 }

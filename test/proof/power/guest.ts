@@ -4,6 +4,7 @@
  * what reaches them and in which order is written down outside.
  */
 
+import type { ImageVersion } from '../lib/oci-image.ts';
 import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -133,7 +134,7 @@ async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, 
   const steps: string[] = [PRELUDE];
   for (const [index, { command, types, program, killedFirstAt }] of jobs.entries()) {
     const hostctl = `node /run/work/program-${programs.indexOf(program)}.mjs --sysroot /run/root --boot /run/boot`;
-    const image = (version: 1 | 2): string => `oci:/run/work/images:v${version}`;
+    const image = (version: ImageVersion): string => `oci:/run/work/images:v${version}`;
     const lines: string[] = [`open_disks ${index} ${types.root} ${types.boot}`];
     await command.prepare({
       hostctl: (...args) => {
@@ -141,6 +142,9 @@ async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, 
         return Promise.resolve();
       },
       bless: () => void lines.push('bless'),
+      damage: () => {
+        throw new Error('Nothing is damaged in a guest');
+      },
       image,
     });
     lines.push('close_disks', `open_disks ${index} ${types.root} ${types.boot}`, `mark "begin ${index}"`);
