@@ -68,6 +68,13 @@ function findBoot(table: readonly MountEntry[], sysroot: string, isRunning: bool
   return sysroot === '/' ? '/boot' : `${sysroot}/boot`;
 }
 
+/** Where boot partitions of the running machine are mounted, this one first: an ESP may lie beside it. */
+export function mountedBootPlaces(host: Host, { path }: BootPartition): string[] {
+  const table = host.mounts.table();
+  const places = USUAL_PLACES.filter((place) => table.some(({ mountPoint }) => mountPoint === place));
+  return [...new Set([path, ...places])];
+}
+
 function openAutomount(path: string): string {
   closeSync(openDirectory(`${path}/.`));
   return path;

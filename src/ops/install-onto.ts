@@ -6,6 +6,7 @@
 
 import * as fs from 'node:fs';
 import { ENTRIES } from '../deploy/boot-entries.ts';
+import { efiName, loaderFiles, SHIPPED_LOADERS } from '../deploy/loader-files.ts';
 import { materializeTree, repositoryContent } from '../deploy/materialize.ts';
 import { directoryIn } from '../deploy/state.ts';
 import { checkUserKarg } from '../deploy/change-kargs.ts';
@@ -61,18 +62,13 @@ export interface PreparedInstall {
   readonly keys: string | undefined;
 }
 
-const EFI_NAMES: ReadonlyMap<string, string> = new Map([
-  ['amd64', 'x64'],
-  ['arm64', 'aa64'],
-  ['riscv64', 'riscv64'],
-]);
 /** What the loader's directories and small files take beside the programs. */
 const LOADER_SPARE_BYTES = 65536;
 
 /** Whatever can be known to be wrong without looking at the target. */
 export function prepareInstall(host: Host, options: InstallOptions): PreparedInstall {
   requireRoot(host, 'install');
-  const efi = EFI_NAMES.get(host.architecture);
+  const efi = efiName(host.architecture);
   if (efi === undefined) {
     throw new HostctlError(
       'host-unsupported',
@@ -188,13 +184,6 @@ function takenPaths({ root, boot, esp, var: ownVar }: InstallPlaces, efi: string
   ];
 }
 
-function loaderFiles(efi: string): (readonly [directory: string, name: string])[] {
-  return [
-    ['EFI/systemd', `systemd-boot${efi}.efi`],
-    ['EFI/BOOT', `BOOT${efi.toUpperCase()}.EFI`],
-  ];
-}
-
 /** systemd-boot as the image ships it, at its own place and at the one firmware looks at without being told. */
 function installLoader(
   undo: Undo,
@@ -202,7 +191,7 @@ function installLoader(
   tree: DirectoryNode,
   contentOf: ContentOf,
 ): void {
-  const file = lookup(tree, `/usr/lib/systemd/boot/efi/systemd-boot${efi}.efi`);
+  const file = lookup(tree, `${SHIPPED_LOADERS}/systemd-boot${efi}.efi`);
   if (file?.kind !== 'file') {
     throw new HostctlError('image-not-bootable', 'The image has no systemd-boot', {
       hint: 'Install systemd-boot-efi in the image (systemd-boot on Fedora)',

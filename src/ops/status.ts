@@ -2,8 +2,10 @@
 
 import { ONCE_KARG, type FoundEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, tolerant, type Deployments, type Problem } from '../deploy/deployments.ts';
+import { mountedBootPlaces } from '../deploy/boot-partition.ts';
 import { readHistory } from '../deploy/history.ts';
 import { readLeft } from '../deploy/left.ts';
+import { efiName, oldLoaders } from '../deploy/loader-files.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { isBadName } from '../format/bls/name.ts';
 import { grubDefaults } from '../format/bls/grub-order.ts';
@@ -31,6 +33,7 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
     ...bootWarnings(deployments),
     ...usrWarnings(host, sysroot),
     ...onceWarnings(deployments),
+    ...oldLoaderWarnings(host, sysroot, deployments),
   ];
   return { sysroot, deployments, warnings };
 }
@@ -88,6 +91,22 @@ function usrWarnings(host: Host, { isRunning }: Sysroot): readonly Warning[] {
       hint: 'Changes in it are gone after the next boot',
     },
   ];
+}
+
+/** Only where the image runs: then the loader that it ships is at hand. */
+function oldLoaderWarnings(host: Host, { boot }: Sysroot, { booted }: Deployments): readonly Warning[] {
+  const efi = efiName(host.architecture);
+  if (booted === undefined || efi === undefined) return [];
+  const warnings: Warning[] = [];
+  const found = tolerant(() => oldLoaders(efi, mountedBootPlaces(host, boot)), 'loader-unreadable', warnings) ?? [];
+  for (const { path, installed, shipped } of found) {
+    warnings.push({
+      code: 'loader-outdated',
+      message: `"${path}" is systemd-boot ${installed}, older than ${shipped} in the image`,
+      hint: 'hostctl does not replace it: "bootctl update" does',
+    });
+  }
+  return warnings;
 }
 
 function bootWarnings({ defaultEntry, next, list, entries }: Deployments): readonly Warning[] {
