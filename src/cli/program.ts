@@ -14,6 +14,7 @@ import { installCommand } from './commands/install.ts';
 import { kargsCommand } from './commands/kargs.ts';
 import { markGoodCommand } from './commands/mark-good.ts';
 import { pinCommand, unpinCommand } from './commands/pin.ts';
+import { reportCommand } from './commands/report.ts';
 import { rollbackCommand } from './commands/rollback.ts';
 import { statusCommand } from './commands/status.ts';
 import { unstageCommand } from './commands/unstage.ts';
@@ -107,6 +108,7 @@ function program(run: Run): Argv<GlobalOptions> {
     .command(deleteCommand(run))
     .command(gcCommand(run))
     .command(fsckCommand(run))
+    .command(reportCommand(run))
     .command(installCommand(run))
     .command(imageCommand(run))
     .command(composefsCommand(run))

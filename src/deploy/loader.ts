@@ -12,6 +12,12 @@ export function countsBoots(host: Host): boolean {
   return features !== undefined && features.length > 0 && ((features[0] ?? 0) & FEATURE_BOOT_COUNTING) !== 0;
 }
 
+/** A variable of the loader that is a text; undefined where there is none. */
+export function loaderText(host: Host, name: 'LoaderInfo' | 'LoaderEntrySelected'): string | undefined {
+  const bytes = host.loaderVariable(name);
+  return bytes === undefined ? undefined : new TextDecoder('utf-16le').decode(bytes).replace(/\0.*$/s, '');
+}
+
 /**
  * Which of `entries`, all of one deployment, the machine was booted by: the one the loader names, else the first whose
  * arguments the kernel has, else the first.
@@ -21,8 +27,7 @@ export function bootedEntry(
   entries: readonly FoundEntry[],
   cmdline: readonly string[],
 ): FoundEntry | undefined {
-  const selected = host.loaderVariable('LoaderEntrySelected');
-  const file = selected === undefined ? '' : new TextDecoder('utf-16le').decode(selected).replace(/\0.*$/s, '');
+  const file = loaderText(host, 'LoaderEntrySelected') ?? '';
   // The variable may hold the name as it was before the loader counted the boot.
   const id = parseEntryName(file)?.id;
   return (

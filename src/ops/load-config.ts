@@ -15,7 +15,12 @@ const [OF_IMAGE] = DIRECTORIES;
 const NAME = 'hostctl.conf';
 
 export function loadConfig(explicit: string | undefined): Config {
-  return parseConfig(explicit === undefined ? usualFiles() : [requireFile(explicit)]);
+  return parseConfig(configFiles(explicit));
+}
+
+/** The files that make up the configuration, in the order in which they count, whatever is in them. */
+export function configFiles(explicit: string | undefined): ConfigFile[] {
+  return explicit === undefined ? usualFiles() : [requireFile(explicit)];
 }
 
 /** What the configuration says about conflicts in `/etc`, in the words of the merge. */

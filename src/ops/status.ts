@@ -5,6 +5,7 @@ import { readDeployments, tolerant, type Deployments, type Problem } from '../de
 import { mountedBootPlaces } from '../deploy/boot-partition.ts';
 import { readHistory } from '../deploy/history.ts';
 import { readLeft } from '../deploy/left.ts';
+import { loaderText } from '../deploy/loader.ts';
 import { efiName, oldLoaders } from '../deploy/loader-files.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { isBadName } from '../format/bls/name.ts';
@@ -16,6 +17,8 @@ import { hasUsrOverlay } from './usr-overlay.ts';
 export interface StatusResult {
   readonly sysroot: Sysroot;
   readonly deployments: Deployments;
+  /** What the boot loader of the running machine calls itself. */
+  readonly loader: string | undefined;
   readonly warnings: readonly Warning[];
 }
 
@@ -35,7 +38,8 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
     ...onceWarnings(deployments),
     ...oldLoaderWarnings(host, sysroot, deployments),
   ];
-  return { sysroot, deployments, warnings };
+  const loader = sysroot.isRunning ? loaderText(host, 'LoaderInfo') : undefined;
+  return { sysroot, deployments, loader, warnings };
 }
 
 function stagedWarnings(sysroot: Sysroot, { stagedRecord }: Deployments): readonly Warning[] {

@@ -10,6 +10,12 @@ export interface StatusDocument {
   readonly next: number | null;
   readonly staged: number | null;
   readonly rollback: number | null;
+  readonly host: {
+    readonly sysroot: string;
+    readonly repository: string;
+    readonly boot: string;
+    readonly loader: string | null;
+  };
   readonly deployments: readonly DeploymentDocument[];
   readonly warnings: readonly { readonly code: string; readonly message: string; readonly hint?: string }[];
 }
@@ -41,7 +47,10 @@ export interface DeploymentDocument {
   readonly problems: readonly { readonly code: string; readonly message: string }[];
 }
 
-export function statusDocument({ deployments, warnings }: StatusResult, bootedOnly: boolean): StatusDocument {
+export function statusDocument(
+  { sysroot, deployments, loader, warnings }: StatusResult,
+  bootedOnly: boolean,
+): StatusDocument {
   const { booted, next, rollback, staged, list } = deployments;
   const shown = bootedOnly ? list.filter((deployment) => deployment === booted) : list;
   return {
@@ -51,6 +60,7 @@ export function statusDocument({ deployments, warnings }: StatusResult, bootedOn
     next: next?.id ?? null,
     staged: staged?.id ?? null,
     rollback: rollback?.id ?? null,
+    host: { sysroot: sysroot.path, repository: sysroot.repo, boot: sysroot.boot.path, loader: loader ?? null },
     deployments: shown.map(deploymentDocument),
     warnings,
   };

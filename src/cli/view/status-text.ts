@@ -7,6 +7,7 @@ const DIGEST_SHOWN = 16;
 export function statusText(document: StatusDocument, verbose: boolean): string {
   const blocks = document.deployments.map((deployment) => deploymentText(deployment, document, verbose));
   if (blocks.length === 0) blocks.push('No deployments\n');
+  if (verbose) blocks.push(hostText(document.host));
   for (const { message, hint } of document.warnings) {
     blocks.push(`Warning: ${message}\n${hint === undefined ? '' : `  ${hint}\n`}`);
   }
@@ -46,6 +47,11 @@ function deploymentText(deployment: DeploymentDocument, document: StatusDocument
     ...(pinned ? ['PINNED'] : []),
   ];
   return `${[heading.join(' '), ...lines].join('\n')}\n`;
+}
+
+function hostText(host: StatusDocument['host']): string {
+  const rows = Object.entries(host).filter(([, value]) => value !== null) as [string, string][];
+  return ['Host', ...rows.map(([name, value]) => `  ${name.padEnd(10)} ${printable(value)}`)].join('\n') + '\n';
 }
 
 function verityText(verity: DeploymentDocument['composefs']['verity']): string | null {
