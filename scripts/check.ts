@@ -1,4 +1,4 @@
-/** `npm run check`: types, lint, formatting, shell scripts, unit files, unit and conformance tests. Ends at the first failure. */
+/** `npm run check`: types, lint, formatting, shell scripts, manual pages, unit and conformance tests. Ends at the first failure. */
 
 import { spawnSync } from 'node:child_process';
 import { ensureHostPackages, TEST_NEEDS } from './lib/host-packages.ts';
@@ -7,6 +7,7 @@ import { projectPath } from './lib/project.ts';
 const node = process.execPath;
 const bin = (path: string): string => projectPath('node_modules', path);
 const shellScripts = [
+  'completion/hostctl.bash',
   'dracut/50hostctl/module-setup.sh',
   'dracut/50hostctl/hostctl-root.sh',
   'scripts/deb/postinst',

@@ -50,6 +50,14 @@ export const TEST_NEEDS: readonly HostNeed[] = [
   { probe: 'mkfs.btrfs', package: 'btrfs-progs' },
   { probe: 'qemu-storage-daemon', package: 'qemu-system-common' },
   { probe: 'strace', package: 'strace' },
+  { probe: 'tmux', package: 'tmux' },
+  { probe: '/usr/share/bash-completion/bash_completion', package: 'bash-completion' },
+  { probe: 'zsh', package: 'zsh' },
+  { probe: 'fish', package: 'fish' },
+  { probe: 'man', package: 'man-db' },
+  { probe: 'groff', package: 'groff' },
+  { probe: 'mandoc', package: 'mandoc' },
+  { probe: 'lintian', package: 'lintian' },
 ];
 
 function isPresent(probe: string): boolean {

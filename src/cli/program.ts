@@ -26,6 +26,9 @@ import type { GlobalOptions } from './context.ts';
 import { reportError } from './report-error.ts';
 import { version } from './version.ts';
 
+/** What the shells' completion scripts call us with, and the words so far behind it. */
+const COMPLETION_FLAG = '--get-completions';
+
 /** Runs one command and returns its exit status. */
 export async function runCli(args: readonly string[], signal: AbortSignal): Promise<number> {
   let exitCode = 0;
@@ -33,12 +36,17 @@ export async function runCli(args: readonly string[], signal: AbortSignal): Prom
     exitCode = code;
   };
   const run: Run = { signal, setExitCode, ...restartInPrivateMounts(args, signal) };
+  if (args[0] === COMPLETION_FLAG) {
+    const { complete } = await import('./complete.ts');
+    await complete(args.slice(1), (argv) => defineProgram(argv, run), signal);
+    return exitCode;
+  }
   // What the options said, for the form of an error that comes before they are parsed.
   const json =
     args.includes('--json') ||
     args.some((arg, at) => arg === '--format=json' || (args[at - 1] === '--format' && arg === 'json'));
   try {
-    await program(run).parseAsync([...args]);
+    await defineProgram(yargs(), run).parseAsync([...args]);
   } catch (error) {
     const report = reportError(error, { json, debug: args.includes('--debug') });
     process.stderr.write(report.text);
@@ -55,8 +63,9 @@ export interface Run extends Restart {
 /** Options that may be given several times. */
 const REPEATABLE = new Set(['karg', 'file', 'rw', 'append', 'delete', 'replace']);
 
-function program(run: Run): Argv<GlobalOptions> {
-  return yargs()
+/** Says to `argv` what there is: yargs, which then parses it, or something that only wants to know. */
+export function defineProgram(argv: Argv, run: Run): Argv<GlobalOptions> {
+  return argv
     .scriptName('hostctl')
     .usage('$0 VERB\n\nDeploys bootable container images as one verified root.')
     .option('sysroot', { type: 'string', describe: 'Physical root to work on', requiresArg: true })
