@@ -22,22 +22,28 @@ import {
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { manualPages } from './manual.ts';
 import { projectPath, projectVersion } from './project.ts';
 import { run } from './run.ts';
 
-/** Programs that the hook, the units or hostctl itself start on every host. */
+/**
+ * Programs that the hook, the units or hostctl itself start on every host, and libraries of the native interface. What
+ * Debian calls essential, such as coreutils and util-linux, is always there.
+ */
 const DEPENDS = [
   'nodejs (>= 20.19)',
-  'coreutils',
+  'libc6 (>= 2.25)',
+  'libgcc-s1',
+  'libstdc++6',
   'dracut',
   'e2fsprogs',
   'fsverity',
   'kmod',
   'mount',
   'systemd',
-  'util-linux',
   'zstd',
 ];
+const MAINTAINER = 'hostctl developers <hostctl@localhost>';
 
 /** `install` partitions, formats and puts the boot loader in place; a host that is only updated needs none of it. */
 const RECOMMENDS = ['dosfstools', 'fdisk', 'systemd-boot-efi'];
@@ -83,8 +89,11 @@ async function fillStage(stage: string): Promise<void> {
   await cp(projectPath('dracut/50hostctl'), join(stage, 'usr/lib/dracut/modules.d/50hostctl'), { recursive: true });
   await cp(projectPath('dracut/50-hostctl.conf'), join(stage, 'usr/lib/dracut/dracut.conf.d/50-hostctl.conf'));
   await copyUnits(stage);
-  await copyManualPages(join(stage, 'usr/share/man'));
+  await copyCompletions(join(stage, 'usr/share'));
+  await writeManualPages(join(stage, 'usr/share/man'));
   await writeCopyright(join(stage, 'usr/share/doc/hostctl/copyright'), metafile);
+  await writeChangelog(join(stage, 'usr/share/doc/hostctl'));
+  await cp(projectPath('scripts/lintian-overrides'), join(stage, 'usr/share/lintian/overrides/hostctl'));
 
   await cp(projectPath('scripts/deb'), join(stage, 'DEBIAN'), { recursive: true });
   await writeFile(join(stage, 'DEBIAN/control'), control(await installedKiB(join(stage, 'usr'))));
@@ -119,9 +128,10 @@ async function bundleProgram(entry: string, folder: string): Promise<Metafile> {
   return metafile;
 }
 
-/** koffi has native code and stays a package of its own; what it needs beside its sources is its scripts and one build. */
+/** koffi has native code and stays a package of its own: its scripts, but for one that is for building, and one build. */
 async function copyNativeInterface(folder: string): Promise<void> {
-  const isWanted = (path: string): boolean => !/\.\w+$/.test(path) || /\.(js|cjs)$|package\.json$|LICENSE/.test(path);
+  const isWanted = (path: string): boolean =>
+    !/\.\w+$/.test(path) || (/\.(js|cjs)$|package\.json$|LICENSE/.test(path) && !path.endsWith('trampolines.cjs'));
   for (const part of ['package.json', 'index.js', 'index.cjs', 'LICENSE.txt', 'src/koffi']) {
     const source = projectPath('node_modules/koffi', part);
     await cp(source, join(folder, 'koffi', part), { recursive: true, filter: isWanted });
@@ -144,13 +154,24 @@ async function copyUnits(stage: string): Promise<void> {
   }
 }
 
-async function copyManualPages(folder: string): Promise<void> {
-  for (const name of await filesOf('man')) {
-    const section = /\.([1-8])$/.exec(name)?.[1];
-    if (section === undefined) continue;
-    const target = join(folder, `man${section}`, `${name}.gz`);
+/** Where each shell looks by itself. */
+const COMPLETIONS = {
+  'hostctl.bash': 'bash-completion/completions/hostctl',
+  _hostctl: 'zsh/vendor-completions/_hostctl',
+  'hostctl.fish': 'fish/vendor_completions.d/hostctl.fish',
+};
+
+async function copyCompletions(share: string): Promise<void> {
+  for (const [name, target] of Object.entries(COMPLETIONS)) {
+    await cp(projectPath('completion', name), join(share, target));
+  }
+}
+
+async function writeManualPages(folder: string): Promise<void> {
+  for (const { file, section, roff } of manualPages()) {
+    const target = join(folder, `man${section}`, `${file}.gz`);
     await mkdir(dirname(target), { recursive: true });
-    await writeFile(target, gzipSync(await readFile(projectPath('man', name)), { level: 9 }));
+    await writeFile(target, gzipSync(roff, { level: 9 }));
   }
 }
 
@@ -168,11 +189,21 @@ async function writeCopyright(target: string, metafile: Metafile): Promise<void>
       await readFile(projectPath(folder, 'package.json'), 'utf8'),
     ) as PackageJson;
     const file = (await readdir(projectPath(folder))).find((entry) => /^licen[cs]e/i.test(entry));
-    const text = file === undefined ? '' : `\n${await readFile(projectPath(folder, file), 'utf8')}`;
+    // Debian has the text of this one on every machine.
+    const isCommon = license === 'Apache-2.0';
+    const text = file === undefined || isCommon ? '' : `\n${await readFile(projectPath(folder, file), 'utf8')}`;
     parts.push(`${'-'.repeat(70)}\n${name} ${version} (${license})\n${text}`);
   }
   await mkdir(dirname(target), { recursive: true });
   await writeFile(target, parts.join('\n'));
+}
+
+/** Debian's form, which names the release; what changed is in the project's own. */
+async function writeChangelog(folder: string): Promise<void> {
+  const date = new Date(sourceDate() * 1000).toUTCString().replace('GMT', '+0000');
+  const entry = `hostctl (${projectVersion()}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- ${MAINTAINER}  ${date}\n`;
+  await writeFile(join(folder, 'changelog.gz'), gzipSync(entry, { level: 9 }));
+  await cp(projectPath('CHANGELOG.md'), join(folder, 'CHANGELOG.md'));
 }
 
 const EXECUTABLE = new Set(['main.js', 'hostctl-root.sh', 'module-setup.sh', 'postinst', 'prerm']);
@@ -207,14 +238,15 @@ function control(sizeKiB: number): string {
     'Architecture: amd64',
     'Section: admin',
     'Priority: optional',
-    'Maintainer: hostctl developers <hostctl@localhost>',
+    `Maintainer: ${MAINTAINER}`,
     `Installed-Size: ${sizeKiB}`,
     `Depends: ${DEPENDS.join(', ')}`,
     `Recommends: ${RECOMMENDS.join(', ')}`,
     `Suggests: ${SUGGESTS.join(', ')}`,
     'Description: deploy bootable OCI images as one verified composefs root',
-    ' Flattens a bootable container image into one composefs image, pins its fs-verity',
-    ' digest in a boot entry and mounts the verified root from the initramfs.',
+    ' Flattens a bootable container image into one composefs image, pins its',
+    ' fs-verity digest in a boot entry and mounts the verified root from the',
+    ' initramfs.',
     '',
   ].join('\n');
 }
