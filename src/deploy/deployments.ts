@@ -13,6 +13,7 @@ import type { Host } from '../sys/host.ts';
 import { isRegularFile } from '../sys/files.ts';
 import { defaultOf, listEntries, readStagedEntry, type FoundEntry } from './boot-entries.ts';
 import { readBootFailure } from './boot-failures.ts';
+import { parseBootcOrigin, type BootcOrigin } from './bootc.ts';
 import { fileOnBoot, type BootPartition } from './boot-partition.ts';
 import { parseOrigin, type Origin } from './origin.ts';
 import { readPins } from './pins.ts';
@@ -33,6 +34,8 @@ export interface Deployment {
   /** Undefined when its origin is lost and no entry tells it. */
   readonly id: number | undefined;
   readonly origin: Origin | undefined;
+  /** That of a deployment which bootc made; it then has none of ours. */
+  readonly bootc: BootcOrigin | undefined;
   /** Entries that boot it, highest sequence number first, but for those of one boot. */
   readonly entries: readonly FoundEntry[];
   /** Entries that boot it once, with other arguments. */
@@ -165,7 +168,7 @@ function readDeployment(
 ): Omit<Deployment, 'pinned'> {
   const problems: Problem[] = [];
   const directory = `${sysroot.deployments}/${name}`;
-  const origin = tolerant(() => findOrigin(directory), 'origin-unreadable', problems);
+  const { origin, bootc } = tolerant(() => findOrigin(directory, name), 'origin-unreadable', problems) ?? {};
   const own = (all ?? [])
     .filter(({ stateName }) => stateName === name)
     .sort((a, b) => (b.sequence ?? 0) - (a.sequence ?? 0));
@@ -174,13 +177,17 @@ function readDeployment(
     staged === undefined
       ? undefined
       : tolerant(() => readStagedEntry(sysroot.boot, staged.entryFile)?.entry, 'staged-entry-unreadable', problems);
-  const digest = origin?.digest ?? (entries[0] ?? stagedEntry)?.pinned?.digest;
+  const digest = origin?.digest ?? bootc?.digest ?? (entries[0] ?? stagedEntry)?.pinned?.digest;
   if (!isDirectory(directory)) problems.push({ code: 'state-missing', message: `"${directory}" is missing` });
   else if (!isDirectory(`${directory}/etc`)) {
     problems.push({ code: 'etc-missing', message: `"${directory}/etc" is missing` });
   }
   // Another tool's state directory is as that tool makes it.
-  if (isDirectory(directory) && (origin !== undefined || own.some(({ sequence }) => sequence !== undefined))) {
+  if (
+    isDirectory(directory) &&
+    bootc === undefined &&
+    (origin !== undefined || own.some(({ sequence }) => sequence !== undefined))
+  ) {
     if (origin === undefined && !problems.some(({ code }) => code === 'origin-unreadable')) {
       problems.push({ code: 'origin-missing', message: `"${directory}" has no origin` });
     }
@@ -191,7 +198,7 @@ function readDeployment(
   if (digest !== undefined && (repository === undefined || !hasImage(repository, digest))) {
     problems.push({ code: 'image-missing', message: `The image ${digest} is not in "${sysroot.repo}"` });
   }
-  if (all !== undefined && entries.length === 0 && stagedEntry === undefined) {
+  if (all !== undefined && entries.length === 0 && stagedEntry === undefined && bootc?.isUki !== true) {
     const message = staged === undefined ? 'No boot entry starts it' : 'Its staged boot entry is missing';
     problems.push({ code: 'entry-missing', message });
   }
@@ -202,6 +209,7 @@ function readDeployment(
     name,
     id: origin?.id ?? staged?.id ?? (sequences.length > 0 ? Math.min(...sequences) : undefined),
     origin,
+    bootc,
     entries,
     onceEntries: own.filter(({ isOnce }) => isOnce),
     stagedEntry,
@@ -216,13 +224,20 @@ function readDeployment(
   };
 }
 
-function findOrigin(directory: string): Origin | undefined {
+interface FoundOrigin {
+  readonly origin?: Origin;
+  readonly bootc?: BootcOrigin;
+}
+
+function findOrigin(directory: string, name: string): FoundOrigin {
   for (const file of listNames(directory)) {
     if (!file.endsWith('.origin')) continue;
     const text = readSmallText(`${directory}/${file}`);
-    if (text !== undefined) return parseOrigin(text);
+    if (text === undefined) continue;
+    const bootc = parseBootcOrigin(name, text);
+    return bootc === undefined ? { origin: parseOrigin(text) } : { bootc };
   }
-  return undefined;
+  return {};
 }
 
 function missingKernelFiles(boot: BootPartition, entry: FoundEntry): Problem[] {
@@ -248,7 +263,7 @@ function assess(entries: readonly FoundEntry[]): { state: DeploymentState; tries
 function rollbackTarget(list: readonly Deployment[], next: Deployment | undefined): Deployment | undefined {
   const rank = (item: Deployment): number => item.entries[0]?.sequence ?? 0;
   return list
-    .filter((item) => item !== next && item.state === 'good' && item.origin !== undefined)
+    .filter((item) => item !== next && item.state === 'good' && (item.origin ?? item.bootc) !== undefined)
     .filter(({ problems }) => problems.length === 0)
     .sort((a, b) => rank(b) - rank(a))[0];
 }

@@ -29,7 +29,7 @@ const KEPT = 200;
 export function addHistory(
   sysroot: Sysroot,
   event: Pick<HistoryEvent, 'sequence' | 'action' | 'time'>,
-  origin: Origin,
+  origin: Pick<Origin, 'id' | 'digest' | 'reference' | 'version'>,
 ): void {
   writeRecord(sysroot, `${HISTORY}/${String(event.sequence).padStart(8, '0')}`, HISTORY, {
     action: event.action,

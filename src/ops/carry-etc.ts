@@ -122,7 +122,7 @@ export function imageEtc(repository: Repository, digest: VerityDigest): Director
 
 /** The `/etc` that the replaced deployment's image ships; without it nobody can tell what was changed locally. */
 function defaultEtc(host: Host, repository: Repository, base: Deployment): DirectoryNode | undefined {
-  const digest = base.origin?.digest;
+  const digest = base.origin?.digest ?? base.bootc?.digest;
   try {
     if (digest !== undefined) return imageEtc(repository, digest);
   } catch (error) {

@@ -27,6 +27,7 @@ import type { Host } from '../sys/host.ts';
 import { probeVerity } from '../sys/syscalls.ts';
 import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
 import { openImage, storeBootableImage, type StoredImage } from './build.ts';
+import { bootcKargs } from './bootc-kargs.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
 import { checkImageRoom } from './image-room.ts';
 import { carryEtc, planCarryEtc, refuseEtcConflicts, warnOfCarriedEtc, type CarryEtcPlan } from './carry-etc.ts';
@@ -183,14 +184,17 @@ export function wantedDeployment(
   const deployments = readDeployments(host, sysroot);
   const base = baseDeployment(deployments);
   // What was changed last counts, whether it runs already or not.
-  const previousKargs = (deployments.staged ?? deployments.next ?? base)?.origin?.kargs ?? NO_KARGS;
+  const previous = deployments.staged ?? deployments.next ?? base;
+  const repository = openOrCreateRepository(host, sysroot.repo, { algorithm: request.algorithm });
+  const previousKargs =
+    previous === undefined ? NO_KARGS : (previous.origin?.kargs ?? bootcKargs(host, repository, previous));
   const hostKargs = readHostKargs(host, sysroot, base);
   const kargsWith = (image: KargSources['image']): KargSources =>
     mergeKargs(previousKargs, { image, host: hostKargs, added: request.kargs });
   return {
     deployments,
     source,
-    repository: openOrCreateRepository(host, sysroot.repo, { algorithm: request.algorithm }),
+    repository,
     base,
     etcPolicy: request.etcPolicy ?? {},
     kargsWith,

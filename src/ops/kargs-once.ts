@@ -15,7 +15,7 @@ import { entryValue } from '../format/bls/entry.ts';
 import { checkCmdlineLength, joinCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
 import { removeEntry } from './gc-remove.ts';
-import { afterCommit, checkBoot, nextSequence, requireRoot, SORT_KEY, stopIfAborted } from './publish.ts';
+import { afterCommit, checkBoot, nextSequence, requireRoot, sortKeyOn, stopIfAborted } from './publish.ts';
 import { withUndo } from './undo.ts';
 
 /** systemd-bless-boot would make the entry one that stays. */
@@ -75,9 +75,10 @@ function refuseUncounted(host: Host, { isRunning }: Sysroot): void {
 }
 
 function planOnce(
-  { staged, next, booted }: Deployments,
+  deployments: Deployments,
   changes: KargChanges,
 ): { result: KargsOnceResult; entry: Omit<Parameters<typeof writeInertEntry>[2], 'sequence' | 'counter'> } {
+  const { staged, next, booted } = deployments;
   if (staged !== undefined) {
     throw new HostctlError(
       'usage',
@@ -109,7 +110,7 @@ function planOnce(
     result: { id: target.id, entryFile: undefined, ...compareKargs(before, after) },
     entry: {
       title: `${entryValue(current.content, 'title') ?? 'Linux'} (once)`,
-      sortKey: SORT_KEY,
+      sortKey: sortKeyOn(deployments),
       linuxPath: current.linux,
       initrdPath: current.initrd[0],
       options: joinCmdline([...after.map(({ arg }) => arg), ...own]),

@@ -5,7 +5,13 @@
  * happens.
  */
 
-import { commitEntry, highestSequence, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
+import {
+  commitEntry,
+  highestSequence,
+  withdrawEntry,
+  writeInertEntry,
+  type FoundEntry,
+} from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { addHistory, highestEvent } from '../deploy/history.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
@@ -24,8 +30,21 @@ import type { Host } from '../sys/host.ts';
 import type { DirectoryNode, FileNode } from '../tree/node.ts';
 import { withUndo } from './undo.ts';
 
-/** All entries of ours carry the same, so that the sequence number alone decides among them. */
-export const SORT_KEY = 'hostctl';
+const SORT_KEY = 'hostctl';
+/** Before those of bootc's entries. */
+const FIRST_SORT_KEY = '0-hostctl';
+
+/**
+ * What new entries carry. All of ours have the same, so that the sequence number alone decides among them; but where
+ * bootc made entries that systemd-boot would prefer to that, ours have one that comes first from then on.
+ */
+export function sortKeyOn({ entries, list }: Deployments): string {
+  const isEarly = ({ sequence, sortKey = '' }: FoundEntry): boolean =>
+    sequence === undefined ? sortKey !== '' && sortKey < SORT_KEY : sortKey === FIRST_SORT_KEY;
+  const ofBootc = list.filter(({ bootc }) => bootc !== undefined).flatMap((item) => item.entries);
+  const own = entries.filter(({ sequence }) => sequence !== undefined);
+  return [...own, ...ofBootc].some(isEarly) ? FIRST_SORT_KEY : SORT_KEY;
+}
 
 export interface NewDeployment {
   readonly origin: Omit<Origin, 'id' | 'kernel'>;
@@ -117,7 +136,7 @@ export async function publishDeployment(
         sequence: id,
         counter: counted ? { left: deployment.tries, done: 0 } : undefined,
         title: sanitizeValue(deployment.origin.title) ?? 'Linux',
-        sortKey: SORT_KEY,
+        sortKey: sortKeyOn(deployments),
         linuxPath: kernel.linuxPath,
         initrdPath: kernel.initrdPath,
         options,
@@ -141,12 +160,15 @@ export async function publishDeployment(
   });
 }
 
+/** Of an origin, what the history remembers. */
+export type Recorded = Pick<Origin, 'id' | 'digest' | 'reference' | 'version'>;
+
 /** Notes what was done. */
 export function recordTransition(
   host: Host,
   sysroot: Sysroot,
   event: { readonly sequence: number; readonly action: string },
-  origin: Origin,
+  origin: Recorded,
 ): void {
   afterCommit(host, 'write the history', () => {
     addHistory(sysroot, { ...event, time: host.now().toISOString() }, origin);

@@ -23,7 +23,7 @@ import type { Host } from '../sys/host.ts';
 import { bootFacts } from './boot-facts.ts';
 import { damagedKernels, kernelDirectoryOf } from './fsck-host.ts';
 import { removeEntry } from './gc-remove.ts';
-import { nextSequence, SORT_KEY } from './publish.ts';
+import { nextSequence, sortKeyOn } from './publish.ts';
 
 /** An entry that is made anew, under a higher number. */
 export interface Republished {
@@ -58,7 +58,7 @@ export async function repairKernels(host: Host, sysroot: Sysroot, repository: Re
       sequence,
       counter,
       title: entryValue(entry.content, 'title') ?? 'Linux',
-      sortKey: SORT_KEY,
+      sortKey: sortKeyOn(deployments),
       linuxPath: kernel?.linuxPath ?? entry.linux ?? '',
       initrdPath: kernel?.initrdPath ?? entry.initrd[0] ?? '',
       options: joinCmdline(entry.kargs),

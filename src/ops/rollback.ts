@@ -3,7 +3,8 @@
  * renumbered, so the way back is the same command again. What is left is not upgraded to again by itself.
  */
 
-import { commitEntry, settleEntry, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
+import { commitEntry, settleEntry, withdrawEntry, writeInertEntry, type FoundEntry } from '../deploy/boot-entries.ts';
+import type { BootcOrigin } from '../deploy/bootc.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
@@ -14,9 +15,9 @@ import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from 
 import { HostctlError } from '../errors.ts';
 import { entryValue } from '../format/bls/entry.ts';
 import { formatHostctlEntryName } from '../format/bls/name.ts';
-import { splitCmdline } from '../format/cmdline.ts';
+import { joinCmdline, splitCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
-import { nextSequence, recordTransition, requireRoot, SORT_KEY, stopIfAborted } from './publish.ts';
+import { nextSequence, recordTransition, requireRoot, sortKeyOn, stopIfAborted, type Recorded } from './publish.ts';
 import { withUndo, type Undo } from './undo.ts';
 import { dropStaged } from './unstage.ts';
 
@@ -63,7 +64,12 @@ export function rollback(host: Host, options: RollbackOptions): Promise<Rollback
       stopIfAborted(host);
       await commitEntry(host, sysroot.boot, inert);
       dropStaged(host, sysroot, deployments);
-      recordTransition(host, sysroot, { sequence: entry.sequence, action: 'rollback' }, target.origin);
+      recordTransition(
+        host,
+        sysroot,
+        { sequence: entry.sequence, action: 'rollback' },
+        recorded(target, entry.sequence),
+      );
       return plan;
     }),
   );
@@ -87,9 +93,8 @@ export function rollbackPlan(host: Host, options: RollbackOptions): RollbackPlan
   return planRollback(host, sysroot, deployments, options.to).plan;
 }
 
-interface Target extends Deployment {
-  readonly origin: Origin;
-}
+/** One of ours, or one that bootc made. */
+type Target = Deployment & ({ readonly origin: Origin } | { readonly origin: undefined; readonly bootc: BootcOrigin });
 
 /** `entry` is undefined when the target is the default already. Throws when there is no target, or it cannot boot. */
 function planRollback(
@@ -100,7 +105,6 @@ function planRollback(
 ): { target: Target; entry: Parameters<typeof writeInertEntry>[2] | undefined; plan: RollbackPlan } {
   const { next, booted, defaultEntry, stagedRecord } = deployments;
   const target = requireTarget(to === undefined ? deployments.rollback : findDeployment(deployments.list, to));
-  const { origin } = target;
   const [current] = target.entries;
   const unstaged = stagedRecord?.id ?? null;
   if (target.name === next?.name && defaultEntry !== undefined) {
@@ -121,11 +125,7 @@ function planRollback(
   if (current?.linux === undefined || current.initrd[0] === undefined) throw unusable(target);
   const counter = target.state === 'good' ? undefined : { left: UNPROVEN_TRIES, done: 0 };
   const sequence = nextSequence(sysroot, deployments);
-  const pinned = { parameters: origin.parameters, digest: origin.digest, verityRequired: origin.verityRequired };
-  const options = buildCmdline(
-    { pinned, stateName: target.name, counted: counter !== undefined, kargs: origin.kargs },
-    host.machine,
-  );
+  const options = optionsFor(host, target, current, counter !== undefined);
   const before = defaultEntry?.kargs ?? [];
   const after = splitCmdline(options);
   return {
@@ -134,7 +134,7 @@ function planRollback(
       sequence,
       counter,
       title: entryValue(current.content, 'title') ?? 'Linux',
-      sortKey: SORT_KEY,
+      sortKey: sortKeyOn(deployments),
       linuxPath: current.linux,
       initrdPath: current.initrd[0],
       options,
@@ -155,20 +155,34 @@ function planRollback(
   };
 }
 
+/** bootc's own arguments are taken as they stand: its initramfs is to find what it knows. */
+function optionsFor(host: Host, { origin, name }: Target, current: FoundEntry, counted: boolean): string {
+  if (origin === undefined) return joinCmdline(current.kargs);
+  const pinned = { parameters: origin.parameters, digest: origin.digest, verityRequired: origin.verityRequired };
+  return buildCmdline({ pinned, stateName: name, counted, kargs: origin.kargs }, host.machine);
+}
+
+function recorded({ id, origin, bootc }: Target, sequence: number): Recorded {
+  if (origin !== undefined) return origin;
+  return { id: id ?? sequence, digest: bootc.digest, reference: bootc.reference, version: undefined };
+}
+
 function requireTarget(target: Deployment | undefined): Target {
   if (target === undefined) {
     throw new HostctlError('deployment-not-found', 'There is no good deployment to roll back to', {
       hint: 'See "hostctl status"; "hostctl rollback --to ID" takes one that has not been good yet',
     });
   }
-  const { origin } = target;
-  if (origin === undefined || target.problems.length > 0) throw unusable(target);
+  const { origin, bootc } = target;
+  if (target.problems.length > 0) throw unusable(target);
   if (target.state === 'staged') {
     throw new HostctlError('usage', `Deployment ${target.id} is staged: it boots next once this system has shut down`, {
       hint: 'To boot it now: reboot',
     });
   }
-  return { ...target, origin };
+  if (origin !== undefined) return { ...target, origin };
+  if (bootc === undefined) throw unusable(target);
+  return { ...target, origin, bootc };
 }
 
 function unusable(target: Deployment): HostctlError {

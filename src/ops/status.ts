@@ -37,6 +37,7 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
     ...usrWarnings(host, sysroot),
     ...onceWarnings(deployments),
     ...oldLoaderWarnings(host, sysroot, deployments),
+    ...bootcWarnings(deployments),
   ];
   const loader = sysroot.isRunning ? loaderText(host, 'LoaderInfo') : undefined;
   return { sysroot, deployments, loader, warnings };
@@ -111,6 +112,22 @@ function oldLoaderWarnings(host: Host, { boot }: Sysroot, { booted }: Deployment
     });
   }
   return warnings;
+}
+
+function bootcWarnings({ list, next }: Deployments): readonly Warning[] {
+  const theirs = list.filter(({ bootc }) => bootc !== undefined);
+  if (theirs.length === 0) return [];
+  const isTaken = next?.bootc === undefined;
+  const are = theirs.length === 1 ? 'One deployment is' : `${theirs.length} deployments are`;
+  return [
+    {
+      code: 'bootc-host',
+      message: `${are} bootc's: hostctl leaves it to bootc, and can boot it`,
+      hint: isTaken
+        ? 'Do not run bootc here any more; "hostctl rollback --to DIGEST" goes back to its deployment'
+        : '"hostctl switch IMAGE" goes on from it with deployments of hostctl',
+    },
+  ];
 }
 
 function bootWarnings({ defaultEntry, next, list, entries }: Deployments): readonly Warning[] {

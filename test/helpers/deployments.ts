@@ -29,6 +29,7 @@ export function deployment(spec: DeploymentSpec): Deployment {
     name: digest,
     id,
     origin: originOf(id),
+    bootc: undefined,
     entries: foreign
       ? [...entries, { ...entryOf(digest, id, 1, state), file: 'other.conf', sequence: undefined }]
       : entries,

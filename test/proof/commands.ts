@@ -19,6 +19,8 @@ export interface Setup {
   bless(): void;
   /** Flips a bit of the object with this content, below the scene's root. */
   damage(content: Buffer): void;
+  /** Makes the host's one deployment bootc's. */
+  bootc(): void;
   /** `oci:` reference of the proof's image, by its version. */
   image(version: ImageVersion): string;
 }
@@ -105,6 +107,14 @@ export const COMMANDS: readonly Command[] = [
     name: 'switch',
     prepare: (setup) => deployed(setup, 1),
     args: (image) => ['switch', image(2)],
+  },
+  {
+    name: 'switch from bootc',
+    async prepare(setup) {
+      await deployed(setup, 1);
+      setup.bootc();
+    },
+    args: (image) => ['switch', WITHOUT_VERITY, image(2)],
   },
   {
     name: 'upgrade',

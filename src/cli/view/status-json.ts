@@ -20,11 +20,18 @@ export interface StatusDocument {
   readonly warnings: readonly { readonly code: string; readonly message: string; readonly hint?: string }[];
 }
 
+const ROLES = ['booted', 'next', 'staged', 'rollback'] as const;
+export type Role = (typeof ROLES)[number];
+
 export interface DeploymentDocument {
   readonly id: number | null;
   readonly state: Deployment['state'];
   readonly triesLeft: number | null;
   readonly pinned: boolean;
+  /** Also of one that has no number. */
+  readonly roles: readonly Role[];
+  /** Who made it, if not hostctl. */
+  readonly tool: 'bootc' | null;
   readonly image: {
     readonly reference: string | null;
     readonly manifestDigest: string | null;
@@ -61,23 +68,20 @@ export function statusDocument(
     staged: staged?.id ?? null,
     rollback: rollback?.id ?? null,
     host: { sysroot: sysroot.path, repository: sysroot.repo, boot: sysroot.boot.path, loader: loader ?? null },
-    deployments: shown.map(deploymentDocument),
+    deployments: shown.map((item) =>
+      deploymentDocument(
+        item,
+        ROLES.filter((role) => deployments[role] === item),
+      ),
+    ),
     warnings,
   };
 }
 
-function deploymentDocument({
-  id,
-  state,
-  triesLeft,
-  pinned,
-  origin,
-  entries,
-  stagedEntry,
-  problems,
-  bootFailure,
-  name,
-}: Deployment): DeploymentDocument {
+function deploymentDocument(
+  { id, state, triesLeft, pinned, origin, bootc, entries, stagedEntry, problems, bootFailure, name }: Deployment,
+  roles: readonly Role[],
+): DeploymentDocument {
   const entry = entries[0] ?? stagedEntry;
   const stated = entry?.pinned;
   const parameters = origin?.parameters ?? stated?.parameters;
@@ -86,9 +90,11 @@ function deploymentDocument({
     state,
     triesLeft: triesLeft ?? null,
     pinned,
+    roles,
+    tool: bootc === undefined ? null : 'bootc',
     image: {
-      reference: origin?.reference ?? null,
-      manifestDigest: origin?.manifestDigest ?? null,
+      reference: origin?.reference ?? bootc?.reference ?? null,
+      manifestDigest: origin?.manifestDigest ?? bootc?.manifestDigest ?? null,
       version: origin?.version ?? null,
       created: origin?.created ?? null,
       signature: 'unsigned',

@@ -3,9 +3,11 @@
 import type { DeploymentDocument, StatusDocument } from './status-json.ts';
 
 const DIGEST_SHOWN = 16;
+/** Enough to name one that has no number. */
+const SHORT_ID = 8;
 
 export function statusText(document: StatusDocument, verbose: boolean): string {
-  const blocks = document.deployments.map((deployment) => deploymentText(deployment, document, verbose));
+  const blocks = document.deployments.map((deployment) => deploymentText(deployment, verbose));
   if (blocks.length === 0) blocks.push('No deployments\n');
   if (verbose) blocks.push(hostText(document.host));
   for (const { message, hint } of document.warnings) {
@@ -14,11 +16,8 @@ export function statusText(document: StatusDocument, verbose: boolean): string {
   return blocks.join('\n');
 }
 
-function deploymentText(deployment: DeploymentDocument, document: StatusDocument, verbose: boolean): string {
-  const { id, state, triesLeft, pinned, image, composefs, entry, problems } = deployment;
-  const roles = (['booted', 'next', 'staged', 'rollback'] as const).filter(
-    (role) => id !== null && document[role] === id,
-  );
+function deploymentText(deployment: DeploymentDocument, verbose: boolean): string {
+  const { state, triesLeft, pinned, roles, image, composefs, entry, problems } = deployment;
   const tries = state === 'trying' && triesLeft !== null ? `, ${triesLeft} tries left` : '';
   const rows: [string, string | null][] = [
     ['image', image.reference],
@@ -41,12 +40,19 @@ function deploymentText(deployment: DeploymentDocument, document: StatusDocument
   const lines = rows.flatMap(([name, value]) => (value === null ? [] : `  ${name.padEnd(10)} ${printable(value)}`));
   for (const { message } of problems) lines.push(`  problem    ${printable(message)}`);
   const heading = [
-    `Deployment ${id ?? '(no number)'}`,
+    deploymentName(deployment),
     `(${state}${tries})`,
     ...roles.map((role) => role.toUpperCase()),
     ...(pinned ? ['PINNED'] : []),
   ];
   return `${[heading.join(' '), ...lines].join('\n')}\n`;
+}
+
+function deploymentName({ id, tool, composefs }: DeploymentDocument): string {
+  if (id !== null) return tool === null ? `Deployment ${id}` : `Deployment ${id} of ${tool}`;
+  return tool === null
+    ? 'Deployment (no number)'
+    : `Deployment ${composefs.digest?.slice(0, SHORT_ID) ?? ''} of ${tool}`;
 }
 
 function hostText(host: StatusDocument['host']): string {

@@ -102,9 +102,12 @@ interface Pinned {
 }
 
 function digestArguments(options: string): Pinned[] {
-  return [...options.matchAll(/(?:^| )composefs\.digest=\??v1-(sha256|sha512)-12:([0-9a-f]+)(?= |$)/g)].map(
-    ([, algorithm = '', digest = '']) => ({ algorithm, digest }),
-  );
+  const named = /(?:^| )composefs(?:\.digest=\??v1-(sha256|sha512)-12:|=\??)([0-9a-f]{64,128})(?= |$)/g;
+  return [...options.matchAll(named)].map(([, algorithm, digest = '']) => ({
+    // bootc's form leaves it to the length.
+    algorithm: algorithm ?? (digest.length === 64 ? 'sha256' : 'sha512'),
+    digest,
+  }));
 }
 
 /** Why this entry would not come up whole; undefined when it would. */
@@ -123,7 +126,7 @@ function entryProblem(host: Host, entry: LoaderEntry): string | undefined {
   }
 }
 
-/** Kernel and initrd are there and are what the name of their directory says. */
+/** Kernel and initrd are there and are what the name of their directory says; that of bootc's says nothing of them. */
 function kernelProblem({ boot }: Host, entry: LoaderEntry): string | undefined {
   const hashes: Buffer[] = [];
   const paths = [entry.keys.get('linux')?.at(-1) ?? '', ...(entry.keys.get('initrd') ?? [])];
@@ -133,6 +136,7 @@ function kernelProblem({ boot }: Host, entry: LoaderEntry): string | undefined {
     hashes.push(createHash('sha256').update(content).digest());
   }
   const recorded = /\/([0-9a-f]{64})(-\d+)?\/[^/]+$/.exec(paths[0] ?? '')?.[1];
+  if (recorded === undefined && paths[0]?.includes('/bootc_composefs-') === true) return undefined;
   if (recorded === undefined) return `${paths[0] ?? ''} is not below a content hash`;
   const actual = createHash('sha256').update(Buffer.concat(hashes)).digest('hex');
   return actual === recorded ? undefined : `kernel and initrd hash to ${actual}, not ${recorded}`;

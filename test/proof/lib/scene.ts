@@ -5,6 +5,7 @@
 
 import { spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { asBootc, type BootcForm } from '../../helpers/bootc-host.ts';
 import { stableId } from '../checker/entries.ts';
 import { type Answer, checkHost, type Expectation, type Host, repositoryImages } from '../checker/check.ts';
 import { mountedFiles } from '../checker/mounted.ts';
@@ -52,6 +53,9 @@ export interface Verdict {
   readonly answer: Answer;
   readonly reason?: string;
 }
+
+/** With a version that no GRUB prefers to ours, so that all loaders agree on the default. */
+const BOOTC: BootcForm = { loader: 'systemd-boot', formatVersion: 1, hasStreams: true, version: '0.1' };
 
 export function imageReference(lab: Lab): (version: ImageVersion) => string {
   return (version) => `oci:${lab.images}:v${version}`;
@@ -153,6 +157,7 @@ export async function makeScene(
     hostctl: (...args) => hostctl(before, args),
     bless: () => blessNewest(before.boot),
     damage: (content) => flipBit(`${before.root}/${objectPath(ALGORITHM, content)}`),
+    bootc: () => void asBootc(before.root, before.boot, BOOTC),
     image: imageReference(lab),
   });
   const old = look(hostAt(before), command);

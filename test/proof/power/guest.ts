@@ -145,6 +145,9 @@ async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, 
       damage: () => {
         throw new Error('Nothing is damaged in a guest');
       },
+      bootc: () => {
+        throw new Error('No host of bootc is made in a guest');
+      },
       image,
     });
     lines.push('close_disks', `open_disks ${index} ${types.root} ${types.boot}`, `mark "begin ${index}"`);
