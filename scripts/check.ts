@@ -12,7 +12,9 @@ const shellScripts = [
   'dracut/50hostctl/hostctl-root.sh',
   'scripts/deb/postinst',
   'scripts/deb/prerm',
-  'test/vm/lib/compose-tree.sh',
+  'examples/debian/build.sh',
+  'examples/debian/compose-tree.sh',
+  'examples/debian/make-tree.sh',
 ];
 
 const STEPS: readonly (readonly [name: string, program: string, ...args: string[]])[] = [

@@ -102,7 +102,7 @@ async function composeTrees(scratch: string, archive: string, deb: string): Prom
     '-C',
     tree,
   ]);
-  const script = projectPath('test/vm/lib/compose-tree.sh');
+  const script = projectPath('examples/debian/compose-tree.sh');
   const layers = join(scratch, 'layers');
   await run('unshare', ['--mount', '--propagation', 'private', 'sh', script, tree, deb, layers]);
   await writeFiles(join(layers, 'hostctl'), FIRST);
@@ -111,10 +111,11 @@ async function composeTrees(scratch: string, archive: string, deb: string): Prom
 }
 
 async function recipe(archive: string, deb: string): Promise<unknown> {
-  const sources = ['test-image.ts', 'compose-tree.sh', 'oci-layout.ts', 'disk.ts'];
+  const sources = ['test-image.ts', 'oci-layout.ts', 'disk.ts'];
   return [
     await fileHash(archive),
     await fileHash(deb),
+    await fileHash(projectPath('examples/debian/compose-tree.sh')),
     ...(await Promise.all(sources.map((name) => fileHash(projectPath('test/vm/lib', name))))),
   ];
 }

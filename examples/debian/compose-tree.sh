@@ -2,7 +2,7 @@
 # Turns an unpacked Debian tree into the layers of a bootable image. Run in a private mount namespace:
 #   compose-tree.sh TREE DEB LAYERS
 # TREE becomes the base system; LAYERS/kernel gets the kernel, its modules and the initramfs, LAYERS/hostctl what
-# installing DEB changes. Follows the image rules of docs/boot.md.
+# installing DEB changes. Follows docs/image.md.
 set -eu
 tree=${1:?}
 deb=${2:?}
