@@ -19,7 +19,7 @@ import {
   type RepositoryItem,
   type RepositorySnapshot,
 } from '../store/collect.ts';
-import { DIGEST } from '../store/images.ts';
+import { mountedImages } from '../store/mounted.ts';
 import type { Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
@@ -164,11 +164,8 @@ function imageRoots(host: Host, sysroot: Sysroot, { kept, entryImages }: HostGar
   for (const { digest, file } of entryImages) roots.push({ digest, needed: `the boot entry "${file}"`, isOurs: false });
   for (const digest of runningImages(host, sysroot))
     roots.push({ digest, needed: 'the running system', isOurs: false });
-  for (const { source, mountPoint } of host.mounts.table()) {
-    const digest = source.startsWith('composefs:') ? source.slice('composefs:'.length) : '';
-    if (DIGEST.test(digest)) {
-      roots.push({ digest: digest as VerityDigest, needed: `the mount on "${mountPoint}"`, isOurs: false });
-    }
+  for (const [digest, places] of mountedImages(host)) {
+    roots.push({ digest, needed: `the mount on "${[...places].join('", "')}"`, isOurs: false });
   }
   return roots;
 }

@@ -7,13 +7,14 @@ import { openSysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { mountOf, type MountEntry } from '../sys/mounts.ts';
 import type { Host } from '../sys/host.ts';
+import type { Propagation } from '../sys/restart.ts';
 
 /** How a command starts itself again. */
 export interface Restart {
   /** Whether this is the second start already. */
   readonly isRestarted: boolean;
   /** Runs this very command in a mount namespace of its own, to its end; returns its exit status. */
-  restart(): Promise<number>;
+  restart(propagation?: Propagation): Promise<number>;
   setExitCode(code: number): void;
 }
 

@@ -7,6 +7,7 @@ import { fsyncPath, listNames, openDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { DIGEST, listImages, listRefs, readImage, removeImage } from './images.ts';
 import { deadMarkers } from './markers.ts';
+import { mountedImages } from './mounted.ts';
 import { digestOfFile, ObjectStore } from './objects.ts';
 import { objectFile, tryExclusive, withRepositoryLock, type Repository } from './repository.ts';
 
@@ -24,8 +25,8 @@ export function reachableObjects(repository: Repository): Set<string> {
 
 /**
  * Runs `body` with a store to write to, under the shared repository lock. When it fails, what it published and the
- * images it made are taken back, unless someone else uses the repository or a ref names them: then they stay as cache
- * for gc.
+ * images it made are taken back, unless someone else uses the repository, a ref names them or they are mounted: then they
+ * stay as cache for gc.
  */
 export async function withObjectStore<T>(
   host: Host,
@@ -66,8 +67,8 @@ export async function withTrialStore<T>(
 
 function takeBack(host: Host, repository: Repository, { published, newImages }: ObjectStore): void {
   bestEffort(host, repository, 'take back what was stored', () => {
-    const named = new Set(listRefs(repository).values());
-    for (const digest of newImages) if (!named.has(digest)) removeImage(repository, digest);
+    const used = new Set([...listRefs(repository).values(), ...mountedImages(host).keys()]);
+    for (const digest of newImages) if (!used.has(digest)) removeImage(repository, digest);
     const reachable = reachableObjects(repository);
     for (const digest of published) if (!reachable.has(digest)) removeObject(repository, digest);
     dropDeadMarkers(host, repository);

@@ -2,8 +2,8 @@
  * The mount table and the few mounts hostctl makes itself. Format: proc_pid_mountinfo(5).
  */
 
-import { readFileSync } from 'node:fs';
-import { HostctlError } from '../errors.ts';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { errnoOf, HostctlError } from '../errors.ts';
 import type { Exec } from './exec.ts';
 
 export interface MountEntry {
@@ -18,10 +18,14 @@ export interface MountEntry {
   readonly superOptions: readonly string[];
   /** `major:minor`; anonymous (`0:NN`) on btrfs and overlay. */
   readonly device: string;
+  /** Whether what is mounted below it shows in other mount namespaces too. */
+  readonly isShared: boolean;
 }
 
 export interface Mounts {
   table(): readonly MountEntry[];
+  /** The tables of every mount namespace that a process lives in, as far as this one may look; points as seen there. */
+  everywhere(): readonly MountEntry[];
   /** `mount -t type -o options source target`. */
   mount(source: string, target: string, type: string, options: readonly string[]): Promise<void>;
   remount(target: string, options: readonly string[]): Promise<void>;
@@ -31,6 +35,7 @@ export interface Mounts {
 export function openMounts(exec: Exec): Mounts {
   return {
     table: () => parseMountInfo(readFileSync('/proc/self/mountinfo', 'utf8')),
+    everywhere: () => [...tablesOfProcesses()].flat(),
     async mount(source, target, type, options) {
       await exec.run('mount', ['-t', type, ...(options.length > 0 ? ['-o', options.join(',')] : []), source, target]);
     },
@@ -43,6 +48,24 @@ export function openMounts(exec: Exec): Mounts {
   };
 }
 
+/** Processes that end meanwhile, have ended but were not waited for, or are not ours to look at. */
+const OUT_OF_SIGHT = new Set(['ENOENT', 'ESRCH', 'EINVAL', 'EACCES', 'EPERM']);
+
+function* tablesOfProcesses(): Generator<MountEntry[], void> {
+  const seen = new Set<string>();
+  for (const pid of readdirSync('/proc').filter((name) => /^[0-9]+$/.test(name))) {
+    try {
+      // A process in a chroot sees a part of its namespace's table only.
+      const view = `${readlinkSync(`/proc/${pid}/ns/mnt`)} ${readlinkSync(`/proc/${pid}/root`)}`;
+      if (seen.has(view)) continue;
+      yield parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'));
+      seen.add(view);
+    } catch (error) {
+      if (!OUT_OF_SIGHT.has(errnoOf(error) ?? '')) throw error;
+    }
+  }
+}
+
 /** Parses mountinfo text, oldest mount first. */
 export function parseMountInfo(text: string): MountEntry[] {
   return text
@@ -50,7 +73,7 @@ export function parseMountInfo(text: string): MountEntry[] {
     .filter((line) => line !== '')
     .map((line) => {
       const [front, back] = line.split(' - ', 2);
-      const [, , device, root, mountPoint, options] = front?.split(' ') ?? [];
+      const [, , device, root, mountPoint, options, ...propagation] = front?.split(' ') ?? [];
       const [type, source, superOptions] = back?.split(' ') ?? [];
       if (device === undefined || root === undefined || mountPoint === undefined || type === undefined) {
         throw new HostctlError('format-invalid', `Cannot read the mount table line "${line}"`);
@@ -63,6 +86,7 @@ export function parseMountInfo(text: string): MountEntry[] {
         options: (options ?? '').split(','),
         superOptions: (superOptions ?? '').split(','),
         device,
+        isShared: propagation.some((field) => field.startsWith('shared:')),
       };
     });
 }

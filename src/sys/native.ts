@@ -43,9 +43,12 @@ export interface NativeCalls {
   lremovexattr(path: Buffer, name: Buffer): void;
   /** `utimensat(2)`: the modification time, to the nanosecond, not following a symlink. */
   setMtime(path: Buffer, sec: bigint, nsec: number): void;
-  /** The mount API by descriptors; undefined where the C library is older than it (glibc 2.36). */
+  /** The mount API by descriptors; undefined where the C library (glibc 2.36) or the kernel (Linux 6.15) is older. */
   readonly mountApi: MountCalls | undefined;
 }
+
+/** Linux takes detached mounts as layers of an overlay since this release. */
+const FIRST_KERNEL = [6, 15] as const;
 
 /** `fsopen(2)` and its family, and what they mount from. Every descriptor returned is close-on-exec and the caller's. */
 export interface MountCalls {
@@ -133,6 +136,8 @@ export function loadNative(): NativeCalls | undefined {
   }
 
   function loadMountCalls(): MountCalls | undefined {
+    const [major = 0, minor = 0] = os.release().split('.').map(Number);
+    if (major < FIRST_KERNEL[0] || (major === FIRST_KERNEL[0] && minor < FIRST_KERNEL[1])) return undefined;
     let calls: Record<'fsopen' | 'fsconfig' | 'fsmount' | 'moveMount', CFunction>;
     try {
       calls = {

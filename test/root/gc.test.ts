@@ -121,10 +121,9 @@ describe('gc', () => {
     const { sysroot, digests } = await sysrootWith(4);
     const { digest } = await pullImage(sysroot.host, { sysroot: sysroot.path, image: image(9), algorithm: undefined });
     const { mounts } = sysroot.host;
-    const mounted = { mountPoint: '/mnt', root: '/', type: 'overlay', options: [], superOptions: [], device: '0:99' };
-    const host = testHost({
-      mounts: { ...mounts, table: () => [...mounts.table(), { ...mounted, source: `composefs:${digests[0] ?? ''}` }] },
-    });
+    const [of] = mounts.table();
+    const mounted = { ...of!, mountPoint: '/mnt', type: 'overlay', source: `composefs:${digests[0] ?? ''}` };
+    const host = testHost({ mounts: { ...mounts, everywhere: () => [...mounts.everywhere(), mounted] } });
     await collect(sysroot, {}, host);
     expect(ids(sysroot)).toEqual([4, 3, 2]);
     const images = (): string[] => readdirSync(`${sysroot.path}/composefs/images`).filter((name) => name !== 'refs');
@@ -306,6 +305,7 @@ describe('gc', () => {
         type: 'ext4',
         source: '/dev/x',
         device: '9:9',
+        isShared: false,
       };
       return testHost({
         bootId: () => bootId,

@@ -3,7 +3,7 @@
  * when it is refused or killed.
  */
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { setTimeout } from 'node:timers/promises';
@@ -12,11 +12,12 @@ import { repositoryContent } from '../../src/deploy/materialize.ts';
 import { readComposefsImage } from '../../src/format/erofs/reader.ts';
 import { mountImage, unmountImage } from '../../src/ops/mount-image.ts';
 import { readImage } from '../../src/store/images.ts';
-import { requireRepository } from '../../src/store/repository.ts';
+import { requireRepository, withRepositoryLock } from '../../src/store/repository.ts';
 import { SyscallError, type MountCalls } from '../../src/sys/native.ts';
 import type { VerityDigest } from '../../src/tree/node.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { factDifferences, factsOfDirectory, factsOfTree, type FileFacts } from '../helpers/file-facts.ts';
+import { noRestart } from '../helpers/no-restart.ts';
 import { mountNamespace, type MountNamespace } from '../helpers/mount-namespace.ts';
 import { hostctl, PROGRAM, type ProgramResult } from '../helpers/run-program.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
@@ -150,7 +151,7 @@ describe('image mount', () => {
     const directory = scratchDir();
     const replaced = { ...host, syscalls: { ...host.syscalls, mountApi: withoutFileMounts(host.syscalls.mountApi!) } };
     const object = `${repo}/objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
-    mountImage(replaced, { image: digest, repo, directory, verity: 'off', writable: undefined });
+    await mountImage(replaced, { image: digest, repo, directory, verity: 'off', writable: undefined }, noRestart);
     try {
       const devices = loopsOf(object).map((name) => `/dev/${name}`);
       expect(devices).toHaveLength(1);
@@ -161,6 +162,101 @@ describe('image mount', () => {
     }
     // The kernel takes the last mount apart a moment later.
     await expect.poll(() => loopsOf(object), { timeout: 10_000 }).toEqual([]);
+  });
+});
+
+describe('a mounted image', () => {
+  test('is kept by gc although nothing else names it, in whichever mount namespace, until it is unmounted', async () => {
+    const namespace = await mountNamespace();
+    const [sysroot, directory] = [scratchDir(), scratchDir()];
+    mkdirSync(`${sysroot}/boot`);
+    const own = `${sysroot}/composefs`;
+    const paths = ['--sysroot', sysroot];
+    pull(own);
+    const mounting = ['image', 'mount', digest, directory, ...paths, '--verity', 'off'];
+    expect(hostctl(mounting, namespace.prefix).exitCode).toBe(0);
+    expect(hostctl(['image', 'remove', `oci:${folder}/layout`, ...paths]).exitCode).toBe(0);
+    const collect = (): ProgramResult => hostctl(['gc', ...paths]);
+    expect(collect()).toMatchObject({ exitCode: 0, stderr: '' });
+    expectTree(namespace.path(directory));
+    hostctl(['image', 'umount', directory], namespace.prefix);
+    expect(collect()).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(readdirSync(`${own}/objects`)).toEqual([]);
+  });
+
+  test('is not mounted while something is removed from the repository', async () => {
+    const namespace = await mountNamespace();
+    const result = await withRepositoryLock(host, repo, 'exclusive', () =>
+      Promise.resolve(mount(namespace, scratchDir(), '--verity', 'off', '--wait', '0')),
+    );
+    expect(result).toMatchObject({ exitCode: 6, stdout: '' });
+  });
+});
+
+/** Without koffi, as where the kernel is too old: by mount(8), from a mount namespace of the command's own. */
+describe('image mount without the mount API', () => {
+  const object = (): string => `${repo}/objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
+
+  /** As `mount`, and the table of a namespace whose mounts are shared, as systemd makes them. */
+  async function sharedNamespace(): Promise<MountNamespace> {
+    const namespace = await mountNamespace();
+    const [program = '', ...args] = namespace.prefix;
+    execFileSync(program, [...args, 'mount', '--make-rshared', '/']);
+    return namespace;
+  }
+
+  function run(namespace: MountNamespace, ...args: string[]): ProgramResult {
+    return hostctl(args, [...namespace.prefix, 'env', 'NODE_OPTIONS=--no-addons']);
+  }
+
+  test('adds one line, at no moment another, and frees its loop device again', async () => {
+    const namespace = await sharedNamespace();
+    const directory = scratchDir();
+    const before = namespace.table();
+    const linesBefore = readFileSync(namespace.tableFile, 'utf8').split('\n').filter(Boolean);
+    const stop = await watchTable(namespace.tableFile);
+    const mounted = run(namespace, 'image', 'mount', digest, directory, '--repo', repo, '--verity', 'off', '--json');
+    expect(mounted).toEqual({ exitCode: 0, stdout: `${JSON.stringify({ digest }, undefined, 2)}\n`, stderr: '' });
+    expectTree(namespace.path(directory));
+    expect(run(namespace, 'image', 'umount', directory)).toEqual({ exitCode: 0, stdout: '', stderr: '' });
+    expect(namespace.table()).toEqual(before);
+    const { lines } = await stop();
+    expect(lines.filter((line) => !linesBefore.includes(line))).toEqual([
+      expect.stringMatching(` ${directory} ro,\\S* shared:\\d+ - overlay composefs:${digest} `) as string,
+    ]);
+    await expect.poll(() => loopsOf(object()), { timeout: 10_000 }).toEqual([]);
+  });
+
+  test('with --rw takes changes into UPPER', async () => {
+    const namespace = await sharedNamespace();
+    const [directory, layer] = [scratchDir(), scratchDir()];
+    const [upper, work] = [`${layer}/upper`, `${layer}/work`];
+    mkdirSync(upper);
+    mkdirSync(work);
+    const args = ['image', 'mount', digest, directory, '--repo', repo, '--verity', 'off', '--rw', upper, work];
+    expect(run(namespace, ...args).exitCode).toBe(0);
+    writeFileSync(`${namespace.path(directory)}/usr/share/small`, 'changed');
+    expect(readdirSync(`${upper}/usr/share`)).toEqual(['small']);
+  });
+
+  test('refuses where the mount would be lost, and paths that cannot be quoted', async () => {
+    const namespace = await mountNamespace();
+    const args = ['image', 'mount', digest, scratchDir(), '--repo', repo, '--verity', 'off'];
+    expect(run(namespace, ...args)).toEqual({
+      exitCode: 7,
+      stdout: '',
+      stderr: expect.stringMatching(/Cannot mount on .*\n {2}hint: Run "mount --make-shared \//) as string,
+    });
+    const shared = await sharedNamespace();
+    const before = shared.table();
+    const odd = `${scratchDir()}/a,b`;
+    mkdirSync(odd);
+    expect(run(shared, ...args, '--rw', odd, odd)).toEqual({
+      exitCode: 7,
+      stdout: '',
+      stderr: expect.stringMatching(/path ".*a,b", which has special characters/) as string,
+    });
+    expect(shared.table()).toEqual(before);
   });
 });
 

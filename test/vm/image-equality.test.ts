@@ -29,6 +29,7 @@ import {
   type FileFact,
   type FileFacts,
 } from '../helpers/file-facts.ts';
+import { noRestart } from '../helpers/no-restart.ts';
 import { missingPrograms } from '../helpers/requires.ts';
 import { paxHeader, tar, tarDir, tarEntry, tarFile, tarHardlink, tarSymlink } from '../helpers/tar-builder.ts';
 import { testHost } from '../helpers/test-host.ts';
@@ -236,7 +237,7 @@ describe.skipIf(reason !== undefined)('A real image of several layers', () => {
   test('is the same tree when it is mounted', async () => {
     const directory = join(folder, 'mounted');
     mkdirSync(directory);
-    mountImage(host, { image: digest, repo, directory, verity: 'off', writable: undefined });
+    await mountImage(host, { image: digest, repo, directory, verity: 'off', writable: undefined }, noRestart);
     try {
       expect(factDifferences(factsOfDirectory(directory, listXattrs), ours)).toEqual([]);
     } finally {

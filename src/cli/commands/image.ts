@@ -247,14 +247,15 @@ function mountCommand(run: Run): CommandModule<GlobalOptions, MountArguments> {
       const { mountImage } = await import('../../ops/mount-image.ts');
       const context = openContext(options, run.signal);
       const [upper, work] = options.rw ?? [];
-      const result = mountImage(context.host, {
+      const mount = {
         ...context.paths,
         image: options.image,
         directory: options.directory,
         verity: options.verity,
         writable: upper === undefined || work === undefined ? undefined : { upper, work },
-      });
-      context.print(result, () => '');
+      };
+      const result = await mountImage(context.host, mount, run);
+      if (result !== undefined) context.print(result, () => '');
     },
   };
 }
