@@ -136,6 +136,12 @@ function currentStaged(sysroot: Sysroot, entries: readonly FoundEntry[]): Staged
   return record === undefined || entries.some(({ sequence }) => (sequence ?? 0) >= record.id) ? undefined : record;
 }
 
+/** The id of the deployment this machine runs, of a running sysroot, by its origin alone: no boot partition is read. */
+export function bootedId(host: Host, { isRunning, deployments }: Sysroot): number | undefined {
+  const name = isRunning ? bootedName(host) : undefined;
+  return name === undefined ? undefined : findOrigin(`${deployments}/${name}`)?.id;
+}
+
 /** The state directory the running kernel was told to use; undefined when hostctl did not boot it. */
 function bootedName(host: Host): string | undefined {
   const args = splitCmdline(host.kernelCmdline());

@@ -22,7 +22,7 @@ import { lookup } from '../tree/lookup.ts';
 import type { DirectoryNode, FileNode, VerityDigest } from '../tree/node.ts';
 import { imageKargs, isKargsFile } from './boot-facts.ts';
 import { flattenImage, openImage } from './build.ts';
-import { requireImage } from './image-tools.ts';
+import { requireImage } from './find-image.ts';
 
 export interface DiffOptions extends SysrootOptions {
   /** Deployment, image in the repository, or image reference; undefined: what runs. */
@@ -131,7 +131,7 @@ function readDeployed(host: Host, repo: string, deployment: Deployment): Side {
 }
 
 function readStored(host: Host, repo: string, name: string): Side {
-  const digest = requireImage(requireRepository(host, repo), name);
+  const digest = requireImage(host, requireRepository(host, repo), { repo, image: name });
   return readDigest(host, repo, digest);
 }
 

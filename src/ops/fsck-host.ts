@@ -7,11 +7,12 @@ import type { Sysroot } from '../deploy/sysroot.ts';
 import { isPlainRepoMeta } from '../format/repo-meta.ts';
 import { parseHostctlEntryName } from '../format/bls/name.ts';
 import { listRefs } from '../store/images.ts';
-import type { ImageUse, ObjectFinding } from '../store/check.ts';
+import type { ObjectFinding } from '../store/check.ts';
+import type { ImageUse } from '../store/usage.ts';
 import type { Repository } from '../store/repository.ts';
 import { isDirectory, readSmallText } from '../sys/files.ts';
 import { checkTextFiles } from './fsck-text.ts';
-import { deploymentRef } from './publish.ts';
+import { ownerRef } from './image-refs.ts';
 
 export interface Finding {
   readonly code: string;
@@ -97,7 +98,7 @@ function checkDeployment(sysroot: Sysroot, repository: Repository | undefined, i
       isCorrupt: !HARMLESS.has(code),
     }));
   if (item.origin !== undefined && repository !== undefined && item.entries.length > 0) {
-    const name = deploymentRef(item.origin.id);
+    const name = ownerRef({ kind: 'host', id: item.origin.id });
     if (listRefs(repository).get(name) !== item.origin.digest) {
       findings.push({
         code: 'ref-missing',

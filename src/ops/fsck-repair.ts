@@ -22,7 +22,7 @@ import type { Host } from '../sys/host.ts';
 import { flattenImage, openImage, XATTR_MODE } from './build.ts';
 import type { Look } from './fsck-host.ts';
 import { repairKernels } from './repair-kernels.ts';
-import { deploymentRef } from './publish.ts';
+import { ownerRef } from './image-refs.ts';
 
 /** Repairs what it can. Returns why something could not be. The caller holds both locks. */
 export async function repairAll(
@@ -51,7 +51,7 @@ export async function repairAll(
     for (const { origin, entries } of look.deployments.list) {
       if (origin === undefined || entries.length === 0) continue;
       await attempt(`the ref of deployment ${origin.id}`, () =>
-        setRef(repository, deploymentRef(origin.id), origin.digest),
+        setRef(repository, ownerRef({ kind: 'host', id: origin.id }), origin.digest),
       );
     }
     if (look.findings.some(({ code }) => code === 'kernel-corrupt')) {

@@ -7,8 +7,9 @@ import { readDeployments, type Deployment } from '../deploy/deployments.ts';
 import { deploymentImage } from '../deploy/find-deployment.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { isHostctlError } from '../errors.ts';
-import { checkRepository, type ImageUse } from '../store/check.ts';
+import { checkRepository } from '../store/check.ts';
 import { openRepository, withRepositoryLock, withSharedLockIfFree, type Repository } from '../store/repository.ts';
+import { usageOfImages, type ImageBytes, type ImageUse } from '../store/usage.ts';
 import type { Host } from '../sys/host.ts';
 import { checkHost, type Finding, type Look } from './fsck-host.ts';
 import { repairAll } from './fsck-repair.ts';
@@ -29,11 +30,8 @@ export interface FsckResult {
 }
 
 /** What the files of a deployment's image take. */
-export interface DeploymentUse {
+export interface DeploymentUse extends ImageBytes {
   readonly id: number | null;
-  /** Needed by no other image: what deleting the deployment frees in the repository. */
-  readonly uniqueBytes: number;
-  readonly sharedBytes: number;
 }
 
 export async function fsck(host: Host, options: FsckOptions): Promise<FsckResult> {
@@ -137,22 +135,15 @@ function resultOf(
   return { deep, findings, failures, usage: usageOf(deployments.list, images) };
 }
 
-/** Sizes as the images state them. An object is shared when another image needs it too. */
-export function usageOf(list: readonly Deployment[], images: readonly ImageUse[]): DeploymentUse[] {
-  const users = new Map<string, number>();
-  for (const { objects } of images) for (const name of objects.keys()) users.set(name, (users.get(name) ?? 0) + 1);
+/** An image is shared with its objects when two deployments boot it: they free nothing one by one. */
+function usageOf(list: readonly Deployment[], images: readonly ImageUse[]): DeploymentUse[] {
+  const usage = usageOfImages(images);
   return list.flatMap((item) => {
     const digest = deploymentImage(item);
-    const image = images.find((use) => use.digest === digest);
-    if (image === undefined) return [];
-    // Two deployments of one image free nothing one by one.
+    const bytes = digest === undefined ? undefined : usage.get(digest);
+    if (bytes === undefined) return [];
     const isShared = list.some((other) => other !== item && deploymentImage(other) === digest);
-    let uniqueBytes = 0;
-    let sharedBytes = 0;
-    for (const [name, size] of image.objects) {
-      if (!isShared && users.get(name) === 1) uniqueBytes += size;
-      else sharedBytes += size;
-    }
-    return { id: item.id ?? null, uniqueBytes, sharedBytes };
+    const all = { uniqueBytes: 0, sharedBytes: bytes.uniqueBytes + bytes.sharedBytes };
+    return { id: item.id ?? null, ...(isShared ? all : bytes) };
   });
 }

@@ -12,13 +12,13 @@ import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError, isHostctlError } from '../errors.ts';
 import { parseDigestArgument, splitCmdline } from '../format/cmdline.ts';
 import {
-  objectsOfImage,
   planRepositoryGarbage,
   readRepositorySnapshot,
   type ImageRoot,
   type RepositoryItem,
   type RepositorySnapshot,
 } from '../store/collect.ts';
+import { readImageUse } from '../store/images.ts';
 import { mountedImages } from '../store/mounted.ts';
 import type { Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
@@ -123,7 +123,7 @@ function planRepository(
   const droppedRefs = ownsRepository && !isBlind ? refsOfGone(stored, garbage) : new Set<string>();
   try {
     return planRepositoryGarbage(repository, stored, imageRoots(host, sysroot, garbage), droppedRefs, (digest) =>
-      objectsOfImage(repository, digest),
+      readImageUse(repository, digest).objects.keys(),
     );
   } catch (error) {
     if (!toleratesDamage || !isHostctlError(error)) throw error;

@@ -11,7 +11,7 @@ import { hasImage, objectFile, requireRepository, withRepositoryLock, type Repos
 import { isDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
-import { repositoryPath, requireImage, type ImageToolOptions } from './image-tools.ts';
+import { repositoryPath, requireImage, type ImageToolOptions } from './find-image.ts';
 import { mountByDescriptors, mountInNamespace, type ImageMount } from './mount-layers.ts';
 import { requireRoot } from './publish.ts';
 import type { Restart } from './writable.ts';
@@ -38,7 +38,7 @@ export async function mountImage(
   const repository = requireRepository(host, fs.realpathSync(repositoryPath(host, options)));
   // Until the mount can be seen, the lock is all that keeps the image from going.
   return withRepositoryLock(host, repository.path, 'shared', async () => {
-    const digest = requireImage(repository, options.image);
+    const digest = requireImage(host, repository, options);
     for (const directory of [options.directory, options.writable?.upper, options.writable?.work]) {
       if (directory !== undefined && !isDirectory(directory)) {
         throw new HostctlError('usage', `"${directory}" is not a directory`);

@@ -28,6 +28,7 @@ import type { Repository } from '../store/repository.ts';
 import { exists } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { DirectoryNode, FileNode } from '../tree/node.ts';
+import { ownerRef } from './image-refs.ts';
 import { withUndo } from './undo.ts';
 
 const SORT_KEY = 'hostctl';
@@ -69,11 +70,6 @@ export interface Published {
   readonly options: string;
   /** False where the boot partition's journal could not be written back: old kernels must stay for now. */
   readonly settled: boolean;
-}
-
-/** Name of the ref that keeps a deployment's image alive. */
-export function deploymentRef(id: number): string {
-  return `hostctl/${id}`;
 }
 
 /** The next unused sequence number: above every entry, every deployment, and what the history remembers. */
@@ -122,8 +118,9 @@ export async function publishDeployment(
       contentOf: deployment.contentOf,
       adjustEtc: deployment.adjustEtc,
     });
-    undo.add('remove the ref again', () => removeRef(repository, deploymentRef(id)));
-    setRef(repository, deploymentRef(id), digest);
+    const ref = ownerRef({ kind: 'host', id });
+    undo.add('remove the ref again', () => removeRef(repository, ref));
+    setRef(repository, ref, digest);
     stopIfAborted(host);
     undo.add('remove the kernel again', () => removeKernel(sysroot.boot, kernel));
     writeKernel(sysroot.boot, kernel);

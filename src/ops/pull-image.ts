@@ -3,13 +3,14 @@
 import { openSysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { formatImageParameters } from '../format/cmdline.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
-import { refComponent, setRef } from '../store/images.ts';
+import { setRef } from '../store/images.ts';
 import type { ObjectCounts } from '../store/objects.ts';
 import { openOrCreateRepository } from '../store/repository.ts';
 import { withObjectStore } from '../store/sweep.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm, VerityDigest } from '../tree/node.ts';
 import { openImage, storeImage } from './build.ts';
+import { ownerRef } from './image-refs.ts';
 
 export interface PullImageOptions extends SysrootOptions {
   readonly image: string;
@@ -23,11 +24,6 @@ export interface PullImageResult {
   readonly objects: ObjectCounts;
 }
 
-/** Name of the ref of an image that was pulled by reference. */
-export function imageRef(reference: string): string {
-  return `hostctl-images/${refComponent(reference)}`;
-}
-
 export async function pullImage(host: Host, options: PullImageOptions): Promise<PullImageResult> {
   const source = openImage(host, options.image);
   const path = options.repo ?? openSysroot(host, options).repo;
@@ -37,7 +33,7 @@ export async function pullImage(host: Host, options: PullImageOptions): Promise<
   }
   return withObjectStore(host, repository, async (store) => {
     const image = await storeImage(host, repository, source, store);
-    setRef(repository, imageRef(formatImageReference(source.reference)), image.digest);
+    setRef(repository, ownerRef({ kind: 'name', name: formatImageReference(source.reference) }), image.digest);
     return {
       digest: image.digest,
       parameters: formatImageParameters(image.parameters),

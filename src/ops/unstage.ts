@@ -12,7 +12,8 @@ import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from 
 import { removeRef } from '../store/images.ts';
 import { openRepository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
-import { deploymentRef, requireRoot } from './publish.ts';
+import { ownerRef } from './image-refs.ts';
+import { requireRoot } from './publish.ts';
 
 export interface UnstageResult {
   /** False when nothing was staged. */
@@ -47,7 +48,7 @@ export function dropStaged(
   if (staged.entries.length === 0) {
     removeState(sysroot, staged.name);
     const repository = openRepository(host, sysroot.repo);
-    if (repository !== undefined) removeRef(repository, deploymentRef(stagedRecord.id));
+    if (repository !== undefined) removeRef(repository, ownerRef({ kind: 'host', id: stagedRecord.id }));
   }
   host.log.info(`The staged deployment ${stagedRecord.id} is dropped`);
   return stagedRecord.id;

@@ -7,13 +7,13 @@
 import * as fs from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { errnoOf, HostctlError, isHostctlError } from '../errors.ts';
-import { imageObjects } from '../format/erofs/image-objects.ts';
 import { listNames } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
-import { DIGEST, linkTarget, listImages, readImage } from './images.ts';
+import { DIGEST, linkTarget, listImages, readImageUse } from './images.ts';
 import { digestOfFile } from './objects.ts';
 import { objectFile, type Repository } from './repository.ts';
+import type { ImageUse } from './usage.ts';
 
 export interface ObjectFinding {
   readonly code: 'image-corrupt' | 'object-missing' | 'object-corrupt' | 'object-unprotected';
@@ -21,13 +21,6 @@ export interface ObjectFinding {
   readonly message: string;
   /** Images that need it; none when it is referenced by none. */
   readonly images: readonly VerityDigest[];
-}
-
-/** What one image takes. */
-export interface ImageUse {
-  readonly digest: VerityDigest;
-  /** Objects with the sizes that the image states, itself among them. */
-  readonly objects: ReadonlyMap<string, number>;
 }
 
 export interface RepositoryCheck {
@@ -72,10 +65,7 @@ function readUse(repository: Repository, digest: VerityDigest, findings: ObjectF
     if (linkTarget(`${repository.path}/images/${digest}`) !== expected) {
       throw new HostctlError('corrupt', `"images/${digest}" does not lead to its object`);
     }
-    const bytes = readImage(repository, digest);
-    const objects = new Map<string, number>([[digest, bytes.length]]);
-    for (const { path, size } of imageObjects(bytes)) if (path !== undefined) objects.set(path.replace('/', ''), size);
-    return { digest, objects };
+    return readImageUse(repository, digest);
   } catch (error) {
     if (!isHostctlError(error) && errnoOf(error) === undefined) throw error;
     findings.push({ code: 'image-corrupt', digest, message: (error as Error).message, images: [digest] });

@@ -6,11 +6,10 @@
 
 import * as fs from 'node:fs';
 import { errnoOf, HostctlError } from '../errors.ts';
-import { imageObjects } from '../format/erofs/image-objects.ts';
 import { allocatedBytes, fsyncPath, isDirectory, listNames, split, TEMPORARY_NAME } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
-import { DIGEST, linkTarget, readImage, RECORDS, removeImage } from './images.ts';
+import { DIGEST, linkTarget, RECORDS, removeImage } from './images.ts';
 import { deadMarkers } from './markers.ts';
 import type { Repository } from './repository.ts';
 import { dropDeadMarkers } from './sweep.ts';
@@ -143,11 +142,6 @@ export function planRepositoryGarbage(
     ],
     notes,
   };
-}
-
-/** Objects that an image in the repository names, by their digests. Throws 'corrupt' when it cannot be read whole. */
-export function objectsOfImage(repository: Repository, digest: VerityDigest): string[] {
-  return imageObjects(readImage(repository, digest)).flatMap(({ path }) => path?.replace('/', '') ?? []);
 }
 
 /** Takes one item away. Killed in between, what is left is still garbage and nothing else. */

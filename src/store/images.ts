@@ -7,6 +7,7 @@
 import * as fs from 'node:fs';
 import { errnoOf, HostctlError } from '../errors.ts';
 import { formatImageParameters, type ImageParameters } from '../format/cmdline.ts';
+import { imageObjects } from '../format/erofs/image-objects.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { withChecksum } from '../format/checksum.ts';
 import { formatKeyfile, parseKeyfile } from '../format/keyfile.ts';
@@ -23,6 +24,7 @@ import {
 import type { VerityDigest } from '../tree/node.ts';
 import type { ObjectStore } from './objects.ts';
 import { objectFile, type Repository } from './repository.ts';
+import type { ImageUse } from './usage.ts';
 
 /** How an image was made: two digests of one OCI image differ as soon as one of these does. */
 export interface ImageRecord {
@@ -102,6 +104,14 @@ export function readImage(repository: Repository, digest: VerityDigest): Uint8Ar
   return bytes;
 }
 
+/** Objects that an image in the repository names, itself among them. Throws 'corrupt' when it cannot be read whole. */
+export function readImageUse(repository: Repository, digest: VerityDigest): ImageUse {
+  const bytes = readImage(repository, digest);
+  const objects = new Map<string, number>([[digest, bytes.length]]);
+  for (const { path, size } of imageObjects(bytes)) if (path !== undefined) objects.set(path.replace('/', ''), size);
+  return { digest, objects };
+}
+
 /** Digests of all images that may be mounted, sorted. */
 export function listImages(repository: Repository): VerityDigest[] {
   return listNames(`${repository.path}/images`).filter((name) => DIGEST.test(name)) as VerityDigest[];
@@ -136,6 +146,11 @@ export function removeRef(repository: Repository, name: string): void {
 /** A name as one path component, as composefs-rs does: `%` and `/` escaped. */
 export function refComponent(name: string): string {
   return name.replaceAll('%', '%25').replaceAll('/', '%2F');
+}
+
+/** The name that `refComponent` made a component of. */
+export function refText(component: string): string {
+  return component.replaceAll('%2F', '/').replaceAll('%25', '%');
 }
 
 /** The target of a symlink; undefined where there is none. */

@@ -2,10 +2,9 @@
 
 import * as fs from 'node:fs';
 import { errnoOf } from '../errors.ts';
-import { imageObjects } from '../format/erofs/image-objects.ts';
 import { fsyncPath, listNames, openDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import { DIGEST, listImages, listRefs, readImage, removeImage } from './images.ts';
+import { DIGEST, listImages, listRefs, readImageUse, removeImage } from './images.ts';
 import { deadMarkers } from './markers.ts';
 import { mountedImages } from './mounted.ts';
 import { digestOfFile, ObjectStore } from './objects.ts';
@@ -15,10 +14,7 @@ import { objectFile, tryExclusive, withRepositoryLock, type Repository } from '.
 export function reachableObjects(repository: Repository): Set<string> {
   const reachable = new Set<string>();
   for (const digest of listImages(repository)) {
-    reachable.add(digest);
-    for (const object of imageObjects(readImage(repository, digest))) {
-      if (object.path !== undefined) reachable.add(object.path.replace('/', ''));
-    }
+    for (const object of readImageUse(repository, digest).objects.keys()) reachable.add(object);
   }
   return reachable;
 }

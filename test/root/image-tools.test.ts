@@ -4,6 +4,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -38,6 +39,8 @@ const MORE = [
 let folder: string;
 let repo: string;
 let reference: string;
+/** The same image under a reference that was not pulled. */
+let elsewhere: string;
 let pulled: ProgramResult;
 let digest: string;
 
@@ -47,6 +50,8 @@ beforeAll(() => {
   repo = `${folder}/repo`;
   mkdirSync(`${folder}/layout`);
   ({ reference } = bootableLayout({ directory: `${folder}/layout`, more: MORE }));
+  cpSync(`${folder}/layout`, `${folder}/elsewhere`, { recursive: true });
+  elsewhere = `oci:${folder}/elsewhere`;
   pulled = hostctl(['image', 'pull', reference, '--repo', repo]);
   digest = pulled.stdout.trim();
 });
@@ -75,7 +80,8 @@ function expectRefused(result: ProgramResult, exitCode: number, message: RegExp)
 const NAMINGS: readonly (readonly [string, () => string])[] = [
   ['digest', () => digest],
   ['prefix', () => digest.slice(0, 8)],
-  ['reference', () => reference],
+  ['name', () => reference],
+  ['reference to elsewhere', () => elsewhere],
 ];
 
 describe('image pull', () => {
@@ -212,8 +218,7 @@ describe('image cat', () => {
 });
 
 describe('image inspect', () => {
-  test.each(['digest', 'prefix'])('by %s tells how the image was made', (naming) => {
-    const image = naming === 'digest' ? digest : digest.slice(0, 8);
+  test.each(NAMINGS.slice(0, 3))('by %s tells how the image was made', (_, image) => {
     const expected = {
       digest,
       parameters: 'v1-sha512-12',
@@ -221,14 +226,15 @@ describe('image inspect', () => {
       bootable: false,
       imageBytes: readFileSync(`${repo}/images/${digest}`).length,
       objects: { count: expect.any(Number) as number, bytes: expect.any(Number) as number },
+      owners: { names: [reference], deployments: [], bound: [], mounts: [], others: [] },
     };
-    expect(json('image', 'inspect', image)).toEqual(expected);
-    expect(JSON.parse(output('image', 'inspect', image))).toEqual(expected);
+    expect(json('image', 'inspect', image())).toEqual(expected);
+    expect(JSON.parse(output('image', 'inspect', image()))).toEqual(expected);
   });
 
   test('by reference tells what it leads to', () => {
-    expect(json('image', 'inspect', reference)).toMatchObject({
-      reference,
+    expect(json('image', 'inspect', elsewhere)).toMatchObject({
+      reference: elsewhere,
       platform: 'linux/amd64',
       labels: { 'containers.bootc': '1', 'org.opencontainers.image.version': '1' },
       layers: [
@@ -240,16 +246,67 @@ describe('image inspect', () => {
   });
 });
 
-test('image list and image remove show and take away names, and the image stays until it is swept', () => {
-  const own = ['--repo', `${scratchDir()}/repo`];
-  hostctl(['image', 'pull', reference, ...own]);
-  expect(hostctl(['image', 'list', ...own])).toEqual({ exitCode: 0, stdout: `${digest} ${reference}\n`, stderr: '' });
-  expect(JSON.parse(hostctl(['image', 'list', '--json', ...own]).stdout)).toEqual([
-    { digest, names: [reference], deployments: [] },
-  ]);
-  expect(hostctl(['image', 'remove', reference, ...own])).toEqual({ exitCode: 0, stdout: `${digest}\n`, stderr: '' });
-  expect(hostctl(['image', 'list', ...own]).stdout).toBe(`${digest}\n`);
-  expectRefused(hostctl(['image', 'remove', reference, ...own]), 7, /No image .* has the name/);
+describe('image list and image remove', () => {
+  test('show and take away names, and the image stays until it is swept', () => {
+    const own = ['--repo', `${scratchDir()}/repo`];
+    hostctl(['image', 'pull', reference, ...own]);
+    hostctl(['image', 'pull', elsewhere, ...own]);
+    const list = (): ProgramResult => hostctl(['image', 'list', ...own]);
+    expect(list()).toEqual({
+      exitCode: 0,
+      stdout: expect.stringMatching(
+        new RegExp(`^${digest} ${elsewhere}, ${reference} \\([\\d.]+ KiB of its own, 0 bytes shared\\)\\n$`),
+      ) as string,
+      stderr: '',
+    });
+    const remove = (name: string): ProgramResult => hostctl(['image', 'remove', name, ...own]);
+    expect(remove(reference)).toEqual({
+      exitCode: 0,
+      stdout: `${digest}\n`,
+      stderr: `hostctl: The image stays: ${elsewhere}\n`,
+    });
+    expect(remove(elsewhere)).toEqual({ exitCode: 0, stdout: `${digest}\n`, stderr: '' });
+    expect(list().stdout).toMatch(new RegExp(`^${digest} nothing keeps it \\(`));
+    expectRefused(remove(reference), 7, /No image .* has the name/);
+  });
+
+  test('say what each image takes alone and with others, and what keeps it', () => {
+    const own = `${scratchDir()}/repo`;
+    const content = (size: number): Buffer => Buffer.alloc(size, `${size}`);
+    const version = (...sizes: number[]): string => {
+      const more = sizes.map((size) => tarFile(`usr/share/${size}`, content(size)));
+      return bootableLayout({ more }).reference;
+    };
+    const images = [version(1000, 3000), version(1000, 5000), version(7000)];
+    const digests = images.map((image) => hostctl(['image', 'pull', image, '--repo', own]).stdout.trim());
+    symlinkSync(`../../${digests[2]}`, `${own}/images/refs/other-tool`);
+    const listed = JSON.parse(hostctl(['image', 'list', '--repo', own, '--json']).stdout) as {
+      digest: string;
+      bytes: { uniqueBytes: number; sharedBytes: number };
+    }[];
+    const sizes = new Map(listed.map(({ digest: of, bytes }) => [of, bytes]));
+    const imageBytes = (of: string): number => readFileSync(`${own}/images/${of}`).length;
+    const base = sizes.get(digests[2]!)!.sharedBytes;
+    expect(base).toBeGreaterThan(15_000);
+    expect(digests.map((of) => sizes.get(of))).toEqual([
+      { uniqueBytes: imageBytes(digests[0]!) + 3000, sharedBytes: base + 1000 },
+      { uniqueBytes: imageBytes(digests[1]!) + 5000, sharedBytes: base + 1000 },
+      { uniqueBytes: imageBytes(digests[2]!) + 7000, sharedBytes: base },
+    ]);
+    expect(listed.find(({ digest: of }) => of === digests[2])).toMatchObject({
+      names: [images[2]],
+      others: ['other-tool'],
+    });
+    const damaged = `${own}/objects/${digests[0]!.slice(0, 2)}/${digests[0]!.slice(2)}`;
+    rmSync(damaged);
+    writeFileSync(damaged, 'damaged');
+    const after = hostctl(['image', 'list', '--repo', own]);
+    expect(after).toMatchObject({
+      exitCode: 0,
+      stderr: expect.stringMatching(/^hostctl: warning: .*damaged/) as string,
+    });
+    expect(after.stdout).toMatch(new RegExp(`^${digests[0]} ${images[0]} \\(unreadable\\)$`, 'm'));
+  });
 });
 
 describe('composefs', () => {
@@ -423,7 +480,7 @@ test('a user without privileges uses all of it on a repository of his own', () =
   const quiet = (stdout: unknown): unknown => ({ exitCode: 0, stdout, stderr: '' });
   expect(as('image', 'pull', reference)).toMatchObject({ exitCode: 0, stdout: `${digest}\n` });
   expect(as('image', 'digest', reference)).toEqual(quiet(`${digest}\n`));
-  expect(as('image', 'list')).toEqual(quiet(`${digest} ${reference}\n`));
+  expect(as('image', 'list')).toEqual(quiet(expect.stringMatching(`^${digest} ${reference} `)));
   expect(as('image', 'dump', digest)).toEqual(quiet(output('image', 'dump', digest)));
   expect(as('image', 'ls', digest)).toEqual(quiet(output('image', 'ls', digest)));
   expect(as('image', 'cat', digest, '/etc/hostname')).toEqual(quiet('example\n'));

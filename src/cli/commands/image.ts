@@ -116,19 +116,13 @@ function dumpCommand(run: Run): CommandModule<GlobalOptions, NamedArguments> {
 function listCommand(run: Run): CommandModule<GlobalOptions, GlobalOptions> {
   return {
     command: 'list',
-    describe: 'List the images of the repository',
+    describe: 'List the images of the repository, what keeps each and what it takes',
     handler: async (options) => {
-      const { listAllImages } = await import('../../ops/image-tools.ts');
+      const { listAllImages } = await import('../../ops/list-images.ts');
+      const { imageListText } = await import('../view/image-list-text.ts');
       const context = openContext(options, run.signal);
       const images = listAllImages(context.host, context.paths);
-      context.print(images, () =>
-        images
-          .map(({ digest, names, deployments }) =>
-            [digest, ...names, ...deployments.map((id) => `(deployment ${id})`)].join(' '),
-          )
-          .map((line) => `${line}\n`)
-          .join(''),
-      );
+      context.print(images, () => imageListText(images));
     },
   };
 }
@@ -205,13 +199,16 @@ function lintCommand(run: Run): CommandModule<GlobalOptions, NamedArguments> {
 function removeCommand(run: Run): CommandModule<GlobalOptions, GlobalOptions & { readonly name: string }> {
   return {
     command: 'remove <name>',
-    describe: 'Take a name away; an image without any name is garbage',
+    describe: 'Take a name away; gc removes an image that nothing keeps',
     builder: (argv) =>
       argv.positional('name', { type: 'string', demandOption: true, describe: 'The reference it was pulled by' }),
     handler: async (options) => {
-      const { removeImageName } = await import('../../ops/image-tools.ts');
+      const { removeImageName } = await import('../../ops/list-images.ts');
+      const { ownersText } = await import('../view/image-list-text.ts');
       const context = openContext(options, run.signal);
       const result = await removeImageName(context.host, { ...context.paths, image: options.name });
+      const kept = ownersText(result.kept);
+      if (kept !== '') context.host.log.info(`The image stays: ${kept}`);
       context.print(result, () => `${result.digest}\n`);
     },
   };

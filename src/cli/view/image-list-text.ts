@@ -1,0 +1,29 @@
+/** Images of a repository, for people. Pure. */
+
+import type { ImageOwners, ListedImage } from '../../ops/list-images.ts';
+import { formatBytes } from './bytes.ts';
+
+/** One line for each: digest, what keeps it, what it takes. */
+export function imageListText(images: readonly ListedImage[]): string {
+  return images
+    .map((image) => {
+      const { digest, bytes } = image;
+      const size =
+        bytes === null
+          ? 'unreadable'
+          : `${formatBytes(bytes.uniqueBytes)} of its own, ${formatBytes(bytes.sharedBytes)} shared`;
+      return `${digest} ${ownersText(image) || 'nothing keeps it'} (${size})\n`;
+    })
+    .join('');
+}
+
+/** Empty when there are none. */
+export function ownersText({ names, deployments, bound, mounts, others }: ImageOwners): string {
+  return [
+    ...names,
+    ...deployments.map((id) => `deployment ${id}`),
+    ...bound.map((id) => `bound to deployment ${id}`),
+    ...mounts.map((place) => `mounted on "${place}"`),
+    ...others.map((ref) => `ref "${ref}"`),
+  ].join(', ');
+}
