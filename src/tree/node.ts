@@ -109,3 +109,8 @@ export function inodeOf(entry: TreeEntry): TreeNode {
 export function encodeDevice(major: number, minor: number): number {
   return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & ~0xff) << 12)) >>> 0;
 }
+
+/** What `encodeDevice` made one number of. */
+export function decodeDevice(rdev: number): { readonly major: number; readonly minor: number } {
+  return { major: (rdev >>> 8) & 0xfff, minor: (rdev & 0xff) | ((rdev >>> 12) & 0xfff00) };
+}

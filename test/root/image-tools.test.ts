@@ -15,10 +15,18 @@ import {
 } from 'node:fs';
 import os from 'node:os';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { repositoryContent } from '../../src/deploy/materialize.ts';
+import { readComposefsImage } from '../../src/format/erofs/reader.ts';
+import { readImage } from '../../src/store/images.ts';
+import { requireRepository } from '../../src/store/repository.ts';
+import type { VerityDigest } from '../../src/tree/node.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
+import { factDifferences, factsOfDirectory, factsOfTree } from '../helpers/file-facts.ts';
+import { ociLayout } from '../helpers/oci-builder.ts';
 import { hostctl, PROGRAM, type ProgramResult } from '../helpers/run-program.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { snapshot } from '../helpers/snapshot.ts';
+import { testHost } from '../helpers/test-host.ts';
 import { paxHeader, tarDir, tarEntry, tarFile, tarHardlink, tarSymlink } from '../helpers/tar-builder.ts';
 
 const LARGE = Buffer.alloc(200_000, 'a line of a large file\n');
@@ -217,6 +225,27 @@ describe('image cat', () => {
   });
 });
 
+describe('image export', () => {
+  test.each(NAMINGS.slice(0, 3))('by %s gives a tar archive from which the same image is made', (_, image) => {
+    const words = [PROGRAM, 'image', 'export', image(), '--repo', repo];
+    const archive = execFileSync(process.execPath, words, { maxBuffer: 1 << 28 });
+    const made = ociLayout(scratchDir(), { layers: [{ tar: archive, compression: 'none' }] });
+    expect(output('image', 'digest', `oci:${made.directory}`)).toBe(`${digest}\n`);
+  });
+
+  test('is unpacked by GNU tar as what it is', () => {
+    const directory = scratchDir();
+    const script = 'set -o pipefail; "$@" | tar -x -p --xattrs --xattrs-include="*" --numeric-owner -C "$0"';
+    const words = [process.execPath, PROGRAM, 'image', 'export', digest, '--repo', repo];
+    execFileSync('bash', ['-c', script, directory, ...words]);
+    const host = testHost();
+    const repository = requireRepository(host, repo);
+    const tree = readComposefsImage(readImage(repository, digest as VerityDigest));
+    const shown = factsOfDirectory(directory, (path) => host.syscalls.listXattrs(path));
+    expect(factDifferences(shown, factsOfTree(tree, repositoryContent(repository)))).toEqual([]);
+  });
+});
+
 describe('image inspect', () => {
   test.each(NAMINGS.slice(0, 3))('by %s tells how the image was made', (_, image) => {
     const expected = {
@@ -399,6 +428,8 @@ describe('refused is', () => {
     ['an unknown digest to dump', () => ['image', 'dump', unknown], 7, /There is no image "f{128}"/],
     ['an unknown digest to ls', () => ['image', 'ls', unknown], 7, /There is no image/],
     ['an unknown digest to cat', () => ['image', 'cat', unknown, '/etc/motd'], 7, /There is no image/],
+    ['an unknown digest to export', () => ['image', 'export', unknown], 7, /There is no image/],
+    ['a reference to elsewhere to export', () => ['image', 'export', elsewhere], 7, /There is no image/],
     ['an unknown digest to inspect', () => ['image', 'inspect', unknown], 7, /There is no image/],
     ['a prefix that is too short', () => ['image', 'ls', digest.slice(0, 7)], 7, /There is no image/],
     ['an unknown name to remove', () => ['image', 'remove', 'oci:/nowhere'], 7, /No image .* "oci:\/nowhere"/],
@@ -460,6 +491,7 @@ describe('a reader that goes away', () => {
     ['image dump', () => ['image', 'dump', digest], 1],
     ['image ls', () => ['image', 'ls', '-R', digest], 1],
     ['image cat', () => ['image', 'cat', digest, '/usr/share/large'], 1],
+    ['image export', () => ['image', 'export', digest], 1],
     ['image list', () => ['image', 'list', '--json'], 0],
     ['composefs inspect', () => ['composefs', 'inspect', `${repo}/images/${digest}`], 1],
   ])('ends %s quietly', (_, args, lines) => {
@@ -484,6 +516,7 @@ test('a user without privileges uses all of it on a repository of his own', () =
   expect(as('image', 'dump', digest)).toEqual(quiet(output('image', 'dump', digest)));
   expect(as('image', 'ls', digest)).toEqual(quiet(output('image', 'ls', digest)));
   expect(as('image', 'cat', digest, '/etc/hostname')).toEqual(quiet('example\n'));
+  expect(as('image', 'export', digest)).toEqual(quiet(output('image', 'export', digest)));
   expect(as('image', 'inspect', digest)).toMatchObject({ exitCode: 0, stderr: '' });
   expect(as('image', 'remove', reference)).toEqual(quiet(`${digest}\n`));
   mkdirSync(`${home}/source`);

@@ -1,6 +1,7 @@
 /** `hostctl image …`: images without a host. */
 
 import type { Argv, CommandModule } from 'yargs';
+import { HostctlError } from '../../errors.ts';
 import type { VerityAlgorithm } from '../../tree/node.ts';
 import { openContext, type GlobalOptions } from '../context.ts';
 import { exitCodeOf } from '../exit-codes.ts';
@@ -32,6 +33,7 @@ export function imageCommand(run: Run): CommandModule<GlobalOptions, GlobalOptio
         .command(inspectCommand(run))
         .command(lsCommand(run))
         .command(catCommand(run))
+        .command(exportCommand(run))
         .command(lintCommand(run))
         .command(removeCommand(run))
         .command(mountCommand(run))
@@ -176,6 +178,29 @@ function catCommand(run: Run): CommandModule<GlobalOptions, NamedArguments & { r
       const context = openContext(options, run.signal);
       const { image, path } = options;
       await context.printPieces(await readFile(context.host, { ...context.paths, image, path }));
+    },
+  };
+}
+
+function exportCommand(run: Run): CommandModule<GlobalOptions, NamedArguments> {
+  return {
+    command: 'export <image>',
+    describe: 'Write the tree of an image in the repository to standard output, as a tar archive',
+    builder: (argv) =>
+      argv.positional('image', {
+        type: 'string',
+        demandOption: true,
+        describe: 'Digest or name in the repository',
+      }),
+    handler: async (options) => {
+      const { exportImage } = await import('../../ops/export-image.ts');
+      const context = openContext(options, run.signal);
+      if (process.stdout.isTTY) {
+        throw new HostctlError('usage', 'A tar archive is nothing for a terminal', {
+          hint: 'Send it to a file or to a program: "hostctl image export IMAGE | tar -x -C DIR"',
+        });
+      }
+      await context.printPieces(exportImage(context.host, { ...context.paths, image: options.image }));
     },
   };
 }
