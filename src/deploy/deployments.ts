@@ -136,10 +136,10 @@ function currentStaged(sysroot: Sysroot, entries: readonly FoundEntry[]): Staged
   return record === undefined || entries.some(({ sequence }) => (sequence ?? 0) >= record.id) ? undefined : record;
 }
 
-/** The id of the deployment this machine runs, of a running sysroot, by its origin alone: no boot partition is read. */
-export function bootedId(host: Host, { isRunning, deployments }: Sysroot): number | undefined {
+/** The origin of the deployment this machine runs, of a running sysroot. Nothing else is read. */
+export function bootedOrigin(host: Host, { isRunning, deployments }: Sysroot): Origin | undefined {
   const name = isRunning ? bootedName(host) : undefined;
-  return name === undefined ? undefined : findOrigin(`${deployments}/${name}`)?.id;
+  return name === undefined ? undefined : findOrigin(`${deployments}/${name}`);
 }
 
 /** The state directory the running kernel was told to use; undefined when hostctl did not boot it. */
@@ -203,6 +203,11 @@ function readDeployment(
   }
   if (digest !== undefined && (repository === undefined || !hasImage(repository, digest))) {
     problems.push({ code: 'image-missing', message: `The image ${digest} is not in "${sysroot.repo}"` });
+  }
+  for (const bound of origin?.bound ?? []) {
+    if (repository !== undefined && hasImage(repository, bound.digest)) continue;
+    const message = `The image ${bound.digest} of "${bound.reference}", which it is bound to, is not in "${sysroot.repo}"`;
+    problems.push({ code: 'bound-image-missing', message });
   }
   if (all !== undefined && entries.length === 0 && stagedEntry === undefined && bootc?.isUki !== true) {
     const message = staged === undefined ? 'No boot entry starts it' : 'Its staged boot entry is missing';

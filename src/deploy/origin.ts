@@ -17,6 +17,12 @@ import { formatKeyfile, keyfileValue, parseKeyfile, type Keyfile } from '../form
 import type { VerityDigest } from '../tree/node.ts';
 import type { KargSources } from './kargs.ts';
 
+/** An application image that the deployment needs. */
+export interface BoundImage {
+  readonly reference: string;
+  readonly digest: VerityDigest;
+}
+
 export interface Origin {
   /** Sequence number the deployment was made with; its name for life. */
   readonly id: number;
@@ -35,6 +41,7 @@ export interface Origin {
   /** When the image was built, as it says itself. */
   readonly created: string | undefined;
   readonly kargs: KargSources;
+  readonly bound: readonly BoundImage[];
 }
 
 /** File name of a deployment's origin. */
@@ -71,6 +78,7 @@ export function formatOrigin(origin: Origin): string {
           ...optional('kargs-removed', joinCmdline(origin.kargs.removed)),
         ]),
       ],
+      ...boundSection(origin.bound),
     ]),
   );
   return withChecksum(text, ';');
@@ -102,7 +110,24 @@ export function parseOrigin(text: string): Origin {
       user: splitCmdline(keyfileValue(file, 'hostctl', 'kargs-user') ?? ''),
       removed: splitCmdline(keyfileValue(file, 'hostctl', 'kargs-removed') ?? ''),
     },
+    bound: [...(file.get('bound')?.values() ?? [])].map(readBound),
   };
+}
+
+/** One numbered line for each: a reference is no key. */
+function boundSection(bound: Origin['bound']): [string, Map<string, string>][] {
+  if (bound.length === 0) return [];
+  return [
+    ['bound', new Map(bound.map(({ digest, reference }, index) => [String(index + 1), `${digest} ${reference}`]))],
+  ];
+}
+
+function readBound(text: string): BoundImage {
+  const [, digest, reference] = /^([0-9a-f]{64}|[0-9a-f]{128}) (.+)$/.exec(text) ?? [];
+  if (digest === undefined || reference === undefined) {
+    throw new HostctlError('state-invalid', 'The origin has a bad line in section "bound"');
+  }
+  return { digest: digest as VerityDigest, reference };
 }
 
 /** All arguments in one field; in another, for people who ask, how many of them each file brought. */

@@ -18,6 +18,7 @@ import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from 
 import { HostctlError } from '../errors.ts';
 import { formatImageParameters } from '../format/cmdline.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
+import { bootableTree } from '../image/build.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { ObjectCounts, ObjectStore } from '../store/objects.ts';
 import { openOrCreateRepository, type Repository } from '../store/repository.ts';
@@ -29,6 +30,7 @@ import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.
 import { openImage, storeBootableImage, type StoredImage } from './build.ts';
 import { bootcKargs } from './bootc-kargs.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
+import { boundReferences, storeBoundImages } from './bound-images.ts';
 import { checkImageRoom } from './image-room.ts';
 import { carryEtc, planCarryEtc, refuseEtcConflicts, warnOfCarriedEtc, type CarryEtcPlan } from './carry-etc.ts';
 import {
@@ -220,13 +222,17 @@ export async function prepareDeployment(
   store: ObjectStore,
 ): Promise<Prepared> {
   const contentOf = repositoryContent(repository);
-  await checkImageRoom(host, repository, source, (tree) => [
-    directoryIn(tree, 'etc'),
-    exists(sysroot.sharedVar) ? undefined : directoryIn(tree, 'var'),
-  ]);
+  await checkImageRoom(host, repository, source, (flattened) => {
+    const { tree } = bootableTree(flattened);
+    return {
+      tree,
+      copied: [directoryIn(tree, 'etc'), exists(sysroot.sharedVar) ? undefined : directoryIn(tree, 'var')],
+    };
+  });
   const image = await storeBootableImage(host, repository, source, store);
   const facts = bootFacts(image, contentOf, host.architecture);
   await refuseUnbootable(host, image.tree, source.config.labels, contentOf);
+  const bound = await storeBoundImages(host, repository, boundReferences(image.tree, contentOf), store);
   const kargs = kargsWith(facts.kargs);
   const next = directoryIn(image.tree, 'etc');
   return {
@@ -245,6 +251,7 @@ export async function prepareDeployment(
       version: source.config.labels.get('org.opencontainers.image.version') ?? facts.version,
       created: source.config.created,
       kargs,
+      bound,
     },
   };
 }

@@ -1,6 +1,6 @@
 /** Which image of a repository is meant by what people type: a digest or its beginning, or a name. */
 
-import { bootedId } from '../deploy/deployments.ts';
+import { bootedOrigin } from '../deploy/deployments.ts';
 import { openSysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { errnoOf, HostctlError } from '../errors.ts';
 import { listImages, listRefs } from '../store/images.ts';
@@ -55,8 +55,7 @@ export function findStored(host: Host, options: ImageToolOptions): FoundImage | 
 
 function findImage(host: Host, repository: Repository, options: ImageToolOptions): VerityDigest | undefined {
   const name = imageName(options.image);
-  const refs = listRefs(repository);
-  const named = boundImage(host, options, name, refs) ?? refs.get(ownerRef({ kind: 'name', name }));
+  const named = boundImage(host, options, name) ?? listRefs(repository).get(ownerRef({ kind: 'name', name }));
   if (named !== undefined) return named;
   if (!DIGEST_START.test(options.image)) return undefined;
   const matches = listImages(repository).filter((digest) => digest.startsWith(options.image));
@@ -65,13 +64,8 @@ function findImage(host: Host, repository: Repository, options: ImageToolOptions
 }
 
 /** What the running deployment is bound to under this name: after a rollback that is the earlier one again. */
-function boundImage(
-  host: Host,
-  options: SysrootOptions,
-  name: string,
-  refs: ReadonlyMap<string, VerityDigest>,
-): VerityDigest | undefined {
+function boundImage(host: Host, options: SysrootOptions, name: string): VerityDigest | undefined {
   if (options.repo !== undefined) return undefined;
-  const id = bootedId(host, openSysroot(host, options));
-  return id === undefined ? undefined : refs.get(ownerRef({ kind: 'bound', id, name }));
+  const origin = bootedOrigin(host, openSysroot(host, options));
+  return origin?.bound.find(({ reference }) => reference === name)?.digest;
 }

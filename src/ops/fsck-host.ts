@@ -12,7 +12,7 @@ import type { ImageUse } from '../store/usage.ts';
 import type { Repository } from '../store/repository.ts';
 import { isDirectory, readSmallText } from '../sys/files.ts';
 import { checkTextFiles } from './fsck-text.ts';
-import { ownerRef } from './image-refs.ts';
+import { refsOfOrigin } from './image-refs.ts';
 
 export interface Finding {
   readonly code: string;
@@ -98,8 +98,9 @@ function checkDeployment(sysroot: Sysroot, repository: Repository | undefined, i
       isCorrupt: !HARMLESS.has(code),
     }));
   if (item.origin !== undefined && repository !== undefined && item.entries.length > 0) {
-    const name = ownerRef({ kind: 'host', id: item.origin.id });
-    if (listRefs(repository).get(name) !== item.origin.digest) {
+    const refs = listRefs(repository);
+    for (const [name, digest] of refsOfOrigin(item.origin)) {
+      if (refs.get(name) === digest) continue;
       findings.push({
         code: 'ref-missing',
         object: name,

@@ -6,9 +6,6 @@
 
 import * as fs from 'node:fs';
 import { KERNELS } from '../deploy/kernels.ts';
-import { deploymentImage } from '../deploy/find-deployment.ts';
-import type { Deployment } from '../deploy/deployments.ts';
-import type { Origin } from '../deploy/origin.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { writeComposefsImage } from '../format/erofs/writer.ts';
@@ -16,13 +13,14 @@ import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { bootableTree } from '../image/build.ts';
 import { commitImage, linkTarget, setRef } from '../store/images.ts';
 import { ObjectStore } from '../store/objects.ts';
-import { objectFile, type Repository } from '../store/repository.ts';
+import { hasImage, objectFile, type Repository } from '../store/repository.ts';
 import { fsyncPath, split } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
+import type { VerityDigest } from '../tree/node.ts';
 import { flattenImage, openImage, XATTR_MODE } from './build.ts';
 import type { Look } from './fsck-host.ts';
 import { repairKernels } from './repair-kernels.ts';
-import { ownerRef } from './image-refs.ts';
+import { refsOfOrigin } from './image-refs.ts';
 
 /** Repairs what it can. Returns why something could not be. The caller holds both locks. */
 export async function repairAll(
@@ -45,14 +43,14 @@ export async function repairAll(
       if (images.length === 0) await attempt(`object ${digest}`, () => removeUnreferenced(repository, digest));
     }
     const distrusted = new Set(look.objects.map(({ digest }) => digest));
-    for (const origin of originsToFetch(look)) {
-      await attempt(`the image of deployment ${origin.id}`, () => fetchAgain(host, repository, origin, distrusted));
+    for (const made of imagesToFetch(repository, look)) {
+      await attempt(made.name, () => fetchAgain(host, repository, made, distrusted));
     }
     for (const { origin, entries } of look.deployments.list) {
       if (origin === undefined || entries.length === 0) continue;
-      await attempt(`the ref of deployment ${origin.id}`, () =>
-        setRef(repository, ownerRef({ kind: 'host', id: origin.id }), origin.digest),
-      );
+      await attempt(`the refs of deployment ${origin.id}`, () => {
+        for (const [ref, digest] of refsOfOrigin(origin)) setRef(repository, ref, digest);
+      });
     }
     if (look.findings.some(({ code }) => code === 'kernel-corrupt')) {
       await attempt(`"${sysroot.boot.path}/${KERNELS}"`, () => repairKernels(host, sysroot, repository));
@@ -68,46 +66,66 @@ function removeUnreferenced(repository: Repository, digest: string): void {
   fsyncPath(split(path).directory);
 }
 
-/** One origin for each image that lacks something: an object, itself, or its link. */
-function originsToFetch({ deployments, objects }: Look): Origin[] {
+/** An image as it was made. */
+interface MadeImage {
+  readonly name: string;
+  readonly reference: string;
+  readonly digest: VerityDigest;
+  /** Of one that is booted; what a host image is bound to is told by its digest alone. */
+  readonly manifestDigest: string | undefined;
+}
+
+/** Each image that lacks something once: an object, itself, or its link. */
+function imagesToFetch(repository: Repository, { deployments, objects }: Look): MadeImage[] {
   const damaged = new Set<string>(objects.flatMap(({ images }) => images));
-  const lacksImage = ({ problems }: Deployment): boolean => problems.some(({ code }) => code === 'image-missing');
-  const origins = new Map<string, Origin>();
-  for (const item of deployments.list) {
-    const digest = deploymentImage(item);
-    if (item.origin === undefined || digest === undefined) continue;
-    if (damaged.has(digest) || lacksImage(item)) origins.set(digest, item.origin);
+  const found = new Map<string, MadeImage>();
+  for (const { origin, problems } of deployments.list) {
+    if (origin === undefined) continue;
+    const { id, reference, digest, manifestDigest } = origin;
+    if (damaged.has(digest) || problems.some(({ code }) => code === 'image-missing')) {
+      found.set(digest, { name: `the image of deployment ${id}`, reference, digest, manifestDigest });
+    }
+    for (const bound of origin.bound) {
+      if (!damaged.has(bound.digest) && hasImage(repository, bound.digest)) continue;
+      found.set(bound.digest, {
+        name: `"${bound.reference}" of deployment ${id}`,
+        ...bound,
+        manifestDigest: undefined,
+      });
+    }
   }
-  return [...origins.values()];
+  return [...found.values()];
 }
 
 async function fetchAgain(
   host: Host,
   repository: Repository,
-  origin: Origin,
+  made: MadeImage,
   distrusted: ReadonlySet<string>,
 ): Promise<void> {
-  const source = openImage(host, origin.reference);
-  if (source.manifestDigest !== origin.manifestDigest) {
+  const source = openImage(host, made.reference);
+  const isBooted = made.manifestDigest !== undefined;
+  if (isBooted && source.manifestDigest !== made.manifestDigest) {
     throw new HostctlError(
       'digest-mismatch',
-      `"${origin.reference}" now leads to ${source.manifestDigest}, not to ${origin.manifestDigest} it was made from`,
+      `"${made.reference}" now leads to ${source.manifestDigest}, not to ${made.manifestDigest} it was made from`,
     );
   }
   const store = new ObjectStore(host, repository, distrusted);
   try {
-    const { tree } = bootableTree(await flattenImage(host, source, store));
+    const flattened = await flattenImage(host, source, store);
+    const tree = isBooted ? bootableTree(flattened).tree : flattened;
     const { algorithm } = repository;
     const image = writeComposefsImage(tree, { algorithm });
     const digest = fsverityDigest(algorithm, image.bytes);
     // Before the image itself is stored: what was fetched for the objects is as good with another one.
-    if (digest !== origin.digest) {
+    if (digest !== made.digest) {
       store.barrier();
-      throw new HostctlError('digest-mismatch', `The image built again has the digest ${digest}, not ${origin.digest}`);
+      throw new HostctlError('digest-mismatch', `The image built again has the digest ${digest}, not ${made.digest}`);
     }
     dropWrongLink(repository, digest);
     const parameters = { formatVersion: image.version, algorithm, logBlockSize: 12 } as const;
-    commitImage(repository, store, image.bytes, { parameters, xattrs: XATTR_MODE, bootable: true });
+    commitImage(repository, store, image.bytes, { parameters, xattrs: XATTR_MODE, bootable: isBooted });
     store.barrier();
   } finally {
     store.close();

@@ -11,6 +11,7 @@ import { checkRepository } from '../store/check.ts';
 import { openRepository, withRepositoryLock, withSharedLockIfFree, type Repository } from '../store/repository.ts';
 import { usageOfImages, type ImageBytes, type ImageUse } from '../store/usage.ts';
 import type { Host } from '../sys/host.ts';
+import type { VerityDigest } from '../tree/node.ts';
 import { checkHost, type Finding, type Look } from './fsck-host.ts';
 import { repairAll } from './fsck-repair.ts';
 import { requireRoot } from './publish.ts';
@@ -108,7 +109,9 @@ async function lookAt(host: Host, sysroot: Sysroot, repository: Repository | und
   const { findings: objects, images } =
     repository === undefined ? { findings: [], images: [] } : await checkRepository(host, repository, deep);
   const users = (digests: readonly string[]): (number | null)[] =>
-    deployments.list.filter((item) => digests.includes(deploymentImage(item) ?? '')).map(({ id }) => id ?? null);
+    deployments.list
+      .filter((item) => imagesOf(item).some((digest) => digests.includes(digest)))
+      .map(({ id }) => id ?? null);
   return {
     deployments,
     objects,
@@ -124,6 +127,11 @@ async function lookAt(host: Host, sysroot: Sysroot, repository: Repository | und
       })),
     ],
   };
+}
+
+/** The image that it boots, and those it is bound to. */
+function imagesOf(item: Deployment): VerityDigest[] {
+  return [deploymentImage(item) ?? [], ...(item.origin?.bound ?? []).map(({ digest }) => digest)].flat();
 }
 
 function resultOf(

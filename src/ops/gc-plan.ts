@@ -19,6 +19,7 @@ import {
   type RepositorySnapshot,
 } from '../store/collect.ts';
 import { readImageUse } from '../store/images.ts';
+import { ownerOfRef } from './image-refs.ts';
 import { mountedImages } from '../store/mounted.ts';
 import type { Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
@@ -136,18 +137,17 @@ function planRepository(
   }
 }
 
-const DEPLOYMENT_REF = /^hostctl\/([0-9]+)$/;
-
-/** Refs of deployments that go or are gone. One whose origin is lost still owns whatever ref has its image. */
+/** Refs of deployments that go or are gone. One whose origin is lost still owns whatever number has its image. */
 function refsOfGone({ refs }: RepositorySnapshot, { kept }: HostGarbage): Set<string> {
-  const ids = new Set(kept.map(({ id }) => id));
   const unknown = new Set(kept.filter(({ origin }) => origin === undefined).map(deploymentImage));
+  const owned = refs.map(({ name, digest }) => ({ name, digest, owner: ownerOfRef(name) }));
+  const ids = new Set(kept.map(({ id }) => id));
+  for (const { owner, digest } of owned) {
+    if (owner?.kind === 'host' && digest !== undefined && unknown.has(digest)) ids.add(owner.id);
+  }
   return new Set(
-    refs
-      .filter(({ name, digest }) => {
-        const id = DEPLOYMENT_REF.exec(name)?.[1];
-        return id !== undefined && !ids.has(Number(id)) && !(digest !== undefined && unknown.has(digest));
-      })
+    owned
+      .filter(({ owner }) => owner !== undefined && owner.kind !== 'name' && !ids.has(owner.id))
       .map(({ name }) => name),
   );
 }
@@ -160,6 +160,9 @@ function imageRoots(host: Host, sysroot: Sysroot, { kept, entryImages }: HostGar
     if (digest === undefined) continue;
     const isOurs = deployment.origin !== undefined || deployment.entries.some(({ sequence }) => sequence !== undefined);
     roots.push({ digest, needed: `deployment ${deployment.id ?? deployment.name}`, isOurs });
+    for (const bound of deployment.origin?.bound ?? []) {
+      roots.push({ digest: bound.digest, needed: `deployment ${deployment.id}, bound to it,`, isOurs: true });
+    }
   }
   for (const { digest, file } of entryImages) roots.push({ digest, needed: `the boot entry "${file}"`, isOurs: false });
   for (const digest of runningImages(host, sysroot))

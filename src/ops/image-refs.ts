@@ -3,9 +3,11 @@
  * pulled under, and of the application images that a deployment is bound to.
  */
 
+import type { Origin } from '../deploy/origin.ts';
 import { isHostctlError } from '../errors.ts';
 import { formatImageReference, parseImageReference } from '../format/oci/reference.ts';
 import { refComponent, refText } from '../store/images.ts';
+import type { VerityDigest } from '../tree/node.ts';
 
 /** What a ref keeps its image for. */
 export type ImageOwner =
@@ -37,6 +39,14 @@ export function ownerOfRef(ref: string): ImageOwner | undefined {
   const [, id, bound] = /^hostctl-bound\/([0-9]+):([^/]+)$/.exec(ref) ?? [];
   if (id !== undefined && bound !== undefined) return { kind: 'bound', id: Number(id), name: refText(bound) };
   return undefined;
+}
+
+/** Every ref that a deployment has, with the image it names. */
+export function refsOfOrigin({ id, digest, bound }: Origin): Map<string, VerityDigest> {
+  return new Map([
+    [ownerRef({ kind: 'host', id }), digest],
+    ...bound.map((image) => [ownerRef({ kind: 'bound', id, name: image.reference }), image.digest] as const),
+  ]);
 }
 
 /** The name that `image pull` gives what is typed so; as it stands where it is no reference. */

@@ -9,7 +9,6 @@ import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { merkleTreeBytes, VERITY_BLOCK_SIZE } from '../format/fsverity/merkle.ts';
 import { formatMebibytes } from '../format/size.ts';
-import { bootableTree } from '../image/build.ts';
 import { measuringSink } from '../image/ingest.ts';
 import type { ImageSource } from '../image/source.ts';
 import { objectFile, type Repository } from '../store/repository.ts';
@@ -28,21 +27,26 @@ const WIDE_INODES = 1_000_000;
 const BESIDE_BYTES = 256 << 10;
 const BESIDE_INODES = 300;
 
-/**
- * Throws 'no-space', with the numbers, where what is new of the image does not fit.
- * @param copied - the directories of the tree whose files are copied beside the image
- */
+/** What is made of the tree of an image. */
+export interface StoredForm {
+  /** As it is stored. */
+  readonly tree: DirectoryNode;
+  /** Directories of it whose files are copied beside the image. */
+  readonly copied: readonly (DirectoryNode | undefined)[];
+}
+
+/** Throws 'no-space', with the numbers, where what is new of the image does not fit. */
 export async function checkImageRoom(
   host: Host,
   repository: Repository,
   source: ImageSource,
-  copied: (tree: DirectoryNode) => readonly (DirectoryNode | undefined)[],
+  formOf: (flattened: DirectoryNode) => StoredForm,
 ): Promise<void> {
   const free = freeSpace(repository.path);
   const fetchBytes = source.layers.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
   if (free.freeBytes >= fetchBytes * WIDE_RATIO + WIDE_BYTES && free.freeInodes >= WIDE_INODES) return;
-  const { tree } = bootableTree(await flattenImage(host, source, measuringSink(repository.algorithm)));
-  const needed = roomFor(repository, tree, copied(tree), free.unitBytes);
+  const form = formOf(await flattenImage(host, source, measuringSink(repository.algorithm)));
+  const needed = roomFor(repository, form, free.unitBytes);
   const refuse = (need: string, has: string): HostctlError =>
     new HostctlError(
       'no-space',
@@ -55,8 +59,7 @@ export async function checkImageRoom(
 
 function roomFor(
   repository: Repository,
-  tree: DirectoryNode,
-  copied: readonly (DirectoryNode | undefined)[],
+  { tree, copied }: StoredForm,
   unitBytes: number,
 ): { readonly bytes: number; readonly inodes: number } {
   const { algorithm, hasVerity } = repository;

@@ -4,12 +4,14 @@
  */
 
 import { isHostctlError } from '../errors.ts';
+import { isQuadletName } from '../format/quadlet.ts';
 import { findBootFiles } from '../image/boot-files.ts';
 import { lookup } from '../tree/lookup.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
 import { contentSize, inodeOf, type DirectoryNode } from '../tree/node.ts';
 import { walkTree } from '../tree/walk.ts';
 import { imageKargs, smallText, type ContentOf } from './boot-facts.ts';
+import { boundReferences } from './bound-images.ts';
 import { imageBootConfig } from './image-config.ts';
 
 export interface LintFinding {
@@ -49,7 +51,10 @@ export function isHookName(name: string): boolean {
 
 /** Files whose content the rules ask for. */
 export function isLintedFile(path: string): boolean {
-  return /^(etc\/(fstab|machine-id|hostname)$|usr\/lib\/hostctl\/|usr\/lib\/bootc\/kargs\.d\/)/.test(path);
+  return (
+    /^(etc\/(fstab|machine-id|hostname)$|usr\/lib\/hostctl\/|usr\/lib\/bootc\/kargs\.d\/)/.test(path) ||
+    isQuadletName(path)
+  );
 }
 
 /** All findings, fatal ones first. */
@@ -72,6 +77,8 @@ const RULES: readonly Rule[] = [
     thrown('boot-config', 'Correct the file in the image', () => imageBootConfig(tree, contentOf)),
   ({ tree, contentOf, architecture }) =>
     thrown('kargs', 'Correct the file in the image', () => imageKargs(tree, contentOf, architecture)),
+  ({ tree, contentOf }) =>
+    thrown('bound-images', 'Correct the files that bound-images.d leads to', () => boundReferences(tree, contentOf)),
   labelRule,
   updaterRule,
   fstabRule,

@@ -23,12 +23,13 @@ import { removeSharedVar, removeState, writeState } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { sanitizeValue } from '../format/bls/entry.ts';
-import { removeRef, setRef } from '../store/images.ts';
+import { setRef } from '../store/images.ts';
 import type { Repository } from '../store/repository.ts';
 import { exists } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { DirectoryNode, FileNode } from '../tree/node.ts';
-import { ownerRef } from './image-refs.ts';
+import { removeDeploymentRefs } from './bound-images.ts';
+import { refsOfOrigin } from './image-refs.ts';
 import { withUndo } from './undo.ts';
 
 const SORT_KEY = 'hostctl';
@@ -118,9 +119,8 @@ export async function publishDeployment(
       contentOf: deployment.contentOf,
       adjustEtc: deployment.adjustEtc,
     });
-    const ref = ownerRef({ kind: 'host', id });
-    undo.add('remove the ref again', () => removeRef(repository, ref));
-    setRef(repository, ref, digest);
+    undo.add('remove the refs again', () => removeDeploymentRefs(repository, id));
+    for (const [ref, image] of refsOfOrigin(origin)) setRef(repository, ref, image);
     stopIfAborted(host);
     undo.add('remove the kernel again', () => removeKernel(sysroot.boot, kernel));
     writeKernel(sysroot.boot, kernel);

@@ -9,10 +9,9 @@ import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { clearFinalizeFailure, clearStaged } from '../deploy/staged.ts';
 import { removeState } from '../deploy/state.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
-import { removeRef } from '../store/images.ts';
 import { openRepository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
-import { ownerRef } from './image-refs.ts';
+import { removeDeploymentRefs } from './bound-images.ts';
 import { requireRoot } from './publish.ts';
 
 export interface UnstageResult {
@@ -48,7 +47,7 @@ export function dropStaged(
   if (staged.entries.length === 0) {
     removeState(sysroot, staged.name);
     const repository = openRepository(host, sysroot.repo);
-    if (repository !== undefined) removeRef(repository, ownerRef({ kind: 'host', id: stagedRecord.id }));
+    if (repository !== undefined) removeDeploymentRefs(repository, stagedRecord.id);
   }
   host.log.info(`The staged deployment ${stagedRecord.id} is dropped`);
   return stagedRecord.id;

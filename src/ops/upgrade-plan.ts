@@ -38,6 +38,8 @@ export interface PlannedChange {
   readonly dropsFirst: readonly (number | null)[];
   readonly kargs: { readonly added: readonly string[]; readonly removed: readonly string[] };
   readonly etc: CarriedEtc;
+  /** Application images that come with it. */
+  readonly bound: readonly string[];
   /** The new one does not run before that. */
   readonly rebootNeeded: boolean;
 }
@@ -46,7 +48,7 @@ export function describeChange(
   host: Host,
   sysroot: Sysroot,
   { deployments }: Wanted,
-  { image, facts, kargs, carried }: Prepared,
+  { image, facts, kargs, carried, origin }: Prepared,
   { tries }: DeployRequest,
   room: BootRoom,
 ): PlannedChange {
@@ -68,6 +70,7 @@ export function describeChange(
     dropsFirst: room.drops,
     kargs: { added: minus(after, before), removed: minus(before, after) },
     etc: describeCarriedEtc(carried),
+    bound: origin.bound.map(({ reference }) => reference),
     rebootNeeded: sysroot.isRunning,
   };
 }

@@ -232,6 +232,7 @@ function originWith(kargs: KargSources): Origin {
     version: undefined,
     created: undefined,
     kargs,
+    bound: [{ reference: 'oci:/a path', digest }],
   };
 }
 

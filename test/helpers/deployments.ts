@@ -77,6 +77,7 @@ export function originOf(id: number): Origin {
     version: undefined,
     created: undefined,
     kargs: { image: [], host: [], user: [], removed: [] },
+    bound: [],
   };
 }
 

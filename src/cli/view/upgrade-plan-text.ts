@@ -12,6 +12,7 @@ export function upgradePlanText({ candidate, avoided, change }: UpgradePlan): st
     `composefs  ${change.digest}`,
     `Fetch      ${formatMebibytes(change.fetchBytes)}`,
     `Write      ${formatMebibytes(change.objectBytes)} in ${change.objects} objects, ${formatMebibytes(change.bootBytes)} on the boot partition`,
+    ...change.bound.map((reference) => `Bound      ${reference}`),
     ...kargs.added.map((arg) => `Argument   + ${arg}`),
     ...kargs.removed.map((arg) => `Argument   - ${arg}`),
     `/etc       ${etc.changed.length} local changes are carried over`,
