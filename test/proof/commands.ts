@@ -6,7 +6,7 @@
 import type { Host } from './checker/check.ts';
 import { leaks } from './checker/leaks.ts';
 import { objectPath } from './checker/verity.ts';
-import { type ImageVersion, ONLY_IN_FIRST } from './lib/oci-image.ts';
+import { ONLY_IN_FIRST, type Tag } from './lib/oci-image.ts';
 
 /** Hash of new repositories: hostctl's default. */
 export const ALGORITHM = 'sha512';
@@ -21,8 +21,8 @@ export interface Setup {
   damage(content: Buffer): void;
   /** Makes the host's one deployment bootc's. */
   bootc(): void;
-  /** `oci:` reference of the proof's image, by its version. */
-  image(version: ImageVersion): string;
+  /** `oci:` reference of the proof's image, by its tag. */
+  image(tag: Tag): string;
 }
 
 export interface Step {
@@ -49,19 +49,17 @@ export interface Command {
   readonly isBooted?: boolean;
 }
 
-/** Names of images that were pulled. */
-const PULLED = 'composefs/images/refs/hostctl-images';
 const STAGED = 'state/hostctl/staged';
 const WITHOUT_VERITY = '--allow-missing-verity';
 
-async function deployed(setup: Setup, version: ImageVersion): Promise<void> {
-  await setup.hostctl('deploy', WITHOUT_VERITY, setup.image(version));
+async function deployed(setup: Setup, tag: Tag): Promise<void> {
+  await setup.hostctl('deploy', WITHOUT_VERITY, setup.image(tag));
   setup.bless();
 }
 
 async function staged(setup: Setup): Promise<void> {
-  await deployed(setup, 1);
-  await setup.hostctl('deploy', WITHOUT_VERITY, '--stage', setup.image(2));
+  await deployed(setup, 'v1');
+  await setup.hostctl('deploy', WITHOUT_VERITY, '--stage', setup.image('v2'));
 }
 
 const isStaged = ({ root }: Host): boolean => root.read(STAGED) !== undefined;
@@ -70,57 +68,86 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'first deploy',
     prepare: async () => {},
-    args: (image) => ['deploy', WITHOUT_VERITY, image(1)],
+    args: (image) => ['deploy', WITHOUT_VERITY, image('v1')],
   },
   {
     name: 'deploy',
-    prepare: (setup) => deployed(setup, 1),
-    args: (image) => ['deploy', WITHOUT_VERITY, image(2)],
+    prepare: (setup) => deployed(setup, 'v1'),
+    args: (image) => ['deploy', WITHOUT_VERITY, image('v2')],
   },
   {
     name: 'rollback',
     async prepare(setup) {
-      await deployed(setup, 1);
-      await deployed(setup, 2);
+      await deployed(setup, 'v1');
+      await deployed(setup, 'v2');
     },
     args: () => ['rollback', '--to', '1'],
   },
   {
     name: 'kargs --append',
-    prepare: (setup) => deployed(setup, 1),
+    prepare: (setup) => deployed(setup, 'v1'),
     args: () => ['kargs', '--append', 'proof=1'],
   },
   {
     name: 'kargs --once',
-    prepare: (setup) => deployed(setup, 1),
+    prepare: (setup) => deployed(setup, 'v1'),
     args: () => ['kargs', '--once', '--append', 'proof=1'],
     isBooted: true,
   },
   {
     name: 'image pull',
-    prepare: (setup) => deployed(setup, 1),
-    args: (image) => ['image', 'pull', image(2)],
+    prepare: (setup) => deployed(setup, 'v1'),
+    args: (image) => ['image', 'pull', image('v2')],
     isDone: ({ root }) =>
       (root.list('composefs/images') ?? []).filter((name) => /^[0-9a-f]{128}$/.test(name)).length === 2,
   },
   {
+    name: 'image remove',
+    // Beside a host, with whose image it shares a file, and another application.
+    async prepare(setup) {
+      await deployed(setup, 'v1');
+      await setup.hostctl('image', 'pull', setup.image('app'));
+      await setup.hostctl('image', 'pull', setup.image('v2'));
+    },
+    args: (image) => ['image', 'remove', image('app')],
+    // 7 when the name is gone.
+    again: (image) => [{ args: ['image', 'remove', image('app')], exits: [0, 7] }, { args: ['gc'] }],
+    isDone: ({ root }) => (root.list('composefs/images/refs/hostctl-images') ?? []).length === 1,
+    removes: true,
+  },
+  {
     name: 'switch',
-    prepare: (setup) => deployed(setup, 1),
-    args: (image) => ['switch', image(2)],
+    prepare: (setup) => deployed(setup, 'v1'),
+    args: (image) => ['switch', image('v2')],
   },
   {
     name: 'switch from bootc',
     async prepare(setup) {
-      await deployed(setup, 1);
+      await deployed(setup, 'v1');
       setup.bootc();
     },
-    args: (image) => ['switch', WITHOUT_VERITY, image(2)],
+    args: (image) => ['switch', WITHOUT_VERITY, image('v2')],
   },
   {
     name: 'upgrade',
-    prepare: (setup) => deployed(setup, 1),
+    prepare: (setup) => deployed(setup, 'v1'),
     args: () => ['upgrade', '--tag', 'v2'],
     isDone: isStaged,
+    isBooted: true,
+  },
+  {
+    name: 'upgrade, bound',
+    // Beside an application image that has nothing to do with it.
+    async prepare(setup) {
+      await deployed(setup, 'v1');
+      await setup.hostctl('image', 'pull', setup.image('v2'));
+    },
+    args: () => ['upgrade', '--tag', 'bound'],
+    isDone(host) {
+      const isBound = (host.root.list('composefs/images/refs/hostctl-bound') ?? []).length > 0;
+      if (isStaged(host) && !isBound) throw new Error('It is staged without its application');
+      return isStaged(host);
+    },
     isBooted: true,
   },
   {
@@ -128,7 +155,7 @@ export const COMMANDS: readonly Command[] = [
     prepare: staged,
     args: () => ['finalize-staged'],
     // After a failure it waits until somebody asks for the image again.
-    again: (image) => [{ args: ['deploy', WITHOUT_VERITY, '--stage', image(2)] }, { args: ['finalize-staged'] }],
+    again: (image) => [{ args: ['deploy', WITHOUT_VERITY, '--stage', image('v2')] }, { args: ['finalize-staged'] }],
   },
   {
     name: 'unstage',
@@ -139,21 +166,21 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     name: 'mark-good',
-    prepare: (setup) => setup.hostctl('deploy', WITHOUT_VERITY, setup.image(1)),
+    prepare: (setup) => setup.hostctl('deploy', WITHOUT_VERITY, setup.image('v1')),
     args: () => ['mark-good'],
     isDone: ({ boot }) => (boot.list('loader/entries') ?? []).some((name) => /^hostctl-\d+\.conf$/.test(name)),
     isBooted: true,
   },
   {
     name: 'pin',
-    prepare: (setup) => deployed(setup, 1),
+    prepare: (setup) => deployed(setup, 'v1'),
     args: () => ['pin', '1'],
     isDone: ({ root }) => root.kind('state/hostctl/pinned-1') !== undefined,
   },
   {
     name: 'unpin',
     async prepare(setup) {
-      await deployed(setup, 1);
+      await deployed(setup, 'v1');
       await setup.hostctl('pin', '1');
     },
     args: () => ['unpin', '1'],
@@ -163,8 +190,21 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'delete',
     async prepare(setup) {
-      await deployed(setup, 1);
-      await deployed(setup, 2);
+      await deployed(setup, 'v1');
+      await deployed(setup, 'v2');
+    },
+    args: () => ['delete', '1'],
+    // 7 when it is gone altogether.
+    again: () => [{ args: ['delete', '1'], exits: [0, 7] }, { args: ['gc'] }],
+    isDone: (host) => (host.root.list('state/deploy') ?? []).length === 1 && leaks(host).length === 0,
+    removes: true,
+  },
+  {
+    name: 'delete, bound',
+    async prepare(setup) {
+      await deployed(setup, 'bound');
+      await deployed(setup, 'v2');
+      await setup.hostctl('image', 'pull', setup.image('v1'));
     },
     args: () => ['delete', '1'],
     // 7 when it is gone altogether.
@@ -185,25 +225,13 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'fsck --repair',
     async prepare(setup) {
-      await deployed(setup, 1);
-      await deployed(setup, 2);
+      await deployed(setup, 'v1');
+      await deployed(setup, 'v2');
       setup.damage(ONLY_IN_FIRST);
     },
     args: () => ['fsck', '--deep', '--repair'],
     isDone: ({ root }) => root.read(objectPath(ALGORITHM, ONLY_IN_FIRST))?.equals(ONLY_IN_FIRST) === true,
     mends: true,
-  },
-  {
-    name: 'image remove',
-    async prepare(setup) {
-      await deployed(setup, 1);
-      await setup.hostctl('image', 'pull', setup.image(2));
-    },
-    args: (image) => ['image', 'remove', image(2)],
-    // 7 when it is gone already.
-    again: (image) => [{ args: ['image', 'remove', image(2)], exits: [0, 7] }, { args: ['gc'] }],
-    isDone: ({ root }) => (root.list(PULLED) ?? []).length === 0,
-    removes: true,
   },
 ];
 

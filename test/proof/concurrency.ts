@@ -36,7 +36,7 @@ export async function runTogether(
   const violations: Violation[] = [];
   const report = (command: string, problem: string): void =>
     void violations.push({ command, fault: 'other commands', call: '', problem });
-  const first = await runToEnd(words(['deploy', '--allow-missing-verity', imageReference(lab)(1)]));
+  const first = await runToEnd(words(['deploy', '--allow-missing-verity', imageReference(lab)('v1')]));
   if (first.code !== 0) throw new Error(`The first deployment ended with ${String(first.code)}: ${first.output}`);
   bless(at);
   let points = 0;
@@ -76,7 +76,7 @@ function drawing(seed: number): () => number {
 }
 
 function drawCommand(lab: Lab, draw: () => number): string[] {
-  const image = imageReference(lab)(draw() < 0.5 ? 1 : 2);
+  const image = imageReference(lab)(draw() < 0.5 ? 'v1' : 'v2');
   const id = String(1 + Math.floor(draw() * 40));
   const commands = [
     ['deploy', '--allow-missing-verity', image],

@@ -81,8 +81,8 @@ export async function damageAll(lab: Lab, { jobs, stride }: DamageOptions): Prom
 async function makeHost(lab: Lab, at: string): Promise<void> {
   rmSync(at, { recursive: true, force: true });
   mkdirSync(`${at}/boot`, { recursive: true });
-  for (const version of [1, 2] as const) {
-    await succeed(lab, at, ['deploy', '--allow-missing-verity', imageReference(lab)(version)]);
+  for (const tag of ['v1', 'v2'] as const) {
+    await succeed(lab, at, ['deploy', '--allow-missing-verity', imageReference(lab)(tag)]);
     // As on a host where the deployment came up.
     const entries = `${at}/boot/loader/entries`;
     for (const name of readdirSync(entries)) {

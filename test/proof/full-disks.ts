@@ -39,7 +39,11 @@ export async function fillDisks(
   lab: Lab,
   { pairs, stepMib }: FullDisksOptions,
 ): Promise<{ points: number; violations: Violation[] }> {
-  const command: Command = { ...commandNamed('deploy'), name: 'deploy large', args: (image) => deployLarge(image(3)) };
+  const command: Command = {
+    ...commandNamed('deploy'),
+    name: 'deploy large',
+    args: (image) => deployLarge(image('large')),
+  };
   const violations: Violation[] = [];
   let points = 0;
   for (const types of pairs) {

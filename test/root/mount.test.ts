@@ -3,11 +3,10 @@
  * when it is refused or killed.
  */
 
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
-import { setTimeout } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { repositoryContent } from '../../src/deploy/materialize.ts';
 import { readComposefsImage } from '../../src/format/erofs/reader.ts';
 import { mountImage, unmountImage } from '../../src/ops/mount-image.ts';
@@ -18,10 +17,12 @@ import type { VerityDigest } from '../../src/tree/node.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { factDifferences, factsOfDirectory, factsOfTree, type FileFacts } from '../helpers/file-facts.ts';
 import { noRestart } from '../helpers/no-restart.ts';
+import { loopsOf, runMountCycles } from '../helpers/mount-cycles.ts';
 import { mountNamespace, type MountNamespace } from '../helpers/mount-namespace.ts';
-import { hostctl, PROGRAM, type ProgramResult } from '../helpers/run-program.ts';
+import { hostctl, type ProgramResult } from '../helpers/run-program.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { paxHeader, tarDir, tarEntry, tarFile, tarHardlink, tarSymlink } from '../helpers/tar-builder.ts';
+import { watchMounts } from '../helpers/watch-mounts.ts';
 import { testHost } from '../helpers/test-host.ts';
 
 const LARGE = Buffer.alloc(300_000, 'a line of a large file\n');
@@ -70,42 +71,13 @@ function mount(namespace: MountNamespace, directory: string, ...more: string[]):
   return hostctl(['image', 'mount', digest, directory, '--repo', repo, ...more], namespace.prefix);
 }
 
-/** Reads a mount table again and again in a process of its own; `stop` gives every line it saw. */
-async function watchTable(file: string): Promise<() => Promise<{ reads: number; lines: string[] }>> {
-  const script = `
-    const fs = require('node:fs');
-    const lines = new Set();
-    let reads = 0;
-    process.stdin.on('data', () => {
-      console.log(JSON.stringify({ reads, lines: [...lines] }));
-      process.exit();
-    });
-    const read = () => {
-      for (const line of fs.readFileSync(process.argv[1], 'utf8').split('\\n')) if (line !== '') lines.add(line);
-      if (reads++ === 0) console.log('ready');
-      setImmediate(read);
-    };
-    read();`;
-  const child = spawn(process.execPath, ['-e', script, file], { stdio: ['pipe', 'pipe', 'inherit'] });
-  onTestFinished(() => void child.kill('SIGKILL'));
-  let output = '';
-  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  while (output === '') await setTimeout(5);
-  return async () => {
-    const ended = new Promise((resolve) => child.once('close', resolve));
-    child.stdin.end('stop');
-    await ended;
-    return JSON.parse(output.slice('ready\n'.length)) as { reads: number; lines: string[] };
-  };
-}
-
 describe('image mount', () => {
   test('adds one line to the mount table, at no moment another, and umount takes it away', async () => {
     const namespace = await mountNamespace();
     const directory = scratchDir();
     const before = namespace.table();
     const linesBefore = readFileSync(namespace.tableFile, 'utf8').split('\n').filter(Boolean);
-    const stop = await watchTable(namespace.tableFile);
+    const stop = await watchMounts(namespace.tableFile);
     expect(mount(namespace, directory, '--verity', 'off')).toEqual({ exitCode: 0, stdout: '', stderr: '' });
     const during = namespace.table();
     expect(during.slice(0, -1)).toEqual(before);
@@ -214,7 +186,7 @@ describe('image mount without the mount API', () => {
     const directory = scratchDir();
     const before = namespace.table();
     const linesBefore = readFileSync(namespace.tableFile, 'utf8').split('\n').filter(Boolean);
-    const stop = await watchTable(namespace.tableFile);
+    const stop = await watchMounts(namespace.tableFile);
     const mounted = run(namespace, 'image', 'mount', digest, directory, '--repo', repo, '--verity', 'off', '--json');
     expect(mounted).toEqual({ exitCode: 0, stdout: `${JSON.stringify({ digest }, undefined, 2)}\n`, stderr: '' });
     expectTree(namespace.path(directory));
@@ -275,18 +247,6 @@ function withoutFileMounts(api: MountCalls): MountCalls {
       api.create(fd);
     },
   };
-}
-
-/** The loop devices over a file. */
-function loopsOf(file: string): string[] {
-  return readdirSync('/sys/block').filter((name) => {
-    try {
-      return readFileSync(`/sys/block/${name}/loop/backing_file`, 'utf8').trimEnd().startsWith(file);
-    } catch {
-      // No loop device, or a free one.
-      return false;
-    }
-  });
 }
 
 describe('image mount refuses', () => {
@@ -351,34 +311,11 @@ describe('image mount refuses', () => {
   });
 });
 
-test('image mount that is killed leaves all of the mount or nothing', async () => {
-  const namespace = await mountNamespace();
-  const before = namespace.table();
+test('mounting over and over, also when it is killed, leaves all of the mount or nothing, and shows no EROFS', async () => {
+  const { killed, finished, seen } = await runMountCycles({ count: 8, repo, digest, checkTree: expectTree });
+  expect({ killed: killed > 0, finished: finished >= 4 }).toEqual({ killed: true, finished: true });
+  expect(seen.asked).toBeGreaterThan(5);
+  expect(seen.lines.filter((line) => line.includes('erofs'))).toEqual([]);
   const object = `${repo}/objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
-  const took = Date.now();
-  const whole = scratchDir();
-  expect(mount(namespace, whole, '--verity', 'off').exitCode).toBe(0);
-  const wholeMs = Date.now() - took;
-  hostctl(['image', 'umount', whole], namespace.prefix);
-  let killed = 0;
-  for (let moment = 1; moment <= 16; moment++) {
-    const directory = scratchDir();
-    const args = [...namespace.prefix.slice(1), process.execPath, PROGRAM, 'image', 'mount', digest, directory];
-    const child = spawn('nsenter', [...args, '--repo', repo, '--verity', 'off'], { stdio: 'ignore' });
-    const ended = new Promise<NodeJS.Signals | null>((resolve) => child.once('close', (_, signal) => resolve(signal)));
-    await Promise.race([ended, setTimeout((wholeMs * moment) / 14)]);
-    child.kill('SIGKILL');
-    if ((await ended) === 'SIGKILL') killed++;
-    const more = namespace.table().slice(before.length);
-    expect(more.map(({ mountPoint, type }) => ({ mountPoint, type }))).toEqual(
-      more.length === 0 ? [] : [{ mountPoint: directory, type: 'overlay' }],
-    );
-    if (more.length > 0) {
-      expectTree(namespace.path(directory));
-      expect(hostctl(['image', 'umount', directory], namespace.prefix).exitCode).toBe(0);
-    }
-    expect(namespace.table()).toEqual(before);
-  }
-  expect(killed).toBeGreaterThan(4);
-  expect(loopsOf(object)).toEqual([]);
+  await expect.poll(() => loopsOf(object), { timeout: 10_000 }).toEqual([]);
 });

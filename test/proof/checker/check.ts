@@ -96,6 +96,8 @@ export function identityOf(entry: LoaderEntry): string {
   return optionsOf(entry).replace(/(^| )hostctl\.state=\S+/, '');
 }
 
+const BOUND_REFS = 'composefs/images/refs/hostctl-bound';
+
 interface Pinned {
   readonly algorithm: string;
   readonly digest: string;
@@ -119,7 +121,10 @@ function entryProblem(host: Host, entry: LoaderEntry): string | undefined {
     if (!pinned) return 'no digest on the command line';
     const image = imageEntries(host.root, pinned);
     if (typeof image === 'string') return image;
-    return stateProblem(host.root, stateOf(entry) ?? '', pinned.digest, image);
+    return (
+      stateProblem(host.root, stateOf(entry) ?? '', pinned.digest, image) ??
+      boundProblem(host.root, stateOf(entry) ?? '', pinned)
+    );
   } catch (error) {
     if (error instanceof Damage) return error.message;
     throw error;
@@ -183,6 +188,19 @@ function stateProblem(root: Files, name: string, digest: string, image: readonly
   const origin = root.read(`${state}/${digest}.origin`)?.toString('utf8');
   if (!origin?.includes('[origin]\n'))
     return `${state}/${digest}.origin is ${origin === undefined ? 'missing' : 'garbled'}`;
+  return undefined;
+}
+
+/** Every application image that the origin says the deployment is bound to is there, and a ref keeps it. */
+function boundProblem(root: Files, name: string, { algorithm, digest }: Pinned): string | undefined {
+  const origin = root.read(`state/deploy/${name}/${digest}.origin`)?.toString('utf8') ?? '';
+  const section = /^\[bound\]\n((?:.+\n)*)/m.exec(origin)?.[1] ?? '';
+  const kept = (root.list(BOUND_REFS) ?? []).map((ref) => root.readlink(`${BOUND_REFS}/${ref}`)?.split('/').at(-1));
+  for (const [, bound = ''] of section.matchAll(/^\d+ = ([0-9a-f]+) .+$/gm)) {
+    const image = imageEntries(root, { algorithm, digest: bound });
+    if (typeof image === 'string') return `bound image: ${image}`;
+    if (!kept.includes(bound)) return `bound image ${bound} has no ref`;
+  }
   return undefined;
 }
 

@@ -22,6 +22,8 @@ import { run } from '../../../scripts/lib/run.ts';
 type Files = Readonly<Record<string, string | Buffer>>;
 
 const VERSION = '6.12.0-proof';
+const BOUND_FILE = 'usr/share/containers/systemd/app.image';
+const BOUND_LINK = 'usr/lib/bootc/bound-images.d/app.image';
 
 /** Bytes that do not compress, the same each time. */
 function noise(seed: string, length: number): Buffer {
@@ -62,20 +64,38 @@ const LARGE: Files = {
   [`usr/lib/modules/${VERSION}/initramfs.img`]: noise('large initrd', 5 * 2 ** 20),
 };
 
-/** The proof's image: the first, an update of it, and one that is larger. */
-export type ImageVersion = 1 | 2 | 3;
+const APP: Files = {
+  'usr/bin/app': noise('app', 4000),
+  'usr/lib/library': BASE['usr/lib/library']!,
+};
 
-/** Writes the layout to `directory`, tags `v1` to `v3`; layers by gzip and zstd. */
+/** What a tag of the layout is: two versions of the host image, a larger one, one that is bound to the application, and that. */
+export const TAGS = ['v1', 'v2', 'large', 'bound', 'app'] as const;
+export type Tag = (typeof TAGS)[number];
+
+/** What makes a host image one that is bound to the application image of the layout. */
+function binding(directory: string): Files {
+  return {
+    'usr/lib/os-release': 'ID=proof\nPRETTY_NAME="Proof 3"\nVERSION_ID=3\n',
+    [BOUND_FILE]: `# An application of this host, the same at every start\n[Image]\nImage=oci:${directory}:app\n`,
+  };
+}
+
+/** Writes the layout to `directory`; layers gzip and zstd. */
 export async function makeImages(directory: string): Promise<void> {
   mkdirSync(`${directory}/blobs/sha256`, { recursive: true });
   const base = await makeLayer(directory, BASE, 'gzip');
   const update = await makeLayer(directory, UPDATE, 'zstd');
-  const large = await makeLayer(directory, LARGE, 'zstd');
-  const manifests = [
-    { tag: 'v1', layers: [base] },
-    { tag: 'v2', layers: [base, update] },
-    { tag: 'v3', layers: [base, large] },
-  ].map(({ tag, layers }) => {
+  const bound = await makeLayer(directory, binding(directory), 'gzip', { [BOUND_LINK]: `/${BOUND_FILE}` });
+  const layersOf: Readonly<Record<Tag, readonly Layer[]>> = {
+    v1: [base],
+    v2: [base, update],
+    large: [base, await makeLayer(directory, LARGE, 'zstd')],
+    bound: [base, bound],
+    app: [await makeLayer(directory, APP, 'gzip')],
+  };
+  const manifests = TAGS.map((tag) => {
+    const layers = layersOf[tag];
     const config = putJson(directory, 'application/vnd.oci.image.config.v1+json', {
       architecture: 'amd64',
       os: 'linux',
@@ -108,11 +128,20 @@ interface Layer {
   readonly diffId: string;
 }
 
-async function makeLayer(directory: string, files: Files, compression: 'gzip' | 'zstd'): Promise<Layer> {
+async function makeLayer(
+  directory: string,
+  files: Files,
+  compression: 'gzip' | 'zstd',
+  links: Readonly<Record<string, string>> = {},
+): Promise<Layer> {
   const stage = mkdtempSync(`${directory}/stage-`);
   for (const [path, content] of Object.entries(files)) {
     mkdirSync(dirname(`${stage}/tree/${path}`), { recursive: true });
     if (path !== 'etc/os-release') writeFileSync(`${stage}/tree/${path}`, content);
+  }
+  for (const [path, target] of Object.entries(links)) {
+    mkdirSync(dirname(`${stage}/tree/${path}`), { recursive: true });
+    symlinkSync(target, `${stage}/tree/${path}`);
   }
   if (files === BASE) addSpecialFiles(`${stage}/tree`);
   const tar = `${stage}/layer.tar`;

@@ -10,8 +10,7 @@ import { stableId } from '../checker/entries.ts';
 import { type Answer, checkHost, type Expectation, type Host, repositoryImages } from '../checker/check.ts';
 import { mountedFiles } from '../checker/mounted.ts';
 import { objectPath } from '../checker/verity.ts';
-import { ALGORITHM, type Command } from '../commands.ts';
-import type { ImageVersion } from './oci-image.ts';
+import { ALGORITHM, type Command, type Setup } from '../commands.ts';
 import { copyDisk, type FileSystem, makeDisk, mount } from './disks.ts';
 
 /** What everything of one run of the proof shares. */
@@ -20,7 +19,7 @@ export interface Lab {
   readonly directory: string;
   /** The program under proof: `hostctl.mjs`. */
   readonly program: string;
-  /** OCI layout with the tags `v1` to `v3`. */
+  /** OCI layout with the tags of `oci-image.ts`. */
   readonly images: string;
 }
 
@@ -57,8 +56,8 @@ export interface Verdict {
 /** With a version that no GRUB prefers to ours, so that all loaders agree on the default. */
 const BOOTC: BootcForm = { loader: 'systemd-boot', formatVersion: 1, hasStreams: true, version: '0.1' };
 
-export function imageReference(lab: Lab): (version: ImageVersion) => string {
-  return (version) => `oci:${lab.images}:v${version}`;
+export function imageReference(lab: Lab): Setup['image'] {
+  return (tag) => `oci:${lab.images}:${tag}`;
 }
 
 /** The words that run hostctl on mounted disks. */

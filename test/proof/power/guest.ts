@@ -4,7 +4,6 @@
  * what reaches them and in which order is written down outside.
  */
 
-import type { ImageVersion } from '../lib/oci-image.ts';
 import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +11,7 @@ import { projectPath } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 import { cached, cacheFolder } from '../../vm/lib/cache.ts';
 import { debianArchive } from '../../vm/lib/debian.ts';
-import type { Command } from '../commands.ts';
+import type { Command, Setup } from '../commands.ts';
 import { type FileSystem, makeDisk } from '../lib/disks.ts';
 import type { Disks, Lab } from '../lib/scene.ts';
 import { parseRecordings, type Recording, startRecorder } from './recording.ts';
@@ -134,7 +133,7 @@ async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, 
   const steps: string[] = [PRELUDE];
   for (const [index, { command, types, program, killedFirstAt }] of jobs.entries()) {
     const hostctl = `node /run/work/program-${programs.indexOf(program)}.mjs --sysroot /run/root --boot /run/boot`;
-    const image = (version: ImageVersion): string => `oci:/run/work/images:v${version}`;
+    const image: Setup['image'] = (tag) => `oci:/run/work/images:${tag}`;
     const lines: string[] = [`open_disks ${index} ${types.root} ${types.boot}`];
     await command.prepare({
       hostctl: (...args) => {
