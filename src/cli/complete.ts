@@ -51,7 +51,7 @@ function sourcesOn(words: readonly string[], signal: AbortSignal): Sources {
       }),
     images: () =>
       orNone(async () => {
-        const { listAllImages } = await import('../ops/image-tools.ts');
+        const { listAllImages } = await import('../ops/list-images.ts');
         const images = listAllImages(await openQuietHost(signal), paths);
         return images.flatMap(({ digest, names, deployments }) => [
           ...names.map((value) => ({ value, describe: digest.slice(0, SHOWN_DIGITS) })),

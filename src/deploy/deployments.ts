@@ -139,7 +139,7 @@ function currentStaged(sysroot: Sysroot, entries: readonly FoundEntry[]): Staged
 /** The origin of the deployment this machine runs, of a running sysroot. Nothing else is read. */
 export function bootedOrigin(host: Host, { isRunning, deployments }: Sysroot): Origin | undefined {
   const name = isRunning ? bootedName(host) : undefined;
-  return name === undefined ? undefined : findOrigin(`${deployments}/${name}`);
+  return name === undefined ? undefined : findOrigin(`${deployments}/${name}`, name).origin;
 }
 
 /** The state directory the running kernel was told to use; undefined when hostctl did not boot it. */
