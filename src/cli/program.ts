@@ -63,6 +63,16 @@ export interface Run extends Restart {
 /** Options that may be given several times. */
 const REPEATABLE = new Set(['karg', 'file', 'rw', 'append', 'delete', 'replace']);
 
+const TOO_FEW = 'Too few arguments: %s given, %s needed';
+/**
+ * By yargs' text; the same words in every locale, and some that say more than yargs' own. Where it has forms for one and
+ * for more these are an object, which its type leaves out.
+ */
+const STRINGS = {
+  'Did you mean %s?': 'There is no such verb; did you mean "%s"?',
+  'Not enough non-option arguments: got %s, need at least %s': { one: TOO_FEW, other: TOO_FEW },
+};
+
 /** Says to `argv` what there is: yargs, which then parses it, or something that only wants to know. */
 export function defineProgram(argv: Argv, run: Run): Argv<GlobalOptions> {
   return argv
@@ -125,6 +135,8 @@ export function defineProgram(argv: Argv, run: Run): Argv<GlobalOptions> {
     .command(markGoodCommand(run))
     .command(finalizeStagedCommand(run))
     .demandCommand(1, 'Name a verb')
+    .locale('en')
+    .updateStrings(STRINGS as unknown as Record<string, string>)
     .strict()
     .recommendCommands()
     .version(version)

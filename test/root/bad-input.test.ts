@@ -251,7 +251,7 @@ describe('deploy refuses', () => {
 describe('usage', () => {
   test.each([
     ['no verb', [], /Name a verb/],
-    ['an unknown verb', ['deplou'], /deplou|Did you mean/],
+    ['an unknown verb', ['deplou'], /deplou|did you mean/],
     ['an unknown option', ['status', '--nope'], /nope/],
     ['an option without its value', ['status', '--sysroot'], /sysroot/],
     ['an option given twice', ['status', '--sysroot', '/a', '--sysroot', '/b'], /more than once/],

@@ -421,7 +421,7 @@ describe('refused is', () => {
   };
   test.each<[string, () => string[], number, RegExp]>([
     ['no verb of image', () => ['image'], 2, /Name a verb/],
-    ['an unknown verb of composefs', () => ['composefs', 'eat'], 2, /eat|Did you mean/],
+    ['an unknown verb of composefs', () => ['composefs', 'eat'], 2, /eat|did you mean/],
     ['a missing image', () => ['image', 'dump'], 2, /non-option arguments/],
     ['a missing option', () => ['composefs', 'missing-objects', garbage()], 2, /digest-store/],
     ['an unknown hash', () => ['fsverity', 'digest', '--hash', 'md5', garbage()], 2, /md5/],
