@@ -25,7 +25,7 @@ export function leaks(host: Host): string[] {
     ...inert.filter((name) => name !== `${staged ?? ''}.staged`).map((name) => join(ENTRIES, name)),
     ...kernelLeaks(host, kept),
     ...stateLeaks(root, kept),
-    ...repositoryLeaks(root),
+    ...repositoryLeaks(root, kept),
   ];
 }
 
@@ -42,10 +42,11 @@ function stateLeaks(root: Files, entries: readonly LoaderEntry[]): string[] {
   return (root.list('state/deploy') ?? []).filter((name) => !used.includes(name)).map((name) => `state/deploy/${name}`);
 }
 
-/** Images without a ref, objects that no image names, and names that are nobody's. */
-function repositoryLeaks(root: Files): string[] {
+/** Images without a ref or a boot entry of bootc, which makes no refs; objects that no image names, and names that are nobody's. */
+function repositoryLeaks(root: Files, entries: readonly LoaderEntry[]): string[] {
   const found: string[] = [];
-  const named = refTargets(root, 'composefs/images/refs');
+  const ofBootc = entries.filter(({ fileName }) => fileName.startsWith('bootc_')).map(stateOf);
+  const named = new Set([...refTargets(root, 'composefs/images/refs'), ...ofBootc]);
   const reachable = new Set<string>();
   for (const name of root.list('composefs/images') ?? []) {
     if (name === 'refs') continue;

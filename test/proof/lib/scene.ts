@@ -53,8 +53,8 @@ export interface Verdict {
   readonly reason?: string;
 }
 
-/** With a version that no GRUB prefers to ours, so that all loaders agree on the default. */
-const BOOTC: BootcForm = { loader: 'systemd-boot', formatVersion: 1, hasStreams: true, version: '0.1' };
+/** Where gc can do its work, and all loaders agree on the default: no GRUB prefers this version to ours. */
+const BOOTC: BootcForm = { loader: 'systemd-boot', formatVersion: 1, hasStreams: false, version: '0.1' };
 
 export function imageReference(lab: Lab): Setup['image'] {
   return (tag) => `oci:${lab.images}:${tag}`;
