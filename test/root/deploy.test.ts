@@ -285,7 +285,11 @@ describe('rollback', () => {
 
 describe('status', () => {
   test.each([
-    ['a lost origin', (path: string, name: string) => rmSync(`${path}/state/deploy/${name}/${name}.origin`), []],
+    [
+      'a lost origin',
+      (path: string, name: string) => rmSync(`${path}/state/deploy/${name}/${name}.origin`),
+      ['origin-missing'],
+    ],
     [
       'a garbled origin',
       (path: string, name: string) => writeFileSync(`${path}/state/deploy/${name}/${name}.origin`, '\0\0'),
