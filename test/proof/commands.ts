@@ -64,6 +64,15 @@ async function staged(setup: Setup): Promise<void> {
 
 const isStaged = ({ root }: Host): boolean => root.read(STAGED) !== undefined;
 
+/** Of two deployments. */
+const DELETE_FIRST: Pick<Command, 'args' | 'again' | 'isDone' | 'removes'> = {
+  args: () => ['delete', '1'],
+  // 7 when it is gone altogether.
+  again: () => [{ args: ['delete', '1'], exits: [0, 7] }, { args: ['gc'] }],
+  isDone: (host) => (host.root.list('state/deploy') ?? []).length === 1 && leaks(host).length === 0,
+  removes: true,
+};
+
 export const COMMANDS: readonly Command[] = [
   {
     name: 'first deploy',
@@ -193,11 +202,7 @@ export const COMMANDS: readonly Command[] = [
       await deployed(setup, 'v1');
       await deployed(setup, 'v2');
     },
-    args: () => ['delete', '1'],
-    // 7 when it is gone altogether.
-    again: () => [{ args: ['delete', '1'], exits: [0, 7] }, { args: ['gc'] }],
-    isDone: (host) => (host.root.list('state/deploy') ?? []).length === 1 && leaks(host).length === 0,
-    removes: true,
+    ...DELETE_FIRST,
   },
   {
     name: 'delete, bound',
@@ -206,11 +211,7 @@ export const COMMANDS: readonly Command[] = [
       await deployed(setup, 'v2');
       await setup.hostctl('image', 'pull', setup.image('v1'));
     },
-    args: () => ['delete', '1'],
-    // 7 when it is gone altogether.
-    again: () => [{ args: ['delete', '1'], exits: [0, 7] }, { args: ['gc'] }],
-    isDone: (host) => (host.root.list('state/deploy') ?? []).length === 1 && leaks(host).length === 0,
-    removes: true,
+    ...DELETE_FIRST,
   },
   {
     name: 'gc',

@@ -11,7 +11,7 @@ import { gc } from '../../src/ops/gc.ts';
 import { changeDeploymentKargs } from '../../src/ops/kargs.ts';
 import { rollback } from '../../src/ops/rollback.ts';
 import { unstage } from '../../src/ops/unstage.ts';
-import { upgrade, planUpgrade, type UpgradeOptions } from '../../src/ops/upgrade.ts';
+import { planUpgrade, upgrade } from '../../src/ops/upgrade.ts';
 import { bless } from '../helpers/bless.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { ociLayout } from '../helpers/oci-builder.ts';
@@ -21,6 +21,7 @@ import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.
 import { snapshot } from '../helpers/snapshot.ts';
 import { tar, tarDir, tarFile, tarSymlink } from '../helpers/tar-builder.ts';
 import { testHost } from '../helpers/test-host.ts';
+import { upgradeOptions } from '../helpers/upgrade-options.ts';
 
 /** Whether scratch sysroots are what the machine runs from. */
 const machine = vi.hoisted(() => ({ runs: false }));
@@ -89,20 +90,6 @@ function withoutTraces(listing: Record<string, string>): Record<string, string> 
 
 function images(sysroot: ScratchSysroot): string[] {
   return readdirSync(`${sysroot.path}/composefs/images`).filter((name) => name !== 'refs');
-}
-
-function upgradeOptions(sysroot: ScratchSysroot): UpgradeOptions {
-  return {
-    sysroot: sysroot.path,
-    kargs: [],
-    algorithm: undefined,
-    tries: 3,
-    allowMissingVerity: true,
-    allowDowngrade: false,
-    etcPolicy: {},
-    keep: 3,
-    downloadOnly: false,
-  };
 }
 
 const collect = (sysroot: ScratchSysroot, keep = 3): ReturnType<typeof gc> =>

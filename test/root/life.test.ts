@@ -9,7 +9,7 @@ import { finalizeStaged } from '../../src/ops/finalize-staged.ts';
 import { history } from '../../src/ops/history.ts';
 import { rollback, rollbackPlan } from '../../src/ops/rollback.ts';
 import { unstage } from '../../src/ops/unstage.ts';
-import { checkUpgrade, planUpgrade, takeDownloaded, upgrade, type UpgradeOptions } from '../../src/ops/upgrade.ts';
+import { checkUpgrade, planUpgrade, takeDownloaded, upgrade } from '../../src/ops/upgrade.ts';
 import type { Host } from '../../src/sys/host.ts';
 import { bless } from '../helpers/bless.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
@@ -17,6 +17,7 @@ import { scratchDir } from '../helpers/scratch-dir.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { snapshot } from '../helpers/snapshot.ts';
 import { tarFile } from '../helpers/tar-builder.ts';
+import { upgradeOptions } from '../helpers/upgrade-options.ts';
 
 const one = (): string => bootableLayout({ version: '1' }).reference;
 const two = (): string => bootableLayout({ version: '2' }).reference;
@@ -32,21 +33,6 @@ function tracked(version: string): { readonly reference: string; readonly replac
       mkdirSync(directory);
       bootableLayout({ version: newer, directory });
     },
-  };
-}
-
-function upgradeOptions(sysroot: ScratchSysroot, more: Partial<UpgradeOptions> = {}): UpgradeOptions {
-  return {
-    sysroot: sysroot.path,
-    kargs: [],
-    algorithm: undefined,
-    tries: 3,
-    allowMissingVerity: true,
-    allowDowngrade: false,
-    etcPolicy: {},
-    keep: 3,
-    downloadOnly: false,
-    ...more,
   };
 }
 
