@@ -1,7 +1,7 @@
 /**
- * Opens a container image: from a reference to the manifest, its config and the files of its layers. Every JSON
- * document is parsed only after its size and digest were found right, and only blobs that the manifest names are ever
- * opened.
+ * Resolves a container image: from what a reference leads to, through indexes, to the manifest for this host, its
+ * config and its layers. Every JSON document is parsed only after its size and digest were found right, and only blobs
+ * that the manifest names are ever opened. Where documents come from is the caller's: the resolver asks for them.
  */
 
 import { HostctlError } from '../errors.ts';
@@ -14,6 +14,7 @@ import { checkOciLayout, chooseByTag, MAX_LAYOUT_FILE_BYTES } from '../format/oc
 import { MAX_MANIFEST_BYTES, parseManifest, type Manifest } from '../format/oci/manifest.ts';
 import { mediaTypeRole, mediaTypes } from '../format/oci/media-types.ts';
 import { formatImageReference, type ImageReference } from '../format/oci/reference.ts';
+import { LAYERS_IN_PLACE, type LayerBlobs } from './layer-blobs.ts';
 import { readBlob, readLayoutFile } from './blob.ts';
 import type { LayerSource } from './layers.ts';
 
@@ -27,29 +28,86 @@ export interface ImageSource {
   readonly configBytes: Uint8Array;
   /** The base first. */
   readonly layers: readonly LayerSource[];
+  /** The entries there were to choose from, if the reference leads to an index. */
+  readonly choice: readonly IndexChoice[];
+  readonly blobs: LayerBlobs;
 }
+
+/** An entry of an index, and why it was taken or not. */
+export interface IndexChoice {
+  readonly digest: OciDigest;
+  readonly platform: string | undefined;
+  readonly verdict: 'chosen' | 'other-platform' | 'not-the-best' | 'no-image';
+}
+
+/** What the resolver asks for. */
+export interface DocumentRequest {
+  readonly descriptor: Descriptor;
+  /** For messages. */
+  readonly what: string;
+  readonly maxBytes: number;
+  /** The manifest whose config this is; undefined for a manifest or an index. */
+  readonly manifest?: OciDigest;
+}
+
+/** Yields requests and gets the documents, checked by the descriptor. */
+export type Resolving<T> = Generator<DocumentRequest, T, Uint8Array>;
+
+export type ResolvedImage = Omit<ImageSource, 'reference' | 'blobs' | 'layers'> & {
+  readonly layers: readonly Omit<LayerSource, 'blobFile'>[];
+};
 
 const MAX_INDEX_DEPTH = 8;
 const MAX_DOCUMENTS = 1000;
 
 /**
- * Opens an image for `host`. Only `oci:` is read, in place; other transports are refused with 'image-unsupported'.
- * Throws 'image-not-found', 'image-invalid', 'image-unsupported', 'size-mismatch' or 'digest-mismatch'.
+ * Opens an image of a layout, in place, for `host`. Throws 'image-not-found', 'image-invalid', 'image-unsupported',
+ * 'size-mismatch' or 'digest-mismatch'.
  */
 export function openImageSource(reference: ImageReference, host: Platform): ImageSource {
   if (reference.transport !== 'oci') {
-    throw new HostctlError('image-unsupported', `Cannot read images by "${reference.transport}:"`, {
-      hint: 'Copy the image into an OCI layout first (skopeo copy SOURCE oci:DIR:TAG) and use oci:DIR:TAG.',
-    });
+    throw new HostctlError('internal', `"${reference.transport}:" is not read in place`);
   }
+  const { path, tag } = reference;
+  const fileOf = ({ digest }: Descriptor): string => `${path}/${blobPath(digest)}`;
   try {
-    return new LayoutOpener(reference.path, host).open(reference, reference.tag);
+    checkOciLayout(readLayoutFile(`${path}/oci-layout`, MAX_LAYOUT_FILE_BYTES));
+    const indexBytes = readLayoutFile(`${path}/index.json`, MAX_MANIFEST_BYTES);
+    const top = chooseByTag(parseIndex(indexBytes, mediaTypes.ociIndex, 'File "index.json"'), tag);
+    const resolving = resolveImage(top, host);
+    let step = resolving.next();
+    while (step.done !== true) {
+      const { descriptor, what, maxBytes } = step.value;
+      step = resolving.next(readBlob(fileOf(descriptor), descriptor, what, maxBytes));
+    }
+    return withLayerFiles(reference, step.value, fileOf, LAYERS_IN_PLACE);
   } catch (error) {
     throw withContext(`Cannot use "${formatImageReference(reference)}"`, error);
   }
 }
 
-/** A manifest with its config, as found in the layout. */
+/** A resolved image whose layers lie, or will lie, in files. */
+export function withLayerFiles(
+  reference: ImageReference,
+  resolved: ResolvedImage,
+  fileOf: (descriptor: Descriptor) => string,
+  blobs: LayerBlobs,
+): ImageSource {
+  const layers = resolved.layers.map((layer) => ({ ...layer, blobFile: fileOf(layer.descriptor) }));
+  return { ...resolved, reference, layers, blobs };
+}
+
+export interface ResolveOptions {
+  /** Whether layers named by their diff ids are plain, whatever their media types say. */
+  readonly isUnpacked?: boolean;
+}
+
+/** From the descriptor that a reference leads to, to the image for `host`. */
+export function resolveImage(top: Descriptor, host: Platform, options: ResolveOptions = {}): Resolving<ResolvedImage> {
+  return new Resolver(host, options).resolve(top);
+}
+
+/** A manifest with its config, as found on the way. */
 interface Candidate {
   readonly descriptor: Descriptor;
   readonly manifest: Manifest;
@@ -58,25 +116,23 @@ interface Candidate {
   readonly configBytes: Uint8Array;
 }
 
-class LayoutOpener {
-  readonly #directory: string;
+class Resolver {
   readonly #host: Platform;
+  readonly #isUnpacked: boolean;
   /** Digests of indexes that were looked through: a few levels naming the same child make an endless walk. */
   readonly #visited = new Set<OciDigest>();
   /** Platforms of images that were passed over. */
   readonly #others = new Set<string>();
+  readonly #choice: IndexChoice[] = [];
   #documents = 0;
 
-  constructor(directory: string, host: Platform) {
-    this.#directory = directory;
+  constructor(host: Platform, { isUnpacked = false }: ResolveOptions) {
     this.#host = host;
+    this.#isUnpacked = isUnpacked;
   }
 
-  open(reference: ImageReference, tag: string | undefined): ImageSource {
-    checkOciLayout(readLayoutFile(`${this.#directory}/oci-layout`, MAX_LAYOUT_FILE_BYTES));
-    const indexBytes = readLayoutFile(`${this.#directory}/index.json`, MAX_MANIFEST_BYTES);
-    const chosen = chooseByTag(parseIndex(indexBytes, mediaTypes.ociIndex, 'File "index.json"'), tag);
-    const found = this.#find(chosen, 0);
+  *resolve(top: Descriptor): Resolving<ResolvedImage> {
+    const found = yield* this.#find(top, 0);
     if (found === undefined) {
       const others = [...this.#others].slice(0, 20).join(', ');
       const has = others === '' ? '' : `, only for ${others}`;
@@ -84,13 +140,16 @@ class LayoutOpener {
     }
     const { descriptor, manifest, manifestBytes, config, configBytes } = found;
     const layers = this.#layers(manifest, config);
-    return { reference, manifestDigest: descriptor.digest, manifest, manifestBytes, config, configBytes, layers };
+    const choice = this.#choice.map((entry) =>
+      entry.digest === descriptor.digest ? { ...entry, verdict: 'chosen' as const } : entry,
+    );
+    return { manifestDigest: descriptor.digest, manifest, manifestBytes, config, configBytes, layers, choice };
   }
 
   /** The image that a descriptor leads to on this host, or undefined if there is none. */
-  #find(descriptor: Descriptor, depth: number): Candidate | undefined {
+  *#find(descriptor: Descriptor, depth: number): Resolving<Candidate | undefined> {
     const { role } = mediaTypeRole(descriptor.mediaType);
-    if (role === 'manifest') return this.#manifest(descriptor);
+    if (role === 'manifest') return yield* this.#manifest(descriptor);
     if (role === 'schema1') {
       throw new HostctlError('image-unsupported', `Manifest ${descriptor.digest} is of Docker schema 1`, {
         hint: 'Push the image again with a current tool.',
@@ -100,22 +159,37 @@ class LayoutOpener {
       throw new HostctlError('image-unsupported', `Indexes are nested deeper than ${MAX_INDEX_DEPTH}`);
     if (this.#visited.has(descriptor.digest)) return undefined;
     this.#visited.add(descriptor.digest);
-    const bytes = this.#document(descriptor, `Index ${descriptor.digest}`, MAX_MANIFEST_BYTES);
+    const bytes = yield* this.#document({
+      descriptor,
+      what: `Index ${descriptor.digest}`,
+      maxBytes: MAX_MANIFEST_BYTES,
+    });
     const entries = parseIndex(bytes, descriptor.mediaType);
     for (const entry of entries) {
       if (entry.platform !== undefined && isImageEntry(entry)) this.#passOver(entry.platform);
     }
-    for (const entry of entriesForPlatform(entries, this.#host)) {
-      const found = this.#find(entry, depth + 1);
+    const fitting = entriesForPlatform(entries, this.#host);
+    this.#note(entries, fitting);
+    for (const entry of fitting) {
+      const found = yield* this.#find(entry, depth + 1);
       if (found !== undefined) return found;
     }
     return undefined;
   }
 
-  #manifest(descriptor: Descriptor): Candidate | undefined {
-    const manifestBytes = this.#document(descriptor, `Manifest ${descriptor.digest}`, MAX_MANIFEST_BYTES);
+  *#manifest(descriptor: Descriptor): Resolving<Candidate | undefined> {
+    const manifestBytes = yield* this.#document({
+      descriptor,
+      what: `Manifest ${descriptor.digest}`,
+      maxBytes: MAX_MANIFEST_BYTES,
+    });
     const manifest = parseManifest(manifestBytes, descriptor.mediaType);
-    const configBytes = this.#document(manifest.config, `Config ${manifest.config.digest}`, MAX_CONFIG_BYTES);
+    const configBytes = yield* this.#document({
+      descriptor: manifest.config,
+      what: `Config ${manifest.config.digest}`,
+      maxBytes: MAX_CONFIG_BYTES,
+      manifest: descriptor.digest,
+    });
     const config = parseImageConfig(configBytes, manifest.layers.length);
     if (platformDistance(config.platform, this.#host) === undefined) {
       const { platform } = descriptor;
@@ -132,18 +206,31 @@ class LayoutOpener {
     this.#others.add(JSON.stringify(formatPlatform(platform).slice(0, 100)));
   }
 
-  #document(descriptor: Descriptor, what: string, maxBytes: number): Uint8Array {
+  #note(entries: readonly Descriptor[], fitting: readonly Descriptor[]): void {
+    for (const entry of entries) {
+      const { digest, platform } = entry;
+      const verdict = fitting.includes(entry) ? 'not-the-best' : isImageEntry(entry) ? 'other-platform' : 'no-image';
+      const shown = platform === undefined ? undefined : formatPlatform(platform);
+      this.#choice.push({ digest, platform: shown, verdict });
+    }
+  }
+
+  *#document(request: DocumentRequest): Resolving<Uint8Array> {
     this.#documents++;
     if (this.#documents > MAX_DOCUMENTS)
       throw new HostctlError('image-unsupported', `Image has more than ${MAX_DOCUMENTS} documents`);
-    return embeddedContent(descriptor, what) ?? readBlob(this.#path(descriptor), descriptor, what, maxBytes);
+    return embeddedContent(request.descriptor, request.what) ?? (yield request);
   }
 
-  #layers(manifest: Manifest, config: ImageConfig): LayerSource[] {
+  #layers(manifest: Manifest, config: ImageConfig): ResolvedImage['layers'] {
     const count = manifest.layers.length;
     return manifest.layers.map((descriptor, i) => {
       const diffId = config.diffIds[i]!;
-      if (descriptor.compression !== 'none' && (diffId as string) === descriptor.digest) {
+      const isPlain = (diffId as string) === descriptor.digest;
+      if (isPlain && this.#isUnpacked) {
+        return { number: i + 1, count, descriptor: { ...descriptor, compression: 'none' as const }, diffId };
+      }
+      if (isPlain && descriptor.compression !== 'none') {
         throw new HostctlError(
           'image-invalid',
           `Layer ${i + 1} of ${count} has a diff id that is the digest of its compressed blob`,
@@ -151,11 +238,7 @@ class LayoutOpener {
       }
       // A blob embedded in its descriptor must be the one that lies in the layout.
       embeddedContent(descriptor, `Layer ${i + 1} of ${count}`);
-      return { number: i + 1, count, descriptor, diffId, blobFile: this.#path(descriptor) };
+      return { number: i + 1, count, descriptor, diffId };
     });
-  }
-
-  #path(descriptor: Descriptor): string {
-    return `${this.#directory}/${blobPath(descriptor.digest)}`;
   }
 }

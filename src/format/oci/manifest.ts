@@ -8,7 +8,7 @@ import { displayRaw, rawFromText } from '../../tree/name.ts';
 import { parseDescriptor, type Descriptor } from './descriptor.ts';
 import { checkSchemaVersion, optionalString, optionalStringMap, requiredArray } from './fields.ts';
 import { parseJsonObject, type JsonObject } from './json.ts';
-import { bareMediaType, mediaTypeRole, type LayerCompression } from './media-types.ts';
+import { bareMediaType, mediaTypeRole, mediaTypes, type LayerCompression } from './media-types.ts';
 
 /** What registries guarantee to take, for a manifest or an index. */
 export const MAX_MANIFEST_BYTES = 4 << 20;
@@ -44,6 +44,20 @@ export function parseManifest(bytes: Uint8Array, mediaType: string): Manifest {
     layers: parseLayers(document),
     annotations: optionalStringMap(document, 'annotations', 'Manifest'),
   };
+}
+
+/**
+ * Media type and size of a document that no descriptor led to: what it says it is, or what it looks like. Throws
+ * 'image-unsupported' for what can lead to no image.
+ */
+export function describeDocument(bytes: Uint8Array): Pick<Descriptor, 'mediaType' | 'size'> {
+  const document = parseJsonObject(bytes, 'Manifest', MAX_MANIFEST_BYTES);
+  const stated = optionalString(document, 'mediaType', 'Manifest');
+  const looksLike = document.get('schemaVersion') === 1 ? mediaTypes.dockerSchema1 : undefined;
+  const mediaType = stated ?? looksLike ?? (document.has('manifests') ? mediaTypes.ociIndex : mediaTypes.ociManifest);
+  const { role } = mediaTypeRole(mediaType);
+  if (role === 'index' || role === 'manifest' || role === 'schema1') return { mediaType, size: bytes.length };
+  throw new HostctlError('image-unsupported', `Manifest is not an image but "${shown(mediaType)}"`);
 }
 
 /** A document that states its own media type must state the one it was reached by (CVE-2021-41190). */

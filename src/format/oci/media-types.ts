@@ -21,6 +21,7 @@ export const mediaTypes = {
   ociLayerZstd: `${oci}.layer.v1.tar+zstd`,
   dockerIndex: `${docker}.distribution.manifest.list.v2+json`,
   dockerManifest: `${docker}.distribution.manifest.v2+json`,
+  dockerSchema1: `${docker}.distribution.manifest.v1+prettyjws`,
   dockerConfig: `${docker}.container.image.v1+json`,
   dockerLayerGzip: `${docker}.image.rootfs.diff.tar.gzip`,
 } as const;
@@ -33,7 +34,7 @@ const roles = new Map<string, MediaTypeRole>([
   [mediaTypes.ociConfig, { role: 'config' }],
   [mediaTypes.dockerConfig, { role: 'config' }],
   [`${docker}.distribution.manifest.v1+json`, { role: 'schema1' }],
-  [`${docker}.distribution.manifest.v1+prettyjws`, { role: 'schema1' }],
+  [mediaTypes.dockerSchema1, { role: 'schema1' }],
   [mediaTypes.ociLayer, { role: 'layer', compression: 'none' }],
   [mediaTypes.ociLayerGzip, { role: 'layer', compression: 'gzip' }],
   [mediaTypes.ociLayerZstd, { role: 'layer', compression: 'zstd' }],
