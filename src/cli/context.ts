@@ -8,6 +8,7 @@ import { errnoOf, HostctlError } from '../errors.ts';
 import type { SysrootOptions } from '../deploy/sysroot.ts';
 import type { Host, Log, ProgressEvent } from '../sys/host.ts';
 import { openRealHost } from '../sys/real-host.ts';
+import { plainProgress, terminalProgress } from './view/progress.ts';
 
 /** The options every command has, as yargs gives them. */
 export interface GlobalOptions {
@@ -89,7 +90,7 @@ function parseWait(text: string): number {
   throw new HostctlError('usage', `--wait takes seconds or "forever", not "${text}"`);
 }
 
-/** JSON Lines on `--progress-fd`, one line rewritten on a terminal, nothing otherwise. */
+/** JSON Lines on `--progress-fd`, one line rewritten on a terminal, lines now and then otherwise. */
 function progressSink(options: GlobalOptions): (event: ProgressEvent) => void {
   const fd = options['progress-fd'];
   if (fd !== undefined) {
@@ -101,10 +102,11 @@ function progressSink(options: GlobalOptions): (event: ProgressEvent) => void {
       }
     };
   }
-  if (options.quiet || process.stderr.isTTY !== true) return () => undefined;
-  return ({ step, done, total, unit }) => {
-    const show = (value: number): string => (unit === 'bytes' ? `${(value / 2 ** 20).toFixed(0)} MiB` : String(value));
-    const end = total !== undefined && done >= total ? '\n' : '';
-    process.stderr.write(`\r\x1b[K${step}: ${show(done)}${total === undefined ? '' : ` of ${show(total)}`}${end}`);
+  if (options.quiet) return () => undefined;
+  if (process.stderr.isTTY === true) return (event) => void process.stderr.write(terminalProgress(event));
+  const lineFor = plainProgress();
+  return (event) => {
+    const line = lineFor(event, performance.now());
+    if (line !== undefined) process.stderr.write(line);
   };
 }
