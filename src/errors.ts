@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'digest-mismatch'
   | 'size-mismatch'
   | 'verity-mismatch'
+  | 'policy-rejected'
   // network and registry
   | 'registry'
   // space

@@ -45,9 +45,11 @@ const DEPENDS = [
 ];
 const MAINTAINER = 'hostctl developers <hostctl@localhost>';
 
-/** `install` partitions, formats and puts the boot loader in place; a host that is only updated needs none of it. */
-const RECOMMENDS = ['dosfstools', 'fdisk', 'systemd-boot-efi'];
-const SUGGESTS = ['skopeo'];
+/**
+ * `install` partitions, formats and puts the boot loader in place, which a host that is only updated does not need;
+ * skopeo reaches images that do not lie in a layout on the host.
+ */
+const RECOMMENDS = ['dosfstools', 'fdisk', 'skopeo', 'systemd-boot-efi'];
 
 interface PackageJson {
   readonly name: string;
@@ -242,7 +244,6 @@ function control(sizeKiB: number): string {
     `Installed-Size: ${sizeKiB}`,
     `Depends: ${DEPENDS.join(', ')}`,
     `Recommends: ${RECOMMENDS.join(', ')}`,
-    `Suggests: ${SUGGESTS.join(', ')}`,
     'Description: deploy bootable OCI images as one verified composefs root',
     ' Flattens a bootable container image into one composefs image, pins its',
     ' fs-verity digest in a boot entry and mounts the verified root from the',

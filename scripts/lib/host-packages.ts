@@ -58,6 +58,8 @@ export const TEST_NEEDS: readonly HostNeed[] = [
   { probe: 'groff', package: 'groff' },
   { probe: 'mandoc', package: 'mandoc' },
   { probe: 'lintian', package: 'lintian' },
+  { probe: 'skopeo', package: 'skopeo' },
+  { probe: 'docker-registry', package: 'docker-registry' },
 ];
 
 function isPresent(probe: string): boolean {

@@ -11,6 +11,7 @@ const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
   'digest-mismatch': 3,
   'size-mismatch': 3,
   'verity-mismatch': 3,
+  'policy-rejected': 3,
   registry: 4,
   'no-space': 5,
   'boot-full': 5,

@@ -66,6 +66,7 @@ function collectBoot(
     isBootNamed,
     ownsRepository: false,
     toleratesDamage: true,
+    keepsUsedBlobs: true,
     isBootOnly: true,
   });
 }

@@ -9,6 +9,7 @@ import { HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
 import { quadletImage } from '../format/quadlet.ts';
+import type { ImageSource } from '../image/source.ts';
 import { listRefs, removeRef } from '../store/images.ts';
 import type { ObjectStore } from '../store/objects.ts';
 import type { Repository } from '../store/repository.ts';
@@ -17,9 +18,10 @@ import { lookupDirectory, resolve } from '../tree/lookup.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
 import type { DirectoryNode } from '../tree/node.ts';
 import { smallText, type ContentOf } from './boot-facts.ts';
-import { openImage, storeImage } from './build.ts';
+import { storeImage } from './build.ts';
 import { checkImageRoom } from './image-room.ts';
 import { ownerOfRef } from './image-refs.ts';
+import { openImage } from './with-image.ts';
 
 const DIRECTORY = 'usr/lib/bootc/bound-images.d';
 
@@ -46,19 +48,23 @@ export async function storeBoundImages(
   references: readonly string[],
   store: ObjectStore,
 ): Promise<BoundImage[]> {
-  const sources = [];
-  for (const reference of references) {
-    sources.push({ reference, source: await about(reference, () => openImage(host, reference)) });
+  const sources: { readonly reference: string; readonly source: ImageSource }[] = [];
+  try {
+    for (const reference of references) {
+      sources.push({ reference, source: await about(reference, () => openImage(host, reference, repository.path)) });
+    }
+    const bound: BoundImage[] = [];
+    for (const { reference, source } of sources) {
+      const { digest } = await about(reference, async () => {
+        await checkImageRoom(host, repository, source, (tree) => ({ tree, copied: [] }));
+        return storeImage(host, repository, source, store);
+      });
+      bound.push({ reference: formatImageReference(source.reference), digest });
+    }
+    return bound;
+  } finally {
+    for (const { source } of sources) source.blobs.release();
   }
-  const bound: BoundImage[] = [];
-  for (const { reference, source } of sources) {
-    const { digest } = await about(reference, async () => {
-      await checkImageRoom(host, repository, source, (tree) => ({ tree, copied: [] }));
-      return storeImage(host, repository, source, store);
-    });
-    bound.push({ reference: formatImageReference(source.reference), digest });
-  }
-  return bound;
 }
 
 /** Names the bound image that an error is about. */

@@ -2,9 +2,8 @@
 
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import type { ImageParameters } from '../format/cmdline.ts';
-import { parseImageReference } from '../format/oci/reference.ts';
 import { bootableTree, buildTree, type BootableTree } from '../image/build.ts';
-import { openImageSource, type ImageSource } from '../image/source.ts';
+import type { ImageSource } from '../image/source.ts';
 import { commitImage } from '../store/images.ts';
 import type { ObjectCounts, ObjectStore } from '../store/objects.ts';
 import type { Repository } from '../store/repository.ts';
@@ -21,18 +20,14 @@ export interface StoredImage {
   readonly objects: ObjectCounts;
 }
 
-/** Opens an image for this host's architecture. Nothing is fetched or written. */
-export function openImage(host: Host, reference: string): ImageSource {
-  return openImageSource(parseImageReference(reference), { os: 'linux', architecture: host.architecture });
-}
-
-/** Reads all layers of an image into its tree; large contents go to `sink`, those of files to `keep` also stay there. */
+/** Fetches and reads all layers of an image into its tree; large contents go to `sink`, those of files to `keep` also stay there. */
 export async function flattenImage(
   host: Host,
   source: ImageSource,
   sink: ObjectSink,
   keep: (path: string) => boolean = () => false,
 ): Promise<DirectoryNode> {
+  await source.blobs.fetch();
   const { tree, warnings } = await buildTree(source, {
     sink,
     signal: host.signal,

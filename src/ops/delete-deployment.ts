@@ -33,6 +33,7 @@ export function deleteDeployment(host: Host, options: DeleteOptions): Promise<Gc
       isBootNamed: options.boot !== undefined,
       ownsRepository: options.repo === undefined,
       toleratesDamage: true,
+      keepsUsedBlobs: true,
       isBootOnly: false,
     }),
   );

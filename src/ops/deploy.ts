@@ -19,6 +19,7 @@ import { HostctlError } from '../errors.ts';
 import { formatImageParameters } from '../format/cmdline.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
 import { bootableTree } from '../image/build.ts';
+import { LAYERS_IN_PLACE } from '../image/layer-blobs.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { ObjectCounts, ObjectStore } from '../store/objects.ts';
 import { openOrCreateRepository, type Repository } from '../store/repository.ts';
@@ -27,7 +28,7 @@ import { exists, isDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { probeVerity } from '../sys/syscalls.ts';
 import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
-import { openImage, storeBootableImage, type StoredImage } from './build.ts';
+import { storeBootableImage, type StoredImage } from './build.ts';
 import { bootcKargs } from './bootc-kargs.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
 import { boundReferences, storeBoundImages } from './bound-images.ts';
@@ -45,6 +46,7 @@ import { dropStaged } from './unstage.ts';
 import { readHostKargs } from './host-kargs.ts';
 import { refuseUnbootable } from './lint-image.ts';
 import { checkDeployedVar } from './var-mount.ts';
+import { withImage } from './with-image.ts';
 
 export interface DeployRequest {
   /** Added to what the deployment that is replaced had. */
@@ -87,11 +89,31 @@ const NO_OBJECTS: ObjectCounts = { writtenObjects: 0, writtenBytes: 0, reusedObj
 export async function deploy(host: Host, options: DeployOptions): Promise<DeployResult> {
   requireRoot(host, 'deploy');
   options.kargs.forEach(checkUserKarg);
-  const source = openImage(host, options.image);
   const sysroot = openSysroot(host, options);
-  checkHost(host, sysroot, options.allowMissingVerity);
-  const request = { ...options, action: 'deploy', mode: options.stage ? ('stage' as const) : ('publish' as const) };
-  return withSysrootLock(host, sysroot, () => deployLocked(host, sysroot, source, request));
+  return withImage(host, options.image, sysroot.repo, async (source) => {
+    checkHost(host, sysroot, options.allowMissingVerity);
+    const request = { ...options, action: 'deploy', mode: options.stage ? ('stage' as const) : ('publish' as const) };
+    await fetchAhead(host, sysroot, source, request);
+    return withSysrootLock(host, sysroot, () => deployLocked(host, sysroot, source, request));
+  });
+}
+
+/**
+ * Brings the layers here before the sysroot is locked, unless the image is there already as far as can be told without
+ * the lock. What is told wrongly costs time only: under the lock whatever is missing is fetched.
+ */
+export async function fetchAhead(
+  host: Host,
+  sysroot: Sysroot,
+  source: ImageSource,
+  { mode, algorithm }: Pick<DeployRequest, 'mode' | 'algorithm'>,
+): Promise<void> {
+  const { staged, next } = readDeployments(host, sysroot);
+  const current = mode === 'publish' ? next : (staged ?? next);
+  if (current?.origin?.manifestDigest === source.manifestDigest || source.blobs === LAYERS_IN_PLACE) return;
+  // What is fetched is cache of a repository, which must be one for gc to know it.
+  openOrCreateRepository(host, sysroot.repo, { algorithm });
+  await source.blobs.fetch();
 }
 
 /** Before anything is written: what would make it fail half way. */

@@ -21,8 +21,9 @@ import { diffTrees, isSameContent, type TreeDifference } from '../tree/diff.ts';
 import { lookup } from '../tree/lookup.ts';
 import type { DirectoryNode, FileNode, VerityDigest } from '../tree/node.ts';
 import { imageKargs, isKargsFile } from './boot-facts.ts';
-import { flattenImage, openImage } from './build.ts';
+import { flattenImage } from './build.ts';
 import { requireImage } from './find-image.ts';
+import { withImage } from './with-image.ts';
 
 export interface DiffOptions extends SysrootOptions {
   /** Deployment, image in the repository, or image reference; undefined: what runs. */
@@ -145,7 +146,9 @@ function readDigest(host: Host, repo: string, digest: VerityDigest): Side {
 async function readReference(host: Host, reference: string, repo: string | undefined): Promise<Side> {
   const algorithm = (repo === undefined ? undefined : openRepository(host, repo)?.algorithm) ?? 'sha512';
   const isWanted = (path: string): boolean => path === DPKG_STATUS || isKargsFile(path);
-  const flat = await flattenImage(host, openImage(host, reference), measuringSink(algorithm), isWanted);
+  const flat = await withImage(host, reference, undefined, (source) =>
+    flattenImage(host, source, measuringSink(algorithm), isWanted),
+  );
   return side(host, reference, bootableOr(flat), keptContent);
 }
 

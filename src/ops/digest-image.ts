@@ -7,7 +7,8 @@ import { bootableTree } from '../image/build.ts';
 import { measuringSink } from '../image/ingest.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm, VerityDigest } from '../tree/node.ts';
-import { flattenImage, openImage, XATTR_MODE } from './build.ts';
+import { flattenImage, XATTR_MODE } from './build.ts';
+import { withImage } from './with-image.ts';
 
 export interface DigestImageOptions {
   readonly image: string;
@@ -27,15 +28,16 @@ export interface DigestImageResult {
 
 export async function digestImage(host: Host, options: DigestImageOptions): Promise<DigestImageResult> {
   const { algorithm, formatVersion, bootable } = options;
-  const source = openImage(host, options.image);
-  const flat = await flattenImage(host, source, measuringSink(algorithm));
-  const tree = bootable ? bootableTree(flat).tree : flat;
-  const { bytes } = writeComposefsImage(tree, { algorithm, minVersion: formatVersion, maxVersion: formatVersion });
-  return {
-    digest: fsverityDigest(algorithm, bytes),
-    parameters: formatImageParameters({ formatVersion, algorithm, logBlockSize: 12 }),
-    xattrs: XATTR_MODE,
-    bootable,
-    manifestDigest: source.manifestDigest,
-  };
+  return withImage(host, options.image, undefined, async (source) => {
+    const flat = await flattenImage(host, source, measuringSink(algorithm));
+    const tree = bootable ? bootableTree(flat).tree : flat;
+    const { bytes } = writeComposefsImage(tree, { algorithm, minVersion: formatVersion, maxVersion: formatVersion });
+    return {
+      digest: fsverityDigest(algorithm, bytes),
+      parameters: formatImageParameters({ formatVersion, algorithm, logBlockSize: 12 }),
+      xattrs: XATTR_MODE,
+      bootable,
+      manifestDigest: source.manifestDigest,
+    };
+  });
 }

@@ -10,17 +10,21 @@ import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
+import { parseOciDigest } from '../format/oci/digest.ts';
+import { formatImageReference, parseImageReference } from '../format/oci/reference.ts';
 import { bootableTree } from '../image/build.ts';
+import type { ImageSource } from '../image/source.ts';
 import { commitImage, linkTarget, setRef } from '../store/images.ts';
 import { ObjectStore } from '../store/objects.ts';
 import { hasImage, objectFile, type Repository } from '../store/repository.ts';
 import { fsyncPath, split } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
-import { flattenImage, openImage, XATTR_MODE } from './build.ts';
+import { flattenImage, XATTR_MODE } from './build.ts';
 import type { Look } from './fsck-host.ts';
 import { repairKernels } from './repair-kernels.ts';
 import { refsOfOrigin } from './image-refs.ts';
+import { withImage } from './with-image.ts';
 
 /** Repairs what it can. Returns why something could not be. The caller holds both locks. */
 export async function repairAll(
@@ -103,7 +107,26 @@ async function fetchAgain(
   made: MadeImage,
   distrusted: ReadonlySet<string>,
 ): Promise<void> {
-  const source = openImage(host, made.reference);
+  await withImage(host, referenceOf(made), repository.path, (source) =>
+    storeAgain(host, repository, { made, source, distrusted }),
+  );
+}
+
+/** What it was made from, where that can be asked for by digest; else what the reference leads to now. */
+function referenceOf({ reference, manifestDigest }: MadeImage): string {
+  const parsed = parseImageReference(reference);
+  if (parsed.transport !== 'docker' || manifestDigest === undefined) return reference;
+  const digest = parseOciDigest(manifestDigest, 'Origin');
+  return formatImageReference({ transport: 'docker', name: parsed.name, digest });
+}
+
+interface FetchAgain {
+  readonly made: MadeImage;
+  readonly source: ImageSource;
+  readonly distrusted: ReadonlySet<string>;
+}
+
+async function storeAgain(host: Host, repository: Repository, { made, source, distrusted }: FetchAgain): Promise<void> {
   const isBooted = made.manifestDigest !== undefined;
   if (isBooted && source.manifestDigest !== made.manifestDigest) {
     throw new HostctlError(

@@ -18,6 +18,7 @@ import {
   type RepositoryItem,
   type RepositorySnapshot,
 } from '../store/collect.ts';
+import { blobsOfImage } from '../store/blob-cache.ts';
 import { readImageUse } from '../store/images.ts';
 import { ownerOfRef } from './image-refs.ts';
 import { mountedImages } from '../store/mounted.ts';
@@ -57,6 +58,8 @@ export interface GcPlanOptions {
   readonly ownsRepository: boolean;
   /** Whether an image that cannot be read only keeps the repository as it is, instead of stopping everything. */
   readonly toleratesDamage: boolean;
+  /** Whether blobs stay in the cache that a deployment which stays was made from, for the next upgrade. */
+  readonly keepsUsedBlobs: boolean;
 }
 
 /** Plans over both snapshots. Throws 'corrupt' when what a root needs cannot be told. */
@@ -109,7 +112,7 @@ function planRepository(
   repository: Repository | undefined,
   snapshot: HostSnapshot,
   garbage: HostGarbage,
-  { ownsRepository, toleratesDamage }: GcPlanOptions,
+  { ownsRepository, toleratesDamage, keepsUsedBlobs }: GcPlanOptions,
 ): { readonly items: readonly RepositoryItem[]; readonly notes: readonly Problem[] } {
   if (repository === undefined) {
     if (garbage.kept.length === 0) return { items: [], notes: [] };
@@ -122,8 +125,10 @@ function planRepository(
   const stored = readRepositorySnapshot(host, repository);
   const isBlind = snapshot.unreadableEntries.length > 0 || !snapshot.isStagedKnown;
   const droppedRefs = ownsRepository && !isBlind ? refsOfGone(stored, garbage) : new Set<string>();
+  const keptBlobs = new Set(keepsUsedBlobs ? usedBlobs(repository, garbage) : []);
+  const choice = { droppedRefs, keptBlobs };
   try {
-    return planRepositoryGarbage(repository, stored, imageRoots(host, sysroot, garbage), droppedRefs, (digest) =>
+    return planRepositoryGarbage(repository, stored, imageRoots(host, sysroot, garbage), choice, (digest) =>
       readImageUse(repository, digest).objects.keys(),
     );
   } catch (error) {
@@ -135,6 +140,11 @@ function planRepository(
       notes: [{ code: error.code, message: `${error.message}: no image and no object is removed` }],
     };
   }
+}
+
+/** Names of the blobs that the images of deployments which stay were made from. */
+function usedBlobs({ path }: Repository, { kept }: HostGarbage): string[] {
+  return kept.flatMap(({ origin }) => (origin === undefined ? [] : blobsOfImage(path, origin.manifestDigest)));
 }
 
 /** Refs of deployments that go or are gone. One whose origin is lost still owns whatever number has its image. */

@@ -38,7 +38,9 @@ export interface GcResult {
 export function gc(host: Host, options: GcOptions): Promise<GcResult> {
   requireRoot(host, 'collect garbage');
   const sysroot = openSysroot(host, options);
-  return withSysrootLock(host, sysroot, () => collectGarbage(host, sysroot, byRetention(options, options.dryRun)));
+  return withSysrootLock(host, sysroot, () =>
+    collectGarbage(host, sysroot, byRetention(options, options.dryRun, false)),
+  );
 }
 
 /**
@@ -51,7 +53,7 @@ export async function pruneDeployments(
   options: SysrootOptions & { readonly keep: number },
 ): Promise<GcResult | undefined> {
   try {
-    return await collectGarbage(host, sysroot, byRetention(options, false));
+    return await collectGarbage(host, sysroot, byRetention(options, false, true));
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     host.log.warn(`Old deployments were not cleaned up: ${error.message}`);
@@ -60,13 +62,18 @@ export async function pruneDeployments(
 }
 
 /** What goes by the policy alone. */
-function byRetention(options: SysrootOptions & { readonly keep: number }, dryRun: boolean): CollectOptions {
+function byRetention(
+  options: SysrootOptions & { readonly keep: number },
+  dryRun: boolean,
+  keepsUsedBlobs: boolean,
+): CollectOptions {
   return {
     choose: ({ deployments }) => planRetention(deployments, options),
     dryRun,
     isBootNamed: options.boot !== undefined,
     ownsRepository: options.repo === undefined,
     toleratesDamage: false,
+    keepsUsedBlobs,
     isBootOnly: false,
   };
 }
@@ -78,6 +85,8 @@ export interface CollectOptions {
   readonly isBootNamed: boolean;
   readonly ownsRepository: boolean;
   readonly toleratesDamage: boolean;
+  /** Whether blobs stay in the cache that a deployment which stays was made from. */
+  readonly keepsUsedBlobs: boolean;
   /** Leaves `state/` and the repository as they are. */
   readonly isBootOnly: boolean;
 }

@@ -8,18 +8,21 @@ import { HostctlError } from '../errors.ts';
 import { formatDump } from '../format/dump/format.ts';
 import { imageObjects } from '../format/erofs/image-objects.ts';
 import { readComposefsImage } from '../format/erofs/reader.ts';
+import { formatPlatform } from '../format/oci/index.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
 import { measuringSink } from '../image/ingest.ts';
+import type { ImageSource, IndexChoice } from '../image/source.ts';
 import { readImage, readImageRecord } from '../store/images.ts';
 import type { Host } from '../sys/host.ts';
 import { lookup } from '../tree/lookup.ts';
 import { displayRaw } from '../tree/name.ts';
 import type { DirectoryNode, FileNode, TreeNode, VerityDigest } from '../tree/node.ts';
 import { childrenOf, walkTree, type WalkedEntry } from '../tree/walk.ts';
-import { flattenImage, openImage } from './build.ts';
+import { flattenImage } from './build.ts';
 import { capturingSink } from './capture.ts';
 import { findStored, type ImageToolOptions } from './find-image.ts';
 import { imageOwners, type ImageOwners } from './list-images.ts';
+import { withImage } from './with-image.ts';
 
 interface OpenedTree {
   readonly tree: DirectoryNode;
@@ -27,56 +30,63 @@ interface OpenedTree {
   readonly contentOf: (file: FileNode) => Promise<Iterable<Uint8Array>>;
 }
 
-async function openTree(host: Host, options: ImageToolOptions): Promise<OpenedTree> {
+/** Gives `body` the tree of an image; what it returns must need nothing more of the image. */
+async function withTree<T>(
+  host: Host,
+  options: ImageToolOptions,
+  body: (opened: OpenedTree) => Promise<T>,
+): Promise<T> {
   const stored = findStored(host, options);
   if (stored !== undefined) {
     const tree = readComposefsImage(readImage(stored.repository, stored.digest));
     const content = repositoryContent(stored.repository);
-    return { tree, contentOf: (file) => Promise.resolve(content(file)) };
+    return body({ tree, contentOf: (file) => Promise.resolve(content(file)) });
   }
-  const source = openImage(host, options.image);
-  const sink = measuringSink('sha512');
-  return {
-    tree: await flattenImage(host, source, sink),
-    async contentOf({ content }) {
-      if (content.kind === 'inline') return [content.bytes];
-      // Nothing was kept: the layers are read once more for this one file.
-      const capture = capturingSink(sink.algorithm, content);
-      await flattenImage(host, source, capture.sink);
-      return capture.chunks();
-    },
-  };
+  return withImage(host, options.image, undefined, async (source) => {
+    const sink = measuringSink('sha512');
+    return body({
+      tree: await flattenImage(host, source, sink),
+      async contentOf({ content }) {
+        if (content.kind === 'inline') return [content.bytes];
+        // Nothing was kept: the layers are read once more for this one file.
+        const capture = capturingSink(sink.algorithm, content);
+        await flattenImage(host, source, capture.sink);
+        return capture.chunks();
+      },
+    });
+  });
 }
 
 /** The flattened tree in the composefs dump format, in pieces. */
-export async function dumpTree(host: Host, options: ImageToolOptions): Promise<Iterable<string>> {
-  const { tree } = await openTree(host, options);
-  return formatDump(tree);
+export function dumpTree(host: Host, options: ImageToolOptions): Promise<Iterable<string>> {
+  return withTree(host, options, ({ tree }) => Promise.resolve(formatDump(tree)));
 }
 
 /** What lies at `path`: the node itself, or the entries of a directory; everything below with `recursive`. */
-export async function listFiles(
+export function listFiles(
   host: Host,
   options: ImageToolOptions & { readonly path: string; readonly recursive: boolean },
 ): Promise<Iterable<WalkedEntry>> {
-  const { tree } = await openTree(host, options);
-  const node = requireNode(tree, options.path);
-  const path = `/${options.path.split('/').filter(Boolean).join('/')}` as WalkedEntry['path'];
-  if (options.recursive) return walkTree(node, path);
-  return node.kind === 'directory' ? childrenOf(path, node) : [{ path, entry: node }];
+  return withTree<Iterable<WalkedEntry>>(host, options, ({ tree }) => {
+    const node = requireNode(tree, options.path);
+    const path = `/${options.path.split('/').filter(Boolean).join('/')}` as WalkedEntry['path'];
+    if (options.recursive) return Promise.resolve(walkTree(node, path));
+    return Promise.resolve(node.kind === 'directory' ? childrenOf(path, node) : [{ path, entry: node }]);
+  });
 }
 
 /** The bytes of one file. */
-export async function readFile(
+export function readFile(
   host: Host,
   options: ImageToolOptions & { readonly path: string },
 ): Promise<Iterable<Uint8Array>> {
-  const { tree, contentOf } = await openTree(host, options);
-  const node = requireNode(tree, options.path);
-  if (node.kind !== 'file') {
-    throw new HostctlError('image-not-found', `"${options.path}" is a ${node.kind} in the image, not a file`);
-  }
-  return contentOf(node);
+  return withTree(host, options, ({ tree, contentOf }) => {
+    const node = requireNode(tree, options.path);
+    if (node.kind !== 'file') {
+      throw new HostctlError('image-not-found', `"${options.path}" is a ${node.kind} in the image, not a file`);
+    }
+    return contentOf(node);
+  });
 }
 
 function requireNode(tree: DirectoryNode, path: string): TreeNode {
@@ -96,6 +106,8 @@ export interface InspectedImage {
   readonly reference?: string;
   readonly manifestDigest?: string;
   readonly platform?: string;
+  /** What there was to choose from, and why this one was chosen. */
+  readonly index?: readonly IndexChoice[];
   readonly created?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly layers?: readonly {
@@ -107,7 +119,7 @@ export interface InspectedImage {
 }
 
 /** What is known of an image: of one in the repository how it was made, of a reference what it leads to here. */
-export function inspectImage(host: Host, options: ImageToolOptions): InspectedImage {
+export async function inspectImage(host: Host, options: ImageToolOptions): Promise<InspectedImage> {
   const stored = findStored(host, options);
   if (stored !== undefined) {
     const { repository, digest } = stored;
@@ -121,12 +133,15 @@ export function inspectImage(host: Host, options: ImageToolOptions): InspectedIm
       owners: imageOwners(host, repository)(digest),
     };
   }
-  const source = openImage(host, options.image);
-  const { os, architecture, variant } = source.config.platform;
+  return withImage(host, options.image, undefined, (source) => Promise.resolve(describeSource(source)));
+}
+
+function describeSource(source: ImageSource): InspectedImage {
   return {
     reference: formatImageReference(source.reference),
     manifestDigest: source.manifestDigest,
-    platform: [os, architecture, variant].filter((part) => part !== undefined).join('/'),
+    platform: formatPlatform(source.config.platform),
+    ...(source.choice.length === 0 ? {} : { index: source.choice }),
     ...(source.config.created === undefined ? {} : { created: source.config.created }),
     labels: Object.fromEntries([...source.config.labels].map(([key, value]) => [displayRaw(key as never), value])),
     layers: source.layers.map(({ descriptor, diffId }) => ({

@@ -8,11 +8,12 @@ import { randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HostctlError, isHostctlError } from '../errors.ts';
+import type { ImageSource } from '../image/source.ts';
 import { exists, makeDirectories } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import { openImage } from './build.ts';
 import type { DeployResult } from './deploy.ts';
-import { installOnto, prepareInstall, type InstallOptions } from './install-onto.ts';
+import { installOnto, prepareInstall, type InstallOptions, type PreparedInstall } from './install-onto.ts';
+import { withImage } from './with-image.ts';
 import type { Restart } from './writable.ts';
 
 /** GPT types by Go's architecture name. */
@@ -38,14 +39,26 @@ export async function installToDisk(
   const isFile = checkTarget(host, options.target);
   await checkHost(host);
   await checkEmpty(host, options.target);
-  const source = openImage(host, options.image);
   if (!run.isRestarted) {
     run.setExitCode(await run.restart());
     return undefined;
   }
+  return withImage(host, options.image, undefined, async (source) => {
+    // Whatever the network does, the disk is as it was.
+    await source.blobs.fetch();
+    return installImage(host, prepared, source, { ...options, isFile });
+  });
+}
+
+async function installImage(
+  host: Host,
+  prepared: PreparedInstall,
+  source: ImageSource,
+  options: InstallOptions & { readonly target: string; readonly isFile: boolean },
+): Promise<DeployResult> {
   const rootUuid = randomUUID();
   await partition(host, options.target, ROOT_TYPES.get(host.architecture) ?? '');
-  return withDisk(host, options.target, isFile, async (device) => {
+  return withDisk(host, options.target, options.isFile, async (device) => {
     const [esp, root] = await partitionNodes(device);
     await host.exec.run('mkfs.vfat', ['-F', '32', '-n', 'ESP', esp]);
     await host.exec.run('mkfs.ext4', ['-q', '-O', 'verity', '-L', 'root', '-U', rootUuid, root]);

@@ -10,10 +10,10 @@ import { readBlockFacts } from '../sys/block-facts.ts';
 import { listNames } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { MountEntry } from '../sys/mounts.ts';
-import { openImage } from './build.ts';
 import { checkHost, type DeployResult } from './deploy.ts';
 import { installOnto, prepareInstall, type InstallOptions } from './install-onto.ts';
 import { luksUuid, planFilesystem, type MountFacts } from './install-plan.ts';
+import { withImage } from './with-image.ts';
 
 export async function installToFilesystem(
   host: Host,
@@ -33,8 +33,11 @@ export async function installToFilesystem(
     kargs: options.kargs,
   });
   checkHost(host, openSysroot(host, { sysroot: root, boot: plan.boot }), options.allowMissingVerity);
-  const source = openImage(host, options.image);
-  return installOnto(host, prepared, source, { ...options, ...plan });
+  return withImage(host, options.image, undefined, async (source) => {
+    // Before anything is written, as whatever else can fail.
+    await source.blobs.fetch();
+    return installOnto(host, prepared, source, { ...options, ...plan });
+  });
 }
 
 function realDirectory(path: string): string {

@@ -7,11 +7,13 @@ import { HostctlError, isHostctlError } from '../errors.ts';
 import { findBootFiles } from '../image/boot-files.ts';
 import { findInInitramfs } from '../image/initramfs.ts';
 import { measuringSink } from '../image/ingest.ts';
+import type { ImageSource } from '../image/source.ts';
 import type { Host } from '../sys/host.ts';
 import type { DirectoryNode, FileNode } from '../tree/node.ts';
-import { flattenImage, openImage } from './build.ts';
+import { flattenImage } from './build.ts';
 import { capturingSink } from './capture.ts';
 import type { ContentOf } from './boot-facts.ts';
+import { withImage } from './with-image.ts';
 import { isHookName, isLintedFile, lintTree, type InitramfsLook, type LintFinding } from './lint-rules.ts';
 
 export interface LintResult {
@@ -22,7 +24,10 @@ export interface LintResult {
 }
 
 export async function lintImage(host: Host, { image }: { readonly image: string }): Promise<LintResult> {
-  const source = openImage(host, image);
+  return withImage(host, image, undefined, (source) => lintSource(host, source));
+}
+
+async function lintSource(host: Host, source: ImageSource): Promise<LintResult> {
   const tree = await flattenImage(host, source, measuringSink('sha512'), isLintedFile);
   const initramfs = await lookIntoInitramfs(host, tree, async ({ content }) => {
     if (content.kind === 'inline') return [content.bytes];

@@ -9,8 +9,11 @@ import { openOrCreateRepository } from '../store/repository.ts';
 import { withObjectStore } from '../store/sweep.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm, VerityDigest } from '../tree/node.ts';
-import { openImage, storeImage } from './build.ts';
+import type { FetchedLayers } from '../image/layer-blobs.ts';
+import type { ImageSource } from '../image/source.ts';
+import { storeImage } from './build.ts';
 import { ownerRef } from './image-refs.ts';
+import { withImage } from './with-image.ts';
 
 export interface PullImageOptions extends SysrootOptions {
   readonly image: string;
@@ -22,15 +25,26 @@ export interface PullImageResult {
   readonly parameters: string;
   readonly manifestDigest: string;
   readonly objects: ObjectCounts;
+  readonly layers: FetchedLayers;
 }
 
-export async function pullImage(host: Host, options: PullImageOptions): Promise<PullImageResult> {
-  const source = openImage(host, options.image);
+export function pullImage(host: Host, options: PullImageOptions): Promise<PullImageResult> {
   const path = options.repo ?? openSysroot(host, options).repo;
+  return withImage(host, options.image, path, (source) => pullSource(host, source, path, options));
+}
+
+async function pullSource(
+  host: Host,
+  source: ImageSource,
+  path: string,
+  options: PullImageOptions,
+): Promise<PullImageResult> {
   const repository = openOrCreateRepository(host, path, { algorithm: options.algorithm });
   if (!repository.hasVerity) {
     host.log.warn(`The file system of "${path}" has no fs-verity: a mount of the image cannot be verified`);
   }
+  // Not under the lock of the repository: what takes long must not keep gc out.
+  const layers = await source.blobs.fetch();
   return withObjectStore(host, repository, async (store) => {
     const image = await storeImage(host, repository, source, store);
     setRef(repository, ownerRef({ kind: 'name', name: formatImageReference(source.reference) }), image.digest);
@@ -39,6 +53,7 @@ export async function pullImage(host: Host, options: PullImageOptions): Promise<
       parameters: formatImageParameters(image.parameters),
       manifestDigest: source.manifestDigest,
       objects: image.objects,
+      layers,
     };
   });
 }

@@ -27,7 +27,7 @@ export interface UpgradePlan {
 
 export interface PlannedChange {
   readonly digest: string;
-  /** From elsewhere; a layout on this host is read in place. */
+  /** Layers that were not on this host; a layout on it is read in place. */
   readonly fetchBytes: number;
   /** New objects in the repository, the image among them. */
   readonly objects: number;
@@ -47,7 +47,7 @@ export interface PlannedChange {
 export function describeChange(
   host: Host,
   sysroot: Sysroot,
-  { deployments }: Wanted,
+  { deployments, source }: Wanted,
   { image, facts, kargs, carried, origin }: Prepared,
   { tries }: DeployRequest,
   room: BootRoom,
@@ -63,7 +63,7 @@ export function describeChange(
     some.filter((arg) => !isOwn(arg) && !others.includes(arg));
   return {
     digest: image.digest,
-    fetchBytes: 0,
+    fetchBytes: source.blobs.missingBytes,
     objects: image.objects.writtenObjects,
     objectBytes: image.objects.writtenBytes,
     bootBytes: kernel.isNew ? spaceOnBoot(sysroot.boot, kernelSizes(kernel.files)) : 0,

@@ -20,11 +20,11 @@ import { withTrialStore } from '../store/sweep.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm } from '../tree/node.ts';
 import { makeBootRoom, planBootRoom, type BootRoomOptions } from './boot-room.ts';
-import { openImage } from './build.ts';
 import {
   checkHost,
   deployLocked,
   describeDeployment,
+  fetchAhead,
   isSame,
   keepStaged,
   prepareDeployment,
@@ -35,6 +35,7 @@ import {
 import { finalizeLocked } from './finalize-staged.ts';
 import { pruneDeployments } from './gc.ts';
 import { requireRoot } from './publish.ts';
+import { withImage } from './with-image.ts';
 import { describeChange, type Candidate, type UpgradePlan } from './upgrade-plan.ts';
 
 export interface UpgradeOptions extends SysrootOptions {
@@ -67,10 +68,23 @@ export type UpgradeResult = DeployResult & { readonly avoided: string | null };
 export function checkUpgrade(
   host: Host,
   options: Pick<UpgradeOptions, 'image' | 'tag' | keyof SysrootOptions>,
-): CheckResult {
+): Promise<CheckResult> {
   const sysroot = openSysroot(host, options);
   const deployments = readDeployments(host, sysroot);
-  const source = openImage(host, targetReference(deployments, options));
+  const target = targetReference(deployments, options);
+  // Nothing is written, so of a cache only what can be read in it is of use.
+  const cache = parseImageReference(target).transport === 'docker' ? sysroot.repo : undefined;
+  return withImage(host, target, cache, (source) =>
+    Promise.resolve(judgeCandidate(sysroot, deployments, source, options)),
+  );
+}
+
+function judgeCandidate(
+  sysroot: Sysroot,
+  deployments: Deployments,
+  source: ImageSource,
+  options: Pick<UpgradeOptions, 'image' | 'tag'>,
+): CheckResult {
   const candidate = describeCandidate(source);
   const current = newest(deployments);
   const isSame =
@@ -81,9 +95,8 @@ export function checkUpgrade(
   return { isNew: avoided === undefined, candidate, avoided: avoided ?? null };
 }
 
-export async function upgrade(host: Host, options: UpgradeOptions): Promise<UpgradeResult> {
-  const { sysroot, source, allowMissingVerity } = openUpgrade(host, options);
-  return withSysrootLock(host, sysroot, async () => {
+export function upgrade(host: Host, options: UpgradeOptions): Promise<UpgradeResult> {
+  return withUpgrade(host, options, async ({ sysroot, source, request }) => {
     const { current, avoided, isStaged } = judge(host, sysroot, source, options);
     if (avoided !== undefined && current?.origin !== undefined && current.id !== undefined) {
       host.log.warn(`${avoided}; "hostctl switch ${formatImageReference(source.reference)}" takes it nevertheless`);
@@ -91,21 +104,20 @@ export async function upgrade(host: Host, options: UpgradeOptions): Promise<Upgr
       return { ...describeDeployment(current, current.id, file), isStaged, avoided };
     }
     const result = await deployLocked(host, sysroot, source, {
-      ...requestOf(options, sysroot, allowMissingVerity),
+      ...request,
       makeRoom: (kernel) => makeBootRoom(host, sysroot, kernel, roomOptions(options)),
     });
+    source.blobs.release();
     if (result.changed) await pruneDeployments(host, sysroot, { ...options, keep: options.keep });
     return { ...result, avoided: null };
   });
 }
 
 /** `upgrade --plan`: what `upgrade` would do, out of the same steps; what they stored is taken back. */
-export async function planUpgrade(host: Host, options: UpgradeOptions): Promise<UpgradePlan> {
-  const { sysroot, source, allowMissingVerity } = openUpgrade(host, options);
-  return withSysrootLock(host, sysroot, async () => {
+export function planUpgrade(host: Host, options: UpgradeOptions): Promise<UpgradePlan> {
+  return withUpgrade(host, options, async ({ sysroot, source, request }) => {
     const { avoided } = judge(host, sysroot, source, options);
     const candidate = describeCandidate(source);
-    const request = requestOf(options, sysroot, allowMissingVerity);
     const wanted = wantedDeployment(host, sysroot, source, request);
     const { deployments } = wanted;
     const { staged, next } = deployments;
@@ -123,11 +135,21 @@ export async function planUpgrade(host: Host, options: UpgradeOptions): Promise<
   });
 }
 
-/** What both begin with. The tag is resolved once and not looked up a second time. */
-function openUpgrade(
+interface OpenedUpgrade {
+  readonly sysroot: Sysroot;
+  readonly source: ImageSource;
+  readonly request: DeployRequest;
+}
+
+/**
+ * What both begin with: the tag is resolved once and not looked up a second time, and the layers are fetched, if any
+ * will be needed. `body` runs under the lock.
+ */
+async function withUpgrade<T>(
   host: Host,
   options: UpgradeOptions,
-): { readonly sysroot: Sysroot; readonly source: ImageSource; readonly allowMissingVerity: boolean } {
+  body: (opened: OpenedUpgrade) => Promise<T>,
+): Promise<T> {
   requireRoot(host, options.image === undefined ? 'upgrade' : 'switch');
   options.kargs.forEach(checkUserKarg);
   const sysroot = openSysroot(host, options);
@@ -135,7 +157,13 @@ function openUpgrade(
   // A host that is not verified now was accepted as that.
   const allowMissingVerity = options.allowMissingVerity || newest(before)?.origin?.verityRequired === false;
   checkHost(host, sysroot, allowMissingVerity);
-  return { sysroot, source: openImage(host, targetReference(before, options)), allowMissingVerity };
+  const request = requestOf(options, sysroot, allowMissingVerity);
+  return withImage(host, targetReference(before, options), sysroot.repo, async (source) => {
+    if (judge(host, sysroot, source, options).avoided === undefined) {
+      await fetchAhead(host, sysroot, source, request);
+    }
+    return withSysrootLock(host, sysroot, () => body({ sysroot, source, request }));
+  });
 }
 
 /** Whether this image may be taken. Throws 'downgrade-refused' where it is an older release. */

@@ -9,13 +9,14 @@ import { errnoOf, HostctlError } from '../errors.ts';
 import { allocatedBytes, fsyncPath, isDirectory, listNames, split, TEMPORARY_NAME } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
+import { listCachedBlobs, removeCachedBlob } from './blob-cache.ts';
 import { DIGEST, linkTarget, RECORDS, removeImage } from './images.ts';
 import { deadMarkers } from './markers.ts';
 import type { Repository } from './repository.ts';
 import { dropDeadMarkers } from './sweep.ts';
 
 export interface RepositoryItem {
-  readonly kind: 'ref' | 'image' | 'image-record' | 'object' | 'object-directory' | 'temporary' | 'marker';
+  readonly kind: 'ref' | 'image' | 'image-record' | 'object' | 'object-directory' | 'temporary' | 'marker' | 'blob';
   /** Digest of an image or object, path below `images/refs` of a ref, else the file's name. */
   readonly name: string;
   readonly path: string;
@@ -31,6 +32,8 @@ export interface RepositorySnapshot {
   readonly objectDirectories: readonly string[];
   readonly temporaries: readonly RepositoryItem[];
   readonly markers: readonly RepositoryItem[];
+  /** Of the cache, unless a running command uses it. */
+  readonly blobs: readonly RepositoryItem[];
   /** Streams of other tools, which keep objects that hostctl cannot tell. */
   readonly streams: readonly string[];
 }
@@ -87,11 +90,19 @@ export function readRepositorySnapshot(host: Host, repository: Repository): Repo
       .filter((file) => TEMPORARY_NAME.test(split(file).name))
       .map((file) => itemOf('temporary', split(file).name, file)),
     markers: deadMarkers(host.syscalls, path).map((marker) => itemOf('marker', split(marker).name, marker)),
+    blobs: listCachedBlobs(host, path).map((blob) => ({ kind: 'blob' as const, ...blob })),
     streams: [
       ...listNames(`${path}/streams`).filter((name) => name !== 'refs'),
       ...walk(`${path}/streams/refs`).map((name) => `refs/${name}`),
     ],
   };
+}
+
+/** What the caller decided. */
+export interface CollectChoice {
+  readonly droppedRefs: ReadonlySet<string>;
+  /** Names of cached blobs that stay. */
+  readonly keptBlobs: ReadonlySet<string>;
 }
 
 /**
@@ -102,13 +113,14 @@ export function planRepositoryGarbage(
   repository: Pick<Repository, 'path' | 'objectsPath'>,
   snapshot: RepositorySnapshot,
   roots: readonly ImageRoot[],
-  droppedRefs: ReadonlySet<string>,
+  { droppedRefs, keptBlobs }: CollectChoice,
   objectsOf: (digest: VerityDigest) => Iterable<string>,
 ): RepositoryGarbage {
   const refs = snapshot.refs
     .filter(({ name }) => droppedRefs.has(name))
     .map(({ name }) => itemOf('ref', name, `${repository.path}/images/refs/${name}`));
-  const rest = [...refs, ...snapshot.temporaries];
+  const blobs = snapshot.blobs.filter(({ name }) => !keptBlobs.has(name));
+  const rest = [...refs, ...snapshot.temporaries, ...blobs];
   const staying = snapshot.refs.filter(({ name }) => !droppedRefs.has(name));
   const notes = [...streamNotes(snapshot), ...refNotes(staying)];
   const needed = [
@@ -131,6 +143,7 @@ export function planRepositoryGarbage(
       ...snapshot.records.filter(({ name }) => !kept.has(name as VerityDigest)),
       ...objects,
       ...snapshot.temporaries,
+      ...blobs,
       ...emptied.map((prefix) => ({
         kind: 'object-directory' as const,
         name: prefix,
@@ -159,6 +172,9 @@ export function removeRepositoryItem(host: Host, repository: Repository, item: R
       return;
     case 'object-directory':
       removeIfEmpty(item.path);
+      return;
+    case 'blob':
+      removeCachedBlob(host, repository.path, item.path);
       return;
     case 'image-record':
     case 'object':

@@ -30,13 +30,29 @@ export async function withLock<T>(
   options: LockOptions,
   body: () => Promise<T>,
 ): Promise<T> {
+  const unlock = await takeLock(syscalls, directory, mode, options);
+  try {
+    return await body();
+  } finally {
+    unlock();
+  }
+}
+
+/** The same for what does not end with one function: returns what gives the lock back. */
+export async function takeLock(
+  syscalls: Syscalls,
+  directory: string,
+  mode: LockMode,
+  options: LockOptions,
+): Promise<() => void> {
   const fd = openDirectory(directory);
   try {
     await acquire(syscalls, fd, directory, mode, options);
-    return await body();
-  } finally {
+  } catch (error) {
     closeSync(fd);
+    throw error;
   }
+  return () => closeSync(fd);
 }
 
 async function acquire(

@@ -128,7 +128,6 @@ describe('deploy refuses', () => {
       7,
       /\.\./,
     ],
-    ['a transport that it cannot read', () => 'docker://registry.example/os:1', 7, /docker:/],
     ['what is no reference', () => 'oci:', 2, /oci:/],
   ])('%s', (_, image, exitCode, message) => {
     const sysroot = emptySysroot();

@@ -137,7 +137,7 @@ function inspectCommand(run: Run): CommandModule<GlobalOptions, NamedArguments> 
     handler: async (options) => {
       const { inspectImage } = await import('../../ops/image-tools.ts');
       const context = openContext(options, run.signal);
-      const result = inspectImage(context.host, { ...context.paths, image: options.image });
+      const result = await inspectImage(context.host, { ...context.paths, image: options.image });
       context.print(result, () => `${JSON.stringify(result, undefined, 2)}\n`);
     },
   };

@@ -83,7 +83,7 @@ async function handle(options: UpgradeArguments, run: Run): Promise<void> {
   const context = openContext(options, run.signal);
   const { host, paths } = context;
   if (options.check) {
-    printCheck(context, checkUpgrade(host, { ...paths, image: options.image, tag: options.tag }), run);
+    printCheck(context, await checkUpgrade(host, { ...paths, image: options.image, tag: options.tag }), run);
     return;
   }
   if (options.apply) requireRunning(openSysroot(host, paths));
