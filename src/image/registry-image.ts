@@ -3,7 +3,6 @@
  * moves meanwhile changes nothing. Layers come last, when they are wanted, into a cache of blobs.
  */
 
-import * as fs from 'node:fs';
 import { HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
 import { checkContent, type Descriptor, type Platform } from '../format/oci/descriptor.ts';
@@ -12,37 +11,39 @@ import { describeDocument, MAX_MANIFEST_BYTES } from '../format/oci/manifest.ts'
 import { formatImageReference, type ImageReference } from '../format/oci/reference.ts';
 import { formatMebibytes } from '../format/size.ts';
 import type { BlobCache } from '../store/blob-cache.ts';
-import { freeSpace, listNames, removeQuietly } from '../sys/files.ts';
+import { freeSpace } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { FetchedLayers, LayerBlobs } from './layer-blobs.ts';
-import { copyLayers, inspectConfig, inspectManifest, type SkopeoSource } from './skopeo.ts';
+import type { RegistryReader } from './registry/reader.ts';
 import { resolveImage, withLayerFiles, type DocumentRequest, type ImageSource, type ResolvedImage } from './source.ts';
 
-type RegistryReference = Extract<ImageReference, { readonly transport: 'docker' }>;
+export type RegistryReference = Extract<ImageReference, { readonly transport: 'docker' }>;
 
-/** Digests by an algorithm that every registry has. */
+/** An algorithm that every registry has. */
 const SHA256 = 'sha256:' as OciDigest;
+const DEFAULT_TAG = 'latest';
+/** How often progress is told, at least for each so many bytes. */
+const PROGRESS_BYTES = 1 << 20;
+
+export interface RegistryImageOptions {
+  readonly reader: RegistryReader;
+  readonly platform: Platform;
+  readonly cache: BlobCache;
+}
 
 /** Resolves an image for `platform`. Of the cache only what is there is read; nothing is written yet. */
 export async function openRegistryImage(
   host: Host,
   reference: RegistryReference,
-  platform: Platform,
-  cache: BlobCache,
+  { reader, platform, cache }: RegistryImageOptions,
 ): Promise<ImageSource> {
   try {
-    const documents = new Documents(host, reference, cache);
+    const documents = new Documents(reference, reader, cache);
     const resolving = resolveImage(await documents.top(), platform);
     let step = resolving.next();
     while (step.done !== true) step = resolving.next(await documents.read(step.value));
-    const resolved = step.value;
-    const blobs = new RegistryLayers(host, {
-      documents,
-      cache,
-      resolved,
-      source: documents.by(resolved.manifestDigest),
-    });
-    return withLayerFiles(reference, resolved, ({ digest }) => cache.fileOf(digest), blobs);
+    const blobs = new RegistryLayers(host, { documents, reader, cache, resolved: step.value });
+    return withLayerFiles(reference, step.value, ({ digest }) => cache.fileOf(digest), blobs);
   } catch (error) {
     throw withContext(`Cannot use "${formatImageReference(reference)}"`, error);
   }
@@ -51,54 +52,44 @@ export async function openRegistryImage(
 /** Manifests, indexes and configs: from the cache where they lie there, else fetched and held. */
 class Documents {
   readonly held = new Map<OciDigest, Uint8Array>();
-  readonly #host: Host;
   readonly #reference: RegistryReference;
+  readonly #reader: RegistryReader;
   readonly #cache: BlobCache;
 
-  constructor(host: Host, reference: RegistryReference, cache: BlobCache) {
-    this.#host = host;
+  constructor(reference: RegistryReference, reader: RegistryReader, cache: BlobCache) {
     this.#reference = reference;
+    this.#reader = reader;
     this.#cache = cache;
   }
 
   /** What the reference leads to now. */
   async top(): Promise<Descriptor> {
-    const { digest } = this.#reference;
+    const { digest, tag = DEFAULT_TAG } = this.#reference;
     const known = digest === undefined ? undefined : this.#cached(digest, MAX_MANIFEST_BYTES);
-    const bytes = known ?? (await inspectManifest(this.#host, this.#source(), MAX_MANIFEST_BYTES));
-    const top = { ...describeDocument(bytes), digest: digestLike(digest ?? SHA256, bytes), annotations: new Map() };
-    if (digest !== undefined && top.digest !== digest) {
-      throw new HostctlError('digest-mismatch', `Manifest has the digest "${top.digest}" instead of "${digest}"`);
+    const which = digest === undefined ? { tag } : { digest };
+    const bytes = known ?? (await this.#reader.manifest(which, MAX_MANIFEST_BYTES));
+    const found = digestLike(digest ?? SHA256, bytes);
+    if (digest !== undefined && found !== digest) {
+      throw new HostctlError('digest-mismatch', `Manifest has the digest "${found}" instead of "${digest}"`);
     }
-    this.held.set(top.digest, bytes);
-    return top;
+    this.held.set(found, bytes);
+    return { ...describeDocument(bytes), digest: found, annotations: new Map() };
   }
 
   async read({ descriptor, what, maxBytes, manifest }: DocumentRequest): Promise<Uint8Array> {
     const { digest, size } = descriptor;
-    const known = this.held.get(digest) ?? this.#cached(digest, maxBytes);
-    if (known !== undefined && known.length === size) return known;
     if (size > maxBytes) {
       throw new HostctlError('image-unsupported', `${what} has ${size} bytes, at most ${maxBytes} are read`);
     }
+    const known = this.held.get(digest) ?? this.#cached(digest, maxBytes);
     const bytes =
-      manifest === undefined
-        ? await inspectManifest(this.#host, this.by(digest), maxBytes)
-        : await inspectConfig(this.#host, this.by(manifest), maxBytes);
+      known ??
+      (manifest === undefined
+        ? await this.#reader.manifest({ digest }, maxBytes)
+        : await this.#reader.config({ manifest, config: digest }, maxBytes));
     checkContent(bytes, descriptor, what);
     this.held.set(digest, bytes);
     return bytes;
-  }
-
-  /** The image with this manifest, as skopeo knows it. */
-  by(digest: OciDigest): SkopeoSource {
-    return { name: `docker://${this.#reference.name}@${digest}`, failure: 'registry' };
-  }
-
-  #source(): SkopeoSource {
-    const { name, tag, digest } = this.#reference;
-    if (digest !== undefined) return this.by(digest);
-    return { name: `docker://${name}:${tag ?? 'latest'}`, failure: 'registry' };
   }
 
   #cached(digest: OciDigest, maxBytes: number): Uint8Array | undefined {
@@ -109,9 +100,9 @@ class Documents {
 
 interface RegistryLayersOptions {
   readonly documents: Documents;
+  readonly reader: RegistryReader;
   readonly cache: BlobCache;
   readonly resolved: ResolvedImage;
-  readonly source: SkopeoSource;
 }
 
 class RegistryLayers implements LayerBlobs {
@@ -140,50 +131,35 @@ class RegistryLayers implements LayerBlobs {
   }
 
   async #fetch(): Promise<FetchedLayers> {
-    const { cache, documents, source } = this.#options;
+    const { cache, documents, reader, resolved } = this.#options;
     await cache.open();
     for (const [digest, bytes] of documents.held) cache.put(digest, bytes);
     const missing: Descriptor[] = [];
     for (const layer of this.#layers) if (!(await cache.check(layer.digest, layer.size))) missing.push(layer);
-    const fetchedBytes = sizeOf(missing);
+    const total = sizeOf(missing);
     if (missing.length > 0) {
-      checkRoom(cache, fetchedBytes);
-      this.#host.log.info(
-        `Fetching ${missing.length} of ${this.#layers.length} layers, ${formatMebibytes(fetchedBytes)}`,
-      );
+      checkRoom(cache, total);
+      this.#host.log.info(`Fetching ${missing.length} of ${this.#layers.length} layers, ${formatMebibytes(total)}`);
     }
     // Also where nothing is missing: what was fetched under another policy is not accepted for that.
-    const layout = cache.makeWorkDirectory();
-    try {
-      await copyLayers(this.#host, source, { layout, blobs: cache.blobs }, () => this.#progress(missing, layout));
-    } finally {
-      removeQuietly(layout);
-    }
-    // The last look was before the last byte.
-    this.#progress(missing, layout);
-    for (const { digest, size } of missing) {
-      if (!cache.has(digest, size))
-        throw new HostctlError('registry', `Layer ${digest} did not come from "${source.name}"`);
-    }
+    const image = { manifest: resolved.manifestDigest, layers: this.#layers, missing };
+    await reader.layers(image, cache, this.#progress(total));
     return {
       fetchedLayers: missing.length,
-      fetchedBytes,
+      fetchedBytes: total,
       reusedLayers: this.#layers.length - missing.length,
-      reusedBytes: sizeOf(this.#layers) - fetchedBytes,
+      reusedBytes: sizeOf(this.#layers) - total,
     };
   }
 
-  /** Bytes that have come: finished blobs, and what skopeo has of the others in files beside. */
-  #progress(missing: readonly Descriptor[], layout: string): number {
-    const { cache } = this.#options;
-    const finished = sizeOf(missing.filter(({ digest, size }) => cache.has(digest, size)));
-    const partial = listNames(layout)
-      .filter((name) => name.startsWith('oci-put-blob'))
-      .reduce((sum, name) => sum + (fs.statSync(`${layout}/${name}`, { throwIfNoEntry: false })?.size ?? 0), 0);
-    const total = sizeOf(missing);
-    const done = Math.min(finished + partial, total);
-    if (total > 0) this.#host.progress({ step: 'Fetching layers', done, total, unit: 'bytes' });
-    return done;
+  #progress(total: number): (bytes: number) => void {
+    let told = -Infinity;
+    return (bytes) => {
+      const done = Math.min(bytes, total);
+      if (total === 0 || (done - told < PROGRESS_BYTES && done < total)) return;
+      told = done;
+      this.#host.progress({ step: 'Fetching layers', done, total, unit: 'bytes' });
+    };
   }
 }
 

@@ -4,9 +4,11 @@
  * reboot. What it says about a failure is text alone, so the one place that has to tell failures apart by text is here.
  */
 
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { HostctlError, type ErrorCode } from '../errors.ts';
 import { displayRaw, rawFromText } from '../tree/name.ts';
+import { blobPath, type OciDigest } from '../format/oci/digest.ts';
+import { split } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 
 /** In the form of containers-auth.json(5); skopeo's own places are looked at where none of them exists. */
@@ -62,7 +64,7 @@ export async function copyLayers(
   host: Host,
   source: SkopeoSource,
   target: { readonly layout: string; readonly blobs: string },
-  grown: () => number,
+  grown?: () => number,
 ): Promise<void> {
   const args = [
     'copy',
@@ -74,6 +76,26 @@ export async function copyLayers(
     ...authArgs('--src-authfile'),
   ];
   await run(host, source, [...args, source.name, `oci:${withoutColon(target.layout)}:image`], { maxBytes: 0, grown });
+}
+
+/**
+ * Refuses what the policy does not allow. skopeo judges only what it copies, and copies no blob that is there: so it is
+ * given a directory in which every layer seems to be, and reads no more than manifest, config and signatures.
+ * @param scratch - an empty directory
+ */
+export async function checkPolicy(
+  host: Host,
+  source: SkopeoSource,
+  layers: readonly OciDigest[],
+  scratch: string,
+): Promise<void> {
+  const target = { layout: `${scratch}/layout`, blobs: `${scratch}/blobs` };
+  for (const digest of layers) {
+    const file = `${scratch}/${blobPath(digest)}`;
+    mkdirSync(split(file).directory, { recursive: true });
+    writeFileSync(file, '');
+  }
+  await copyLayers(host, source, target);
 }
 
 /** Copies what a name leads to into a directory (`dir:`), manifests and blobs as they are. */
@@ -93,8 +115,13 @@ export async function copyAll(
   await run(host, source, args, { maxBytes: 0 });
 }
 
+/** The file of credentials that hostctl looks at before those of podman. */
+export function authFile(): string | undefined {
+  return AUTH_FILES.find((path) => existsSync(path));
+}
+
 function authArgs(option: string): string[] {
-  const file = AUTH_FILES.find((path) => existsSync(path));
+  const file = authFile();
   return file === undefined ? [] : [`${option}=${file}`];
 }
 
@@ -110,7 +137,7 @@ async function run(
   host: Host,
   source: SkopeoSource,
   args: readonly string[],
-  { maxBytes, grown }: { readonly maxBytes: number; readonly grown?: () => number },
+  { maxBytes, grown }: { readonly maxBytes: number; readonly grown?: (() => number) | undefined },
 ): Promise<Uint8Array> {
   const child = host.exec.filter('skopeo', args);
   // It reads nothing, and may be gone before this.

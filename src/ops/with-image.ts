@@ -4,6 +4,7 @@ import { parseImageReference } from '../format/oci/reference.ts';
 import type { Platform } from '../format/oci/descriptor.ts';
 import { openCopiedImage } from '../image/copied-image.ts';
 import { openRegistryImage } from '../image/registry-image.ts';
+import { openReader } from '../image/registry/reader.ts';
 import { openImageSource, type ImageSource } from '../image/source.ts';
 import { BlobCache } from '../store/blob-cache.ts';
 import { isDirectory } from '../sys/files.ts';
@@ -23,7 +24,7 @@ export async function openImage(host: Host, image: string, repository: string | 
   const cache = new BlobCache(host, isPlace ? repository : undefined);
   try {
     return reference.transport === 'docker'
-      ? await openRegistryImage(host, reference, platform, cache)
+      ? await openRegistryImage(host, reference, { reader: openReader(host, reference.name), platform, cache })
       : await openCopiedImage(host, reference, platform, cache);
   } catch (error) {
     cache.close();

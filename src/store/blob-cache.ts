@@ -32,6 +32,8 @@ const NAME = `${RECORDS}/cache`;
 const SCRATCH = '/var/tmp';
 /** Blobs can hold what only root may read. */
 const MODE = 0o700;
+/** Behind the name of a blob of which not all is there. */
+const PARTIAL = '.partial';
 const ALGORITHMS = ['sha256', 'sha512'] as const;
 
 export interface CachedBlob {
@@ -124,6 +126,21 @@ export class BlobCache {
     return false;
   }
 
+  /**
+   * The file in which a blob grows, kept when it does not come to its end. Where another command is at it, a file of
+   * this one's own.
+   */
+  openPartial(digest: OciDigest): { readonly file: string; close(): void } {
+    const file = `${this.fileOf(digest)}${PARTIAL}`;
+    const fd = fs.openSync(file, fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_NOFOLLOW, 0o600);
+    // Locked, but perhaps finished and renamed meanwhile: then the name is another file's.
+    const isOurs = this.#host.syscalls.tryLock(fd, 'exclusive') && isFile(file, fd);
+    if (isOurs) return { file, close: () => fs.closeSync(fd) };
+    fs.closeSync(fd);
+    const own = `${this.directory}/${temporaryName('blob')}`;
+    return { file: own, close: () => removeQuietly(own) };
+  }
+
   /** A directory for one step; the caller removes it. */
   makeWorkDirectory(): string {
     const path = `${this.directory}/${temporaryName('pull')}`;
@@ -141,6 +158,10 @@ export class BlobCache {
       throw error;
     }
   }
+}
+
+function isFile(path: string, fd: number): boolean {
+  return fs.lstatSync(path, { throwIfNoEntry: false })?.ino === fs.fstatSync(fd).ino;
 }
 
 /** Every blob of a repository's cache and what commands that died left in it; nothing while a command uses it. */

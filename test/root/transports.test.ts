@@ -152,12 +152,10 @@ describe('a registry', () => {
         { digest: one.manifestDigest, platform: 'linux/amd64', verdict: 'chosen' },
       ],
     });
-    const config = one.config.digest;
-    expect(registry.takeRequests().filter((path) => path !== '')).toEqual([
+    expect(registry.takeRequests()).toEqual([
       'manifests/multi',
       `manifests/${one.manifestDigest}`,
-      `manifests/${one.manifestDigest}`,
-      `blobs/${config}`,
+      `blobs/${one.config.digest}`,
     ]);
     const archive = `${folder}/multi.tar`;
     // As they are: the last one is plain.
@@ -234,6 +232,17 @@ describe('what skopeo is configured with', () => {
       reference: 'docker://registry.example/os:1',
       manifestDigest: one.manifestDigest,
     });
+  });
+
+  test('that hostctl does not know leaves everything to skopeo', async () => {
+    const registries = `[[registry]]\nlocation = "${registry.host}"\ninsecure = true\n[[registry]]\nprefix = "*.example"\n`;
+    const repo = `${scratchDir()}/repo`;
+    const pull = ['image', 'pull', reference('1'), '--repo', repo];
+    expect(await json(pull, { registries })).toMatchObject({ digest: digestOfOne, layers: { fetchedLayers: 3 } });
+    // Beside the manifest, skopeo asks for "/v2/" each time it starts.
+    expect(registry.takeRequests().filter((path) => path === '').length).toBeGreaterThan(1);
+    expect(await json(pull, { registries })).toMatchObject({ digest: digestOfOne, layers: { reusedLayers: 3 } });
+    expect(takeLayerRequests(one)).toEqual([]);
   });
 
   test.each(['hostctl/auth.json', 'containers/0/auth.json'])('counts: credentials in /run/%s, which nothing repeats', async (file) => {
@@ -325,7 +334,7 @@ describe('a host', () => {
     const upgrade = (...more: string[]): Promise<AsyncResult> => run(['upgrade', ...more, ...host, '--json']);
     expect((await upgrade('--unchanged-exit-77')).exitCode).toBe(77);
     expect((await upgrade('--check')).exitCode).toBe(77);
-    expect(registry.takeRequests()).toEqual(['', 'manifests/stable', '', 'manifests/stable']);
+    expect(registry.takeRequests()).toEqual(['manifests/stable', 'manifests/stable']);
 
     registry.intercept((path) => Promise.resolve(path.replace('/stable', '/2')));
     expect((await upgrade('--check')).exitCode).toBe(0);
@@ -371,9 +380,8 @@ describe('a host', () => {
     expect(existsSync(`${cache}/blobs/${first!.digest.replace(':', '/')}`)).toBe(true);
     process.kill(-child.pid!, 'SIGKILL');
     await result;
-    expect(readdirSync(cache).length).toBe(2);
+    expect(readdirSync(`${cache}/blobs/sha256`).filter((name) => name.endsWith('.partial')).length).toBe(1);
     expect((await run(['gc', '--sysroot', sysroot])).exitCode).toBe(0);
-    expect(readdirSync(cache)).toEqual(['blobs']);
     expect(readdirSync(`${cache}/blobs/sha256`)).toEqual([]);
     expect(readdirSync(`${sysroot}/composefs/objects`)).toEqual([]);
   });
