@@ -98,8 +98,6 @@ export class BlobCache {
 
   /** Keeps a blob whose digest was checked. The caller has opened the cache. */
   put(digest: OciDigest, bytes: Uint8Array): void {
-    const file = this.fileOf(digest);
-    if (exists(file)) return;
     const temporary = `${this.directory}/${temporaryName('blob')}`;
     const fd = fs.openSync(temporary, 'wx', 0o600);
     try {
@@ -107,7 +105,8 @@ export class BlobCache {
     } finally {
       fs.closeSync(fd);
     }
-    fs.renameSync(temporary, file);
+    // What lies there may be damaged.
+    fs.renameSync(temporary, this.fileOf(digest));
   }
 
   /** Removes the blob unless it is what its name says. Returns whether it is. */

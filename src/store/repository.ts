@@ -83,13 +83,17 @@ export interface CreateOptions {
  */
 export function openOrCreateRepository(host: Host, path: string, options: CreateOptions = {}): Repository {
   let repository = openRepository(host, path);
-  if (repository === undefined) {
-    if (isDirectory(`${path}/objects`) || isDirectory(`${path}/images`)) {
+  // Another command may have made it between the two looks.
+  if (repository === undefined && (isDirectory(`${path}/objects`) || isDirectory(`${path}/images`))) {
+    repository = openRepository(host, path);
+    if (repository === undefined) {
       // Without its description nobody can tell which digests the names are: refuse rather than guess.
       throw new HostctlError('state-invalid', `The repository "${path}" has lost its "meta.json"`, {
         hint: 'Restore the file; another machine with the same images has the same one',
       });
     }
+  }
+  if (repository === undefined) {
     createRepository(host, path, options.algorithm ?? 'sha512');
     repository = requireRepository(host, path);
   }

@@ -88,7 +88,13 @@ export function makeDirectories(base: string, relative: string, mode = 0o755): s
     path = `${path}/${part}`;
     chain.unshift(path);
     if (isDirectory(path)) continue;
-    fs.mkdirSync(path, mode);
+    try {
+      fs.mkdirSync(path, mode);
+    } catch (error) {
+      // Another command made it this moment.
+      if (errnoOf(error) === 'EEXIST' && isDirectory(path)) continue;
+      throw error;
+    }
     // The umask must not decide who can read a host's state.
     fs.chmodSync(path, mode);
   }
