@@ -64,6 +64,8 @@ function contentOfNode(node: TreeNode, contentOf: (file: FileNode) => Iterable<U
   }
 }
 
+const NS = 10n ** 9n;
+
 const KINDS = new Map([
   [0o040000, 'directory'],
   [0o100000, 'file'],
@@ -96,13 +98,19 @@ export function factsOfDirectory(
       kind,
       mode: (Number(stat.mode) & 0o7777).toString(8),
       owner: `${stat.uid}:${stat.gid}`,
-      mtime: `${stat.mtimeNs / 10n ** 9n}.${stat.mtimeNs % 10n ** 9n}`,
+      mtime: timeOf(stat.mtimeNs),
       xattrs: hexValues(listXattrs(file)),
       content: facts.get(group.find((name) => facts.has(name)) ?? '')?.content ?? contentOnDisk(file, kind, stat.rdev),
       names: group,
     });
   }
   return facts;
+}
+
+/** Seconds towards the past, also before 1970. */
+function timeOf(mtimeNs: bigint): string {
+  const nsec = ((mtimeNs % NS) + NS) % NS;
+  return `${(mtimeNs - nsec) / NS}.${nsec}`;
 }
 
 function contentOnDisk(file: Buffer, kind: string, rdev: bigint): string | undefined {

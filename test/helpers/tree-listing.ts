@@ -7,7 +7,7 @@ import { displayRaw, type RawName } from '../../src/tree/name.ts';
 import type { DirectoryNode, LeafNode, TreeEntry, TreeNode } from '../../src/tree/node.ts';
 
 /** Every entry below the root by path, in no particular order. */
-export function listing(root: DirectoryNode): Record<string, string> {
+export function listing(root: DirectoryNode, describe = describeNode): Record<string, string> {
   const result = new Map<string, string>();
   const names = new Map<TreeNode, string>();
   const links: { path: string; target: LeafNode }[] = [];
@@ -16,7 +16,7 @@ export function listing(root: DirectoryNode): Record<string, string> {
       links.push({ path, target: entry.target });
     } else {
       names.set(entry, path);
-      result.set(path, describeNode(entry));
+      result.set(path, describe(entry));
     }
   }
   for (const { path, target } of links) result.set(path, `= ${names.get(target) ?? '(nowhere)'}`);
@@ -51,10 +51,20 @@ export function describeNode(node: TreeNode): string {
       return `-> ${displayRaw(node.target)}${links}`;
     case 'char':
     case 'block':
-      return `${node.kind[0]} ${(node.rdev >>> 8) & 0xfff},${node.rdev & 0xff}${links}`;
+      return `${node.kind[0]} ${(node.rdev >>> 8) & 0xfff},${(node.rdev & 0xff) | ((node.rdev >>> 12) & ~0xff)}${links}`;
     default:
       return `${node.kind}${links}`;
   }
+}
+
+/** As `describeNode`, with what is not usual: ` 1:2` for an owner, ` @5.5` for a time, ` name=value` for xattrs. */
+export function describeFully(node: TreeNode): string {
+  const { uid, gid, mtime, xattrs } = node;
+  const nsec = mtime.nsec === 0 ? '' : `.${String(mtime.nsec).padStart(9, '0').replace(/0+$/, '')}`;
+  const owner = uid === 0 && gid === 0 ? '' : ` ${uid}:${gid}`;
+  const time = mtime.sec === 0n && nsec === '' ? '' : ` @${mtime.sec}${nsec}`;
+  const pairs = [...xattrs].map(([name, value]) => ` ${displayRaw(name)}=${latin1(value)}`).sort();
+  return `${describeNode(node)}${owner}${time}${pairs.join('')}`;
 }
 
 function latin1(bytes: Uint8Array): string {
