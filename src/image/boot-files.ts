@@ -8,7 +8,7 @@ import { contentSize, inodeOf, type DirectoryNode, type FileNode } from '../tree
 const MODULES = 'usr/lib/modules';
 const MAX_KERNEL_BYTES = 256 << 20;
 const MAX_INITRAMFS_BYTES = 2 ** 30;
-const UKI_DIRECTORY = 'boot/EFI/Linux';
+export const UKI_DIRECTORY = 'boot/EFI/Linux';
 
 export interface BootFiles {
   /** The directory below `/usr/lib/modules`. */

@@ -98,11 +98,16 @@ export interface BootableTree {
 
 /** The tree that is booted, from an OCI-transformed one. Throws 'image-not-bootable' or 'image-unsupported'. */
 export function bootableTree(ociTree: DirectoryNode): BootableTree {
+  const bootFiles = findBootFiles(ociTree);
+  return { tree: bootTransform(ociTree), bootFiles };
+}
+
+/** The same of an image of which nobody asks how it boots. */
+export function bootTransform(ociTree: DirectoryNode): DirectoryNode {
   const tree = copyTree(ociTree);
-  const bootFiles = findBootFiles(tree);
   emptyMountPoints(tree);
   relabel(tree);
-  return { tree, bootFiles };
+  return tree;
 }
 
 /** The first warnings, and how many more there were. */

@@ -4,6 +4,7 @@ import { writeComposefsImage } from '../format/erofs/writer.ts';
 import type { ImageParameters } from '../format/cmdline.ts';
 import { bootableTree, buildTree, type BootableTree } from '../image/build.ts';
 import type { ImageSource } from '../image/source.ts';
+import type { XattrMode } from '../image/xattr-filter.ts';
 import { commitImage } from '../store/images.ts';
 import type { ObjectCounts, ObjectStore } from '../store/objects.ts';
 import type { Repository } from '../store/repository.ts';
@@ -26,13 +27,14 @@ export async function flattenImage(
   source: ImageSource,
   sink: ObjectSink,
   keep: (path: string) => boolean = () => false,
+  xattrMode: XattrMode = XATTR_MODE,
 ): Promise<DirectoryNode> {
   await source.blobs.fetch();
   const { tree, warnings } = await buildTree(source, {
     sink,
     signal: host.signal,
     startFilter: (program, args) => host.exec.filter(program, args),
-    xattrMode: XATTR_MODE,
+    xattrMode,
     keep,
     progress: (done, total) => host.progress({ step: 'Reading layers', done, total, unit: 'bytes' }),
   });
@@ -50,14 +52,20 @@ export async function storeImage(
   return commit(repository, objects, await flattenImage(host, source, objects), false);
 }
 
-/** Stores an image in the form that is booted, and gives its tree and boot files. */
+/**
+ * Stores an image in the form that is booted, and gives its tree and boot files.
+ * @param judge - may refuse the image before it is one that can be mounted, given its tree with `/boot` and its digest
+ */
 export async function storeBootableImage(
   host: Host,
   repository: Repository,
   source: ImageSource,
   objects: ObjectStore,
+  judge: (flat: DirectoryNode) => Promise<void>,
 ): Promise<StoredImage & BootableTree> {
-  const bootable = bootableTree(await flattenImage(host, source, objects));
+  const flat = await flattenImage(host, source, objects);
+  const bootable = bootableTree(flat);
+  await judge(flat);
   return { ...commit(repository, objects, bootable.tree, true), ...bootable };
 }
 

@@ -27,7 +27,7 @@ import { withObjectStore } from '../store/sweep.ts';
 import { exists, isDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { probeVerity } from '../sys/syscalls.ts';
-import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
+import type { DirectoryNode, FileNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
 import { storeBootableImage, type StoredImage } from './build.ts';
 import { bootcKargs } from './bootc-kargs.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
@@ -42,6 +42,7 @@ import {
   type NewDeployment,
   type PublishMode,
 } from './publish.ts';
+import { judgeStatedDigests, refuseForeignDigests, type JudgedDigest } from './stated-digests.ts';
 import { dropStaged } from './unstage.ts';
 import { readHostKargs } from './host-kargs.ts';
 import { refuseUnbootable } from './lint-image.ts';
@@ -82,6 +83,8 @@ export interface DeployResult {
   /** The deployment that was staged before and is not any more. */
   readonly unstaged: number | null;
   readonly objects: ObjectCounts;
+  /** The digests that the image states of itself; not looked at where nothing was done. */
+  readonly stated: readonly JudgedDigest[];
 }
 
 const NO_OBJECTS: ObjectCounts = { writtenObjects: 0, writtenBytes: 0, reusedObjects: 0 };
@@ -142,7 +145,12 @@ export async function deployLocked(
     return { ...unchanged, changed: unstaged !== undefined, unstaged: unstaged ?? null };
   }
   return withObjectStore(host, repository, async (store) => {
-    const { image, facts, contentOf, kargs, carried, origin } = await prepareDeployment(host, sysroot, wanted, store);
+    const { image, facts, contentOf, kargs, carried, origin, stated } = await prepareDeployment(
+      host,
+      sysroot,
+      wanted,
+      store,
+    );
     refuseEtcConflicts(carried);
     warnOfCarriedEtc(host, carried);
     await request.makeRoom?.(facts.kernel);
@@ -180,6 +188,7 @@ export async function deployLocked(
       isStaged,
       unstaged: unstaged ?? null,
       objects: image.objects,
+      stated,
     };
   });
 }
@@ -234,6 +243,7 @@ export interface Prepared {
   readonly kargs: KargSources;
   readonly carried: CarryEtcPlan;
   readonly origin: NewDeployment['origin'];
+  readonly stated: readonly JudgedDigest[];
 }
 
 /** Puts the image into the repository and finds out what it means here; `/etc` conflicts are in the result. */
@@ -251,7 +261,14 @@ export async function prepareDeployment(
       copied: [directoryIn(tree, 'etc'), exists(sysroot.sharedVar) ? undefined : directoryIn(tree, 'var')],
     };
   });
-  const image = await storeBootableImage(host, repository, source, store);
+  let stated: readonly JudgedDigest[] = [];
+  const { algorithm } = repository;
+  const image = await storeBootableImage(host, repository, source, store, async (tree) => {
+    const read = (file: FileNode) => Promise.resolve(contentOf(file));
+    const judgement = await judgeStatedDigests(host, source, { tree, algorithm, contentOf: read });
+    refuseForeignDigests(host, judgement);
+    stated = judgement.stated;
+  });
   const facts = bootFacts(image, contentOf, host.architecture);
   await refuseUnbootable(host, image.tree, source.config.labels, contentOf);
   const bound = await storeBoundImages(host, repository, boundReferences(image.tree, contentOf), store);
@@ -262,6 +279,7 @@ export async function prepareDeployment(
     facts,
     contentOf,
     kargs,
+    stated,
     carried: planCarryEtc(host, { sysroot, repository, base, next, policy: etcPolicy }),
     origin: {
       digest: image.digest,
@@ -334,6 +352,7 @@ export function describeDeployment({ origin }: Deployment, id: number, entryFile
     isStaged: false,
     unstaged: null,
     objects: NO_OBJECTS,
+    stated: [],
   };
 }
 

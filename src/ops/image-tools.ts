@@ -4,11 +4,12 @@
  */
 
 import { repositoryContent } from '../deploy/materialize.ts';
-import { HostctlError } from '../errors.ts';
+import { HostctlError, isHostctlError } from '../errors.ts';
 import { formatDump } from '../format/dump/format.ts';
 import { imageObjects } from '../format/erofs/image-objects.ts';
 import { readComposefsImage } from '../format/erofs/reader.ts';
 import { formatPlatform } from '../format/oci/index.ts';
+import { digestsOfDocuments, type StatedDigest } from '../image/stated-digests.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
 import { measuringSink } from '../image/ingest.ts';
 import type { ImageSource, IndexChoice } from '../image/source.ts';
@@ -17,11 +18,13 @@ import type { Host } from '../sys/host.ts';
 import { lookup } from '../tree/lookup.ts';
 import { displayRaw } from '../tree/name.ts';
 import type { DirectoryNode, FileNode, TreeNode, VerityDigest } from '../tree/node.ts';
+import type { ObjectSink } from '../tree/objects.ts';
 import { childrenOf, walkTree, type WalkedEntry } from '../tree/walk.ts';
 import { flattenImage } from './build.ts';
 import { capturingSink } from './capture.ts';
 import { findStored, type ImageToolOptions } from './find-image.ts';
 import { imageOwners, type ImageOwners } from './list-images.ts';
+import { judgeStatedDigests, type DigestMaking } from './stated-digests.ts';
 import { withImage } from './with-image.ts';
 
 interface OpenedTree {
@@ -44,17 +47,18 @@ async function withTree<T>(
   }
   return withImage(host, options.image, undefined, async (source) => {
     const sink = measuringSink('sha512');
-    return body({
-      tree: await flattenImage(host, source, sink),
-      async contentOf({ content }) {
-        if (content.kind === 'inline') return [content.bytes];
-        // Nothing was kept: the layers are read once more for this one file.
-        const capture = capturingSink(sink.algorithm, content);
-        await flattenImage(host, source, capture.sink);
-        return capture.chunks();
-      },
-    });
+    return body({ tree: await flattenImage(host, source, sink), contentOf: layerContent(host, source, sink) });
   });
+}
+
+/** Contents of a tree of which nothing was kept: the layers are read once more for each file. */
+function layerContent(host: Host, source: ImageSource, { algorithm }: ObjectSink): OpenedTree['contentOf'] {
+  return async ({ content }) => {
+    if (content.kind === 'inline') return [content.bytes];
+    const capture = capturingSink(algorithm, content);
+    await flattenImage(host, source, capture.sink);
+    return capture.chunks();
+  };
 }
 
 /** The flattened tree in the composefs dump format, in pieces. */
@@ -95,6 +99,9 @@ function requireNode(tree: DirectoryNode, path: string): TreeNode {
   throw new HostctlError('image-not-found', `There is no "${path}" in the image`);
 }
 
+/** A digest that an image states, and how the image is made to have it: null where it never has, absent if not compared. */
+export type StatedRecord = StatedDigest & { readonly fits?: DigestMaking | null };
+
 export interface InspectedImage {
   readonly digest?: VerityDigest;
   readonly parameters?: string;
@@ -110,6 +117,7 @@ export interface InspectedImage {
   readonly index?: readonly IndexChoice[];
   readonly created?: string;
   readonly labels?: Readonly<Record<string, string>>;
+  readonly stated?: readonly StatedRecord[];
   readonly layers?: readonly {
     readonly digest: string;
     readonly mediaType: string;
@@ -133,10 +141,10 @@ export async function inspectImage(host: Host, options: ImageToolOptions): Promi
       owners: imageOwners(host, repository)(digest),
     };
   }
-  return withImage(host, options.image, undefined, (source) => Promise.resolve(describeSource(source)));
+  return withImage(host, options.image, undefined, (source) => describeSource(host, source));
 }
 
-function describeSource(source: ImageSource): InspectedImage {
+async function describeSource(host: Host, source: ImageSource): Promise<InspectedImage> {
   return {
     reference: formatImageReference(source.reference),
     manifestDigest: source.manifestDigest,
@@ -144,6 +152,7 @@ function describeSource(source: ImageSource): InspectedImage {
     ...(source.choice.length === 0 ? {} : { index: source.choice }),
     ...(source.config.created === undefined ? {} : { created: source.config.created }),
     labels: Object.fromEntries([...source.config.labels].map(([key, value]) => [displayRaw(key as never), value])),
+    stated: await statedRecords(host, source),
     layers: source.layers.map(({ descriptor, diffId }) => ({
       digest: descriptor.digest,
       mediaType: descriptor.mediaType,
@@ -151,4 +160,20 @@ function describeSource(source: ImageSource): InspectedImage {
       diffId,
     })),
   };
+}
+
+/** Reads the layers, which must lie on this host for that: looking at an image downloads nothing. */
+async function statedRecords(host: Host, source: ImageSource): Promise<StatedRecord[]> {
+  if (source.reference.transport !== 'oci') return digestsOfDocuments(source);
+  const sink = measuringSink('sha512');
+  try {
+    const tree = await flattenImage(host, source, sink);
+    const contentOf = layerContent(host, source, sink);
+    const { stated } = await judgeStatedDigests(host, source, { tree, algorithm: sink.algorithm, contentOf });
+    return stated.map(({ fits = null, ...each }) => ({ ...each, fits }));
+  } catch (error) {
+    if (!isHostctlError(error, 'image-invalid', 'image-unsupported', 'image-not-found')) throw error;
+    host.log.warn(`Cannot compare what the image states of itself: ${error.message}`);
+    return digestsOfDocuments(source);
+  }
 }
