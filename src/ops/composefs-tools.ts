@@ -100,7 +100,8 @@ export function digestFile(path: string, algorithm: VerityAlgorithm): VerityDige
   }
 }
 
-function readImageFile(path: string): Uint8Array {
+/** An image file, if it is not too large to be one. */
+export function readImageFile(path: string): Uint8Array {
   const { size } = fs.statSync(path);
   if (size > IMAGE_MAX_BYTES) {
     throw new HostctlError('image-unsupported', `"${path}" has ${size} bytes, more than ${IMAGE_MAX_BYTES}`);

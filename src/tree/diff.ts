@@ -1,6 +1,6 @@
 /**
- * What differs between two finished trees, name by name in depth-first byte order. Times are no difference: they tell
- * when an image was built, not what is in it. Pure.
+ * What differs between two finished trees, name by name in depth-first byte order. Times are no difference unless the
+ * caller says so: they tell when an image was built, not what is in it. Pure.
  */
 
 import { digestAlgorithm, fsverityDigest } from '../format/fsverity/digest.ts';
@@ -8,7 +8,7 @@ import { compareRaw, type RawName } from './name.ts';
 import { inodeOf, type DirectoryNode, type FileContent, type TreeEntry, type TreeNode } from './node.ts';
 
 /** In what two inodes of one path differ. */
-export type TreeAspect = 'type' | 'content' | 'target' | 'device' | 'mode' | 'owner' | 'xattrs';
+export type TreeAspect = 'type' | 'content' | 'target' | 'device' | 'mode' | 'owner' | 'xattrs' | 'mtime' | 'links';
 
 /** `path` is absolute; "/" is the root. All that is below an added or removed directory is listed as well. */
 export type TreeDifference =
@@ -28,19 +28,27 @@ interface Pair {
   readonly after: TreeNode | undefined;
 }
 
-export function* diffTrees(before: DirectoryNode, after: DirectoryNode): Generator<TreeDifference, void> {
+/** What else differs of two inodes of one type. */
+export type FurtherAspects = (before: TreeNode, after: TreeNode) => readonly TreeAspect[];
+
+export function* diffTrees(
+  before: DirectoryNode,
+  after: DirectoryNode,
+  further: FurtherAspects = () => [],
+): Generator<TreeDifference, void> {
   const pending: Pair[] = [{ path: '/' as RawName, before, after }];
   for (let pair = pending.pop(); pair !== undefined; pair = pending.pop()) {
-    const difference = compare(pair);
+    const difference = compare(pair, further);
     if (difference !== undefined) yield difference;
     pending.push(...childPairs(pair).reverse());
   }
 }
 
-function compare({ path, before, after }: Pair): TreeDifference | undefined {
+function compare({ path, before, after }: Pair, further: FurtherAspects): TreeDifference | undefined {
   if (before === undefined) return after === undefined ? undefined : { kind: 'added', path, after };
   if (after === undefined) return { kind: 'removed', path, before };
-  const aspects = aspectsOf(before, after);
+  const own = aspectsOf(before, after);
+  const aspects = before.kind === after.kind ? [...own, ...further(before, after)] : own;
   return aspects.length === 0 ? undefined : { kind: 'modified', path, before, after, aspects };
 }
 

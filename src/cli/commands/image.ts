@@ -28,6 +28,7 @@ export function imageCommand(run: Run): CommandModule<GlobalOptions, GlobalOptio
       argv
         .command(pullCommand(run))
         .command(digestCommand(run))
+        .command(compareCommand(run))
         .command(dumpCommand(run))
         .command(listCommand(run))
         .command(inspectCommand(run))
@@ -90,6 +91,32 @@ function digestCommand(run: Run): CommandModule<GlobalOptions, DigestArguments> 
         bootable: options.bootable,
       });
       context.print(result, () => `${result.digest}\n`);
+    },
+  };
+}
+
+interface CompareArguments extends GlobalOptions {
+  readonly a: string;
+  readonly b: string;
+}
+
+function compareCommand(run: Run): CommandModule<GlobalOptions, CompareArguments> {
+  const describe = 'Image reference, digest in the repository, image file or directory (/… or ./…), dump:FILE';
+  return {
+    command: 'compare <a> <b>',
+    describe: 'Say why two digests differ: which path, and which field; exit 3 when the trees differ',
+    builder: (argv) =>
+      argv
+        .positional('a', { type: 'string', demandOption: true, describe })
+        .positional('b', { type: 'string', demandOption: true, describe: 'As the first' }),
+    handler: async (options) => {
+      const { compareImages } = await import('../../ops/compare-images.ts');
+      const { compareRecord, compareText } = await import('../view/compare.ts');
+      const context = openContext(options, run.signal);
+      const result = await compareImages(context.host, { ...context.paths, a: options.a, b: options.b });
+      if (options.format === 'human') await context.printPieces(compareText(result));
+      else context.print(compareRecord(result), () => '');
+      if (!result.equal) run.setExitCode(exitCodeOf('digest-mismatch'));
     },
   };
 }

@@ -7,6 +7,7 @@
 import { displayRaw, rawFromBytes, rawFromText, type RawName } from '../../tree/name.ts';
 import type { DirectoryNode, FileContent, LeafNode, Metadata } from '../../tree/node.ts';
 import { MAX_INLINE, MAX_SYMLINK_TARGET } from '../../tree/validate.ts';
+import type { ComposefsVersion } from './composefs.ts';
 import { ErofsImage, refuseImage, type ImageEntry, type ImageInode, type ImageXattr } from './image.ts';
 import { FILE_TYPES, type NodeKind } from './file-type.ts';
 import { overlayDataOf } from './overlay-data.ts';
@@ -27,6 +28,11 @@ export function readComposefsImage(bytes: Uint8Array): DirectoryNode {
  */
 export function readComposefsDirectory(bytes: Uint8Array, path: string): DirectoryNode | undefined {
   return new TreeReader(new ErofsImage(bytes)).readBelow(path.split('/').filter(Boolean).map(rawFromText));
+}
+
+/** The composefs version of an image. Throws as `readComposefsImage` does. */
+export function imageVersion(bytes: Uint8Array): ComposefsVersion {
+  return new ErofsImage(bytes).header.composefsVersion as ComposefsVersion;
 }
 
 /** A directory being read. */

@@ -1,0 +1,13 @@
+/** Puts an image into a repository in the form that is booted, as `deploy` does and nothing more. */
+
+import { openImage, storeBootableImage } from '../../src/ops/build.ts';
+import { openOrCreateRepository } from '../../src/store/repository.ts';
+import { withObjectStore } from '../../src/store/sweep.ts';
+import type { Host } from '../../src/sys/host.ts';
+
+export async function storeBootable(host: Host, repo: string, reference: string): Promise<void> {
+  const repository = openOrCreateRepository(host, repo, {});
+  await withObjectStore(host, repository, (store) =>
+    storeBootableImage(host, repository, openImage(host, reference), store, () => Promise.resolve()),
+  );
+}
