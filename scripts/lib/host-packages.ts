@@ -43,6 +43,7 @@ export const TEST_NEEDS: readonly HostNeed[] = [
   { probe: 'fsck.erofs', package: 'erofs-utils' },
   { probe: 'bsdtar', package: 'libarchive-tools' },
   { probe: 'umoci', package: 'umoci' },
+  { probe: 'matchpathcon', package: 'selinux-utils' },
   { probe: 'setfattr', package: 'attr' },
   { probe: 'gcc', package: 'gcc' },
   { probe: '/usr/include/stdlib.h', package: 'libc6-dev' },

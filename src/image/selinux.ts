@@ -3,6 +3,7 @@
  * image without policy gets no labels; a policy that cannot be read is an error, because a wrong label is worse.
  */
 
+import { runInNewContext } from 'node:vm';
 import { HostctlError } from '../errors.ts';
 import { addSubstitutions, FileContexts, parseSelinuxType, type TypeLetter } from '../format/selinux/file-contexts.ts';
 import { settleLinks } from '../tree/links.ts';
@@ -21,9 +22,33 @@ export function isPolicyFile(path: RawName): boolean {
   return path === CONFIG || /^etc\/selinux\/[^/]+\/contexts\/files\/file_contexts(?:\.[a-z_]+)?$/.test(path);
 }
 
-/** Sets or removes `security.selinux` everywhere. Throws 'image-invalid' or 'image-unsupported'. */
-export function relabel(root: DirectoryNode): void {
+/** A real policy labels a million files in less than a minute. */
+const LIMIT_MS = 10 * 60_000;
+
+/**
+ * Sets or removes `security.selinux` everywhere. Throws 'image-invalid' or 'image-unsupported', also for a policy whose
+ * patterns take time without end: they are regular expressions of the image's own making.
+ */
+export function relabel(root: DirectoryNode, limitMs = LIMIT_MS): void {
   const policy = readPolicy(root);
+  try {
+    // Only the watchdog of a context can stop a regular expression.
+    runInNewContext('label()', { label: () => labelTree(root, policy) }, { timeout: limitMs });
+  } catch (cause) {
+    // It is an error of that context, so no instance of our Error.
+    if ((cause as { code?: unknown }).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
+    throw new HostctlError(
+      'image-unsupported',
+      `Labelling by the image's SELinux policy takes over ${limitMs / 1000} s`,
+      {
+        hint: 'A pattern in its file_contexts is made so that matching never ends: repair the policy.',
+        cause,
+      },
+    );
+  }
+}
+
+function labelTree(root: DirectoryNode, policy: Policy | undefined): void {
   const labels = new Map<LeafNode, RawName | undefined>();
   let hasSplit = false;
   const stack: Visit[] = [];

@@ -147,3 +147,8 @@ describe('a policy that cannot be read is refused', () => {
     expect(message).toBe(expected);
   }); // prettier-ignore
 });
+
+test('a pattern made to be matched without end is given up', () => {
+  const root = image('/(a+)+b label', { [`/${'a'.repeat(60)}`]: file() });
+  expect(() => relabel(root, 200)).toThrow("Labelling by the image's SELinux policy takes over 0.2 s");
+});
