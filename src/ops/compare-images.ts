@@ -22,9 +22,10 @@ import { diffTrees, type FurtherAspects, type TreeAspect, type TreeDifference } 
 import type { RawName } from '../tree/name.ts';
 import { inodeOf, type DirectoryNode, type TreeNode, type VerityAlgorithm, type VerityDigest } from '../tree/node.ts';
 import { walkTree } from '../tree/walk.ts';
-import { flattenImage, openImage } from './build.ts';
+import { flattenImage } from './build.ts';
 import { readImageFile } from './composefs-tools.ts';
 import { findStored } from './find-image.ts';
+import { withImage } from './with-image.ts';
 
 export interface CompareOptions extends SysrootOptions {
   readonly a: string;
@@ -109,7 +110,8 @@ function openSide(host: Host, options: CompareOptions, name: string): Side {
     if (stored !== undefined) {
       return imageSide(name, readImage(stored.repository, stored.digest), stored.repository.algorithm);
     }
-    const read = (algorithm: VerityAlgorithm) => flattenImage(host, openImage(host, name), measuringSink(algorithm));
+    const read = (algorithm: VerityAlgorithm) =>
+      withImage(host, name, undefined, (source) => flattenImage(host, source, measuringSink(algorithm)));
     return { name, algorithm: undefined, isReference: true, read };
   }
   if (!isDirectory(name)) return imageSide(name, readImageFile(name));

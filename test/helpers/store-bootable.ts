@@ -1,6 +1,7 @@
 /** Puts an image into a repository in the form that is booted, as `deploy` does and nothing more. */
 
-import { openImage, storeBootableImage } from '../../src/ops/build.ts';
+import { storeBootableImage } from '../../src/ops/build.ts';
+import { withImage } from '../../src/ops/with-image.ts';
 import { openOrCreateRepository } from '../../src/store/repository.ts';
 import { withObjectStore } from '../../src/store/sweep.ts';
 import type { Host } from '../../src/sys/host.ts';
@@ -8,6 +9,8 @@ import type { Host } from '../../src/sys/host.ts';
 export async function storeBootable(host: Host, repo: string, reference: string): Promise<void> {
   const repository = openOrCreateRepository(host, repo, {});
   await withObjectStore(host, repository, (store) =>
-    storeBootableImage(host, repository, openImage(host, reference), store, () => Promise.resolve()),
+    withImage(host, reference, repo, (source) =>
+      storeBootableImage(host, repository, source, store, () => Promise.resolve()),
+    ),
   );
 }
