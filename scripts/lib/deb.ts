@@ -84,7 +84,7 @@ function sourceDate(): number {
 }
 
 async function fillStage(stage: string): Promise<void> {
-  const metafile = await bundleProgram(projectPath('src/main.ts'), join(stage, 'usr/lib/hostctl'));
+  const metafile = await bundleProgram(join(stage, 'usr/lib/hostctl'));
   await copyNativeInterface(join(stage, 'usr/lib/hostctl/node_modules'));
   await mkdir(join(stage, 'usr/bin'), { recursive: true });
   await symlink('../lib/hostctl/main.js', join(stage, 'usr/bin/hostctl'));
@@ -102,9 +102,10 @@ async function fillStage(stage: string): Promise<void> {
   await setModesAndDates(stage, sourceDate());
 }
 
-async function bundleProgram(entry: string, folder: string): Promise<Metafile> {
+async function bundleProgram(folder: string): Promise<Metafile> {
   const { metafile } = await build({
-    entryPoints: { main: entry },
+    // The second is started by name, beside whatever starts it, as a thread.
+    entryPoints: { main: projectPath('src/main.ts'), 'decode-worker': projectPath('src/image/decode-worker.ts') },
     outdir: folder,
     bundle: true,
     // Commands are loaded when they are called: the start of the program is felt at every call.

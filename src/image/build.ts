@@ -11,6 +11,8 @@ import { copyTree } from '../tree/lookup.ts';
 import type { RawName } from '../tree/name.ts';
 import type { DirectoryNode } from '../tree/node.ts';
 import { findBootFiles, type BootFiles } from './boot-files.ts';
+import { decodeHere, type Decode } from './decode-layer.ts';
+import { DecodePool } from './decode-pool.ts';
 import { Flattener } from './flatten.ts';
 import { LayerIngest } from './ingest.ts';
 import { NO_TOTALS, type ImageTotals } from './layer-entry.ts';
@@ -26,6 +28,10 @@ export interface BuildTreeOptions {
   readonly sink: ObjectSink;
   readonly signal: AbortSignal;
   readonly startFilter: StartFilter;
+  /** Threads that may decode layers beside this one; none by default. */
+  readonly threads?: number;
+  /** Receives the command lines of programs that they start. */
+  readonly log?: (line: string) => void;
   readonly xattrMode?: XattrMode;
   /** Files, by their paths in the image, whose content stays at hand in the tree. */
   readonly keep?: (path: RawName) => boolean;
@@ -54,10 +60,30 @@ export async function buildTree(source: ImageSource, options: BuildTreeOptions):
   }
 }
 
+/** Less than this is decoded before a thread has started. */
+const THREADS_FROM_BYTES = 4 << 20;
+
 async function mergeLayers(source: ImageSource, options: BuildTreeOptions): Promise<BuiltTree> {
+  const totalBytes = source.layers.reduce((sum, layer) => sum + layer.descriptor.size, 0);
+  if ((options.threads ?? 0) === 0 || totalBytes < THREADS_FROM_BYTES) {
+    return mergeDecoded(source, options, decodeHere(options.signal, options.startFilter), totalBytes);
+  }
+  const pool = new DecodePool(source.layers, options.threads ?? 0, options.signal, options.log ?? (() => undefined));
+  try {
+    return await mergeDecoded(source, options, (layer, output) => pool.decode(layer, output), totalBytes);
+  } finally {
+    await pool.close();
+  }
+}
+
+async function mergeDecoded(
+  source: ImageSource,
+  options: BuildTreeOptions,
+  decode: Decode,
+  totalBytes: number,
+): Promise<BuiltTree> {
   const warnings = new Warnings();
   const flattener = new Flattener((message) => warnings.add(message));
-  const totalBytes = source.layers.reduce((sum, layer) => sum + layer.descriptor.size, 0);
   let doneBytes = 0;
   let totals: ImageTotals = NO_TOTALS;
   for (const layer of source.layers) {
@@ -70,8 +96,7 @@ async function mergeLayers(source: ImageSource, options: BuildTreeOptions): Prom
     );
     try {
       const { outputBytes, trailingData } = await readLayer(layer, ingest, {
-        signal: options.signal,
-        startFilter: options.startFilter,
+        decode,
         outputBytesBefore: totals.outputBytes,
         onBytes: (bytes) => {
           doneBytes += bytes;

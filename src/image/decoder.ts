@@ -7,6 +7,7 @@ import type { Writable } from 'node:stream';
 import { createGunzip, type Gunzip } from 'node:zlib';
 import { HostctlError } from '../errors.ts';
 import { isAllZero } from '../format/zeros.ts';
+import type { SyncGunzip } from './gunzip.ts';
 
 export interface Decoder {
   /** Takes the next compressed bytes; they may be reused once it resolves. Rejects with what the output threw. */
@@ -20,16 +21,23 @@ export interface Decoder {
 /** Gets decompressed bytes, lent for the call. May throw, which ends the decoding. */
 export type DecoderOutput = (chunk: Uint8Array) => void;
 
+/** Gives the buffer for the next output, which `DecoderOutput` then gets filled. */
+export type OutputBuffer = () => Uint8Array;
+
 /** Hands bytes on as they are, for plain tar. */
 export function plainDecoder(output: DecoderOutput): Decoder {
   return {
-    write(chunk) {
-      output(chunk);
-      return Promise.resolve();
-    },
+    write: (chunk) => settled(() => output(chunk)),
     end: () => Promise.resolve(),
     close: () => Promise.resolve(),
   };
+}
+
+function settled(body: () => void): Promise<void> {
+  return new Promise((resolve) => {
+    body();
+    resolve();
+  });
 }
 
 /** Larger pieces cost a third less CPU time than Node's default of 16 KiB. */
@@ -40,6 +48,77 @@ export const OUTPUT_CHUNK_BYTES = 1 << 20;
  * anything else refused, because readers differ in what they make of it.
  */
 export class GzipDecoder implements Decoder {
+  readonly #gunzip: SyncGunzip;
+  readonly #output: DecoderOutput;
+  readonly #nextBuffer: OutputBuffer;
+  #buffer: Uint8Array | undefined;
+  #used = 0;
+  #isBehindEnd = false;
+
+  constructor(gunzip: SyncGunzip, output: DecoderOutput, nextBuffer: OutputBuffer) {
+    this.#gunzip = gunzip;
+    this.#output = output;
+    this.#nextBuffer = nextBuffer;
+  }
+
+  write(chunk: Uint8Array): Promise<void> {
+    return settled(() => this.#write(chunk));
+  }
+
+  end(): Promise<void> {
+    return settled(() => {
+      if (!this.#isBehindEnd) this.#run(new Uint8Array(0), true);
+      this.#flush();
+    });
+  }
+
+  close(): Promise<void> {
+    this.#gunzip.close();
+    return Promise.resolve();
+  }
+
+  #write(chunk: Uint8Array): void {
+    const unused = this.#isBehindEnd ? chunk : this.#run(chunk, false);
+    if (unused.length === 0) return;
+    // Once the last member has ended, gunzip stops in front of a zero byte.
+    this.#isBehindEnd = true;
+    checkPadding(unused);
+  }
+
+  /** What is left of the input once no more comes of it. */
+  #run(input: Uint8Array, isLast: boolean): Uint8Array {
+    for (let rest = input; ;) {
+      this.#buffer ??= this.#nextBuffer();
+      const room = this.#buffer.subarray(this.#used);
+      const { taken, made } = this.#decompress(rest, room, isLast);
+      rest = rest.subarray(taken);
+      this.#used += made;
+      const isFull = made === room.length;
+      if (isFull) this.#flush();
+      else return rest;
+    }
+  }
+
+  #decompress(input: Uint8Array, output: Uint8Array, isLast: boolean): ReturnType<SyncGunzip['run']> {
+    try {
+      return this.#gunzip.run(input, output, isLast);
+    } catch (error) {
+      // What came before the damage was read before it.
+      this.#flush();
+      throw damaged('Gzip', error);
+    }
+  }
+
+  #flush(): void {
+    const filled = this.#buffer?.subarray(0, this.#used);
+    this.#buffer = undefined;
+    this.#used = 0;
+    if (filled !== undefined && filled.length > 0) this.#output(filled);
+  }
+}
+
+/** The same through Node's public streams, for a Node whose inside is another. */
+export class GzipStreamDecoder implements Decoder {
   readonly #gunzip: Gunzip = createGunzip({ chunkSize: OUTPUT_CHUNK_BYTES });
   readonly #ended: Promise<void>;
   #fedBytes = 0;

@@ -1,36 +1,16 @@
 /**
- * One layer from its blob to tar entries, in one pass: blob digest and size, decompression, diff id over everything
- * that comes out, tar. The handler sees entries before the digests are known to be right, so what it made counts only
+ * One layer from its blob to tar entries, in one pass: decoded (`decode-layer.ts`), held against the limits of an
+ * image, read as tar. The handler sees entries before the digests are known to be right, so what it made counts only
  * once `readLayer` has resolved.
  */
 
-import * as fs from 'node:fs';
-import { setImmediate as nextTurn } from 'node:timers/promises';
-import { HostctlError, isHostctlError } from '../errors.ts';
+import { HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
-import { algorithmOf, OciHasher, type DiffId } from '../format/oci/digest.ts';
-import type { LayerDescriptor } from '../format/oci/manifest.ts';
-import type { LayerCompression } from '../format/oci/media-types.ts';
 import { TarReader, type TarHandler } from '../format/tar/reader.ts';
-import { openBlob } from './blob.ts';
-import { GzipDecoder, plainDecoder, type Decoder, type DecoderOutput } from './decoder.ts';
-import { builtinZstd, ZstdBuiltinDecoder, ZstdProgramDecoder, type StartFilter } from './zstd-decoder.ts';
-
-/** A layer of an opened image. */
-export interface LayerSource {
-  /** From 1; with `count`, for messages: "layer 3 of 7". */
-  readonly number: number;
-  readonly count: number;
-  readonly descriptor: LayerDescriptor;
-  readonly diffId: DiffId;
-  /** The blob's file on this host. */
-  readonly blobFile: string;
-}
+import type { Decode, LayerSource } from './decode-layer.ts';
 
 export interface ReadLayerOptions {
-  readonly signal: AbortSignal;
-  /** For zstd where Node has none of its own. */
-  readonly startFilter: StartFilter;
+  readonly decode: Decode;
   /** What the layers below gave out, for the limit of the whole image. */
   readonly outputBytesBefore: number;
   /** Called with the blob bytes taken since the last call. */
@@ -44,7 +24,6 @@ export interface LayerResult {
   readonly trailingData: boolean;
 }
 
-const READ_BYTES = 256 << 10;
 const MAX_OUTPUT_BYTES = 64 * 2 ** 30;
 const MAX_RATIO = 1000;
 const RATIO_FREE_BYTES = 2 ** 30;
@@ -56,107 +35,26 @@ export async function readLayer(
   options: ReadLayerOptions,
 ): Promise<LayerResult> {
   const { number, count, descriptor } = layer;
+  const content = new LayerContent(handler, options);
   try {
-    return await readChecked(layer, handler, options);
+    await options.decode(layer, (chunk, takenBytes) => content.take(chunk, takenBytes));
+    content.end(descriptor.size);
   } catch (error) {
     throw withContext(`Layer ${number} of ${count} (${descriptor.digest})`, error);
   }
+  return { outputBytes: content.outputBytes, trailingData: content.trailingData };
 }
 
-async function readChecked(layer: LayerSource, handler: TarHandler, options: ReadLayerOptions): Promise<LayerResult> {
-  const { descriptor, diffId } = layer;
-  const fd = openBlob(layer.blobFile, descriptor.size);
-  let decoder: Decoder | undefined;
-  try {
-    const blob = new BlobReader(fd, layer);
-    const chain = new OutputChain(diffId, handler, blob, options.outputBytesBefore);
-    const output: DecoderOutput = (chunk) => chain.take(chunk);
-    try {
-      for await (const chunk of blob.chunks(options)) {
-        if (decoder === undefined) {
-          checkMagic(chunk, descriptor.compression);
-          decoder = openDecoder(descriptor.compression, output, options.startFilter);
-        }
-        await decoder.write(chunk);
-      }
-      decoder ??= openDecoder(descriptor.compression, output, options.startFilter);
-      await decoder.end();
-      chain.end();
-    } catch (error) {
-      // A damaged blob fails in many ways; that it is damaged is what should be said.
-      if (isHostctlError(error, 'image-invalid', 'image-unsupported')) blob.checkRest(error);
-      throw error;
-    }
-    blob.checkRest();
-    chain.checkDiffId();
-    return { outputBytes: chain.outputBytes, trailingData: chain.trailingData };
-  } finally {
-    await decoder?.close();
-    fs.closeSync(fd);
-  }
-}
-
-/** Reads the blob piece by piece and counts up its digest. */
-class BlobReader {
-  readonly #fd: number;
-  readonly #layer: LayerSource;
-  readonly #hasher: OciHasher;
-  readonly #buffer = Buffer.allocUnsafe(READ_BYTES);
-  takenBytes = 0;
-
-  constructor(fd: number, layer: LayerSource) {
-    this.#fd = fd;
-    this.#layer = layer;
-    this.#hasher = new OciHasher(algorithmOf(layer.descriptor.digest));
-  }
-
-  /** Every piece of the blob; the buffer is the same each time. */
-  async *chunks({ signal, onBytes }: ReadLayerOptions): AsyncGenerator<Uint8Array> {
-    for (let chunk = this.#next(); chunk.length > 0; chunk = this.#next()) {
-      // Plain tar is read without waiting for anything, which would keep signals out.
-      await nextTurn();
-      if (signal.aborted) throw new HostctlError('interrupted', 'Stopped reading the layer', { cause: signal.reason });
-      onBytes?.(chunk.length);
-      yield chunk;
-    }
-  }
-
-  /** Reads on to the end and compares the digest. */
-  checkRest(cause?: unknown): void {
-    while (this.#next().length > 0);
-    const digest = this.#hasher.digest();
-    const expected = this.#layer.descriptor.digest;
-    if (digest !== expected) {
-      throw new HostctlError('digest-mismatch', `Blob has the digest "${digest}" instead of "${expected}"`, { cause });
-    }
-  }
-
-  #next(): Uint8Array {
-    const left = this.#layer.descriptor.size - this.takenBytes;
-    const length = fs.readSync(this.#fd, this.#buffer, 0, Math.min(READ_BYTES, left), null);
-    const chunk = this.#buffer.subarray(0, length);
-    if (length === 0 && left > 0) throw new HostctlError('size-mismatch', `Blob ends ${left} bytes early`);
-    this.takenBytes += length;
-    this.#hasher.update(chunk);
-    return chunk;
-  }
-}
-
-/** What happens to decompressed bytes: limits, diff id, tar. */
-class OutputChain {
-  readonly #diffId: DiffId;
-  readonly #hasher: OciHasher;
+/** What happens to decompressed bytes: limits, tar. */
+class LayerContent {
   readonly #tar: TarReader;
-  readonly #blob: BlobReader;
-  readonly #before: number;
+  readonly #options: ReadLayerOptions;
+  #takenBytes = 0;
   outputBytes: number;
 
-  constructor(diffId: DiffId, handler: TarHandler, blob: BlobReader, before: number) {
-    this.#diffId = diffId;
-    this.#hasher = new OciHasher(algorithmOf(diffId));
-    this.#blob = blob;
-    this.#before = before;
-    this.outputBytes = before;
+  constructor(handler: TarHandler, options: ReadLayerOptions) {
+    this.#options = options;
+    this.outputBytes = options.outputBytesBefore;
     this.#tar = new TarReader({
       entry: (entry) => {
         this.#count(entry.holeBytes);
@@ -171,21 +69,20 @@ class OutputChain {
     return this.#tar.trailingData;
   }
 
-  take(chunk: Uint8Array): void {
+  take(chunk: Uint8Array, takenBytes: number): void {
+    this.#report(takenBytes);
     this.#count(chunk.length);
-    this.#hasher.update(chunk);
     this.#tar.push(chunk);
   }
 
-  end(): void {
+  end(blobBytes: number): void {
+    this.#report(blobBytes);
     this.#tar.end();
   }
 
-  checkDiffId(): void {
-    const found = this.#hasher.digest() as string;
-    if (found !== this.#diffId) {
-      throw new HostctlError('digest-mismatch', `Content has the diff id "${found}" instead of "${this.#diffId}"`);
-    }
+  #report(takenBytes: number): void {
+    if (takenBytes > this.#takenBytes) this.#options.onBytes?.(takenBytes - this.#takenBytes);
+    this.#takenBytes = takenBytes;
   }
 
   #count(bytes: number): void {
@@ -193,42 +90,9 @@ class OutputChain {
     if (this.outputBytes > MAX_OUTPUT_BYTES) {
       throw new HostctlError('image-unsupported', `Image unpacks to more than ${MAX_OUTPUT_BYTES} bytes`);
     }
-    const ofLayer = this.outputBytes - this.#before;
-    if (ofLayer > RATIO_FREE_BYTES && ofLayer > MAX_RATIO * this.#blob.takenBytes) {
+    const ofLayer = this.outputBytes - this.#options.outputBytesBefore;
+    if (ofLayer > RATIO_FREE_BYTES && ofLayer > MAX_RATIO * this.#takenBytes) {
       throw new HostctlError('image-unsupported', `Content is more than ${MAX_RATIO} times as large as the blob`);
     }
   }
-}
-
-function openDecoder(compression: LayerCompression, output: DecoderOutput, startFilter: StartFilter): Decoder {
-  switch (compression) {
-    case 'none':
-      return plainDecoder(output);
-    case 'gzip':
-      return new GzipDecoder(output);
-    case 'zstd':
-      return builtinZstd === undefined
-        ? new ZstdProgramDecoder(output, startFilter)
-        : new ZstdBuiltinDecoder(output, builtinZstd);
-  }
-}
-
-/** Other readers believe the content rather than the media type, so the two must agree. */
-function checkMagic(start: Uint8Array, compression: LayerCompression): void {
-  const found = sniff(Buffer.from(start.buffer, start.byteOffset, start.byteLength));
-  if (found !== compression && !(found === 'none' && compression !== 'none')) {
-    throw new HostctlError('image-invalid', `Media type says ${named(compression)}, the content is ${found}`);
-  }
-}
-
-function named(compression: LayerCompression): string {
-  return compression === 'none' ? 'plain tar' : compression;
-}
-
-function sniff(start: Buffer): LayerCompression | 'bzip2' | 'xz' {
-  const magic = start.toString('hex', 0, 6);
-  if (magic.startsWith('1f8b')) return 'gzip';
-  if (magic.startsWith('28b52ffd') || /^5.2a4d18/.test(magic)) return 'zstd';
-  if (magic.startsWith('425a68')) return 'bzip2';
-  return magic === 'fd377a585a00' ? 'xz' : 'none';
 }

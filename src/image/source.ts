@@ -16,7 +16,7 @@ import { mediaTypeRole, mediaTypes } from '../format/oci/media-types.ts';
 import { formatImageReference, type ImageReference } from '../format/oci/reference.ts';
 import { LAYERS_IN_PLACE, type LayerBlobs } from './layer-blobs.ts';
 import { readBlob, readLayoutFile } from './blob.ts';
-import type { LayerSource } from './layers.ts';
+import type { LayerSource } from './decode-layer.ts';
 
 export interface ImageSource {
   readonly reference: ImageReference;

@@ -34,6 +34,8 @@ export async function flattenImage(
     sink,
     signal: host.signal,
     startFilter: (program, args) => host.exec.filter(program, args),
+    threads: host.threads,
+    log: (line) => host.log.debug(`run: ${line}`),
     xattrMode,
     keep,
     progress: (done, total) => host.progress({ step: 'Reading layers', done, total, unit: 'bytes' }),

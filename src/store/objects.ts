@@ -47,6 +47,10 @@ export class ObjectStore implements ObjectSink {
   readonly #distrusted: ReadonlySet<string>;
   /** A dead command left doubt: names alone prove nothing. */
   readonly #suspicious: boolean;
+  /** Whether new files come without some bits of `OBJECT_MODE`; unknown before the first. */
+  #isMasked: boolean | undefined;
+  /** Open from before the first write: the barrier then hears of every write that failed since. */
+  readonly #barrierFd: number;
   #marker: DirtyMarker | undefined;
 
   /** The caller holds the shared repository lock until its image is committed. */
@@ -56,6 +60,7 @@ export class ObjectStore implements ObjectSink {
     this.#place = place;
     this.algorithm = place.algorithm;
     this.#suspicious = deadMarkers(host.syscalls, place.markersPath).length > 0;
+    this.#barrierFd = openDirectory(place.objectsPath);
   }
 
   create(sizeBytes: number): ObjectWriter {
@@ -75,18 +80,14 @@ export class ObjectStore implements ObjectSink {
    * too: another command, alive or dead, may have published it without having come to its own barrier.
    */
   barrier(): void {
-    const fd = openDirectory(this.#place.objectsPath);
-    try {
-      this.#host.syscalls.syncfs(fd, this.#place.objectsPath);
-    } finally {
-      fs.closeSync(fd);
-    }
+    this.#host.syscalls.syncfs(this.#barrierFd, this.#place.objectsPath);
     this.#marker?.release();
     this.#marker = undefined;
   }
 
   /** Ends the use of the store. Without a `barrier()` before, the marker stays and says that there is doubt. */
   close(): void {
+    fs.closeSync(this.#barrierFd);
     this.#marker?.abandon();
     this.#marker = undefined;
   }
@@ -156,6 +157,9 @@ export class ObjectStore implements ObjectSink {
     if (this.published.has(digest)) return true;
     if (this.#distrusted.has(digest)) return false;
     const path = objectFile(this.#place, digest);
+    const stat = fs.lstatSync(path, { throwIfNoEntry: false });
+    if (stat?.isFile() !== true || stat.size !== sizeBytes) return false;
+    if (!this.#place.hasVerity && !this.#suspicious) return true;
     let fd: number;
     try {
       fd = fs.openSync(path, O_RDONLY | O_NOFOLLOW);
@@ -164,9 +168,7 @@ export class ObjectStore implements ObjectSink {
       throw error;
     }
     try {
-      const stat = fs.fstatSync(fd);
-      if (!stat.isFile() || stat.size !== sizeBytes) return false;
-      if (!this.#place.hasVerity) return !this.#suspicious || digestOfFile(fd, this.algorithm) === digest;
+      if (!this.#place.hasVerity) return digestOfFile(fd, this.algorithm) === digest;
       const measured = this.#host.syscalls.measureVerity(fd);
       // Without fs-verity where the file system has it, a command died between the two steps, or someone copied it in.
       return measured.kind === 'enabled' && measured.digestHex === digest;
@@ -179,7 +181,7 @@ export class ObjectStore implements ObjectSink {
   #nameObject(file: UnnamedFile, digest: VerityDigest, sizeBytes: number): void {
     this.#objectDirectory(digest.slice(0, 2));
     const target = objectFile(this.#place, digest);
-    file.seal(this.#place.hasVerity ? this.algorithm : undefined);
+    if (this.#place.hasVerity) file.protect(this.algorithm);
     if (file.link(target)) {
       this.published.add(digest);
       this.counts.writtenObjects += 1;
@@ -215,15 +217,19 @@ export class ObjectStore implements ObjectSink {
   }
 
   #openUnnamed(directory: string): UnnamedFile {
-    return openUnnamed(this.#host, directory);
+    const file = openUnnamed(this.#host, directory);
+    // The mask of the process is the same for all of them.
+    this.#isMasked ??= (fs.fstatSync(file.fd).mode & 0o7777) !== OBJECT_MODE;
+    if (this.#isMasked) fs.fchmodSync(file.fd, OBJECT_MODE);
+    return file;
   }
 }
 
 /** A file without a final name: unnamed where the system calls allow, else under a temporary name. */
 interface UnnamedFile {
   readonly fd: number;
-  /** Closes it for writing; with an algorithm, turns fs-verity on. */
-  seal(algorithm: ObjectPlace['algorithm'] | undefined): void;
+  /** Closes it for writing and turns fs-verity on. */
+  protect(algorithm: ObjectPlace['algorithm']): void;
   /** Gives it its name; false when the name is taken. */
   link(target: string): boolean;
   /** Takes the name from whoever has it. */
@@ -241,7 +247,6 @@ function openUnnamed(host: Host, directory: string): UnnamedFile {
       : fs.openSync(temporary, 'wx+', OBJECT_MODE);
   let open = true;
   let named = false;
-  fs.fchmodSync(fd, OBJECT_MODE);
 
   function finish(): void {
     named = true;
@@ -253,12 +258,12 @@ function openUnnamed(host: Host, directory: string): UnnamedFile {
     get fd() {
       return fd;
     },
-    seal(algorithm) {
+    protect(algorithm) {
       // fs-verity needs a descriptor for reading and none for writing.
       const readable = fs.openSync(temporary ?? `/proc/self/fd/${fd}`, O_RDONLY);
       fs.closeSync(fd);
       fd = readable;
-      if (algorithm !== undefined) enableVerity(host, fd, algorithm);
+      enableVerity(host, fd, algorithm);
     },
     link(target) {
       try {

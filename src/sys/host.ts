@@ -42,6 +42,8 @@ export interface Host {
   readonly architecture: string;
   /** The same as `uname -m` says it: `x86_64`, `aarch64`, … */
   readonly machine: string;
+  /** How many threads beside this one have a processor to run on; 0 where there is only one. */
+  readonly threads: number;
   /** How long to wait for a lock, in milliseconds. */
   readonly lockWaitMs: number;
 }

@@ -35,7 +35,13 @@ export function openRealHost(options: RealHostOptions): Host {
     bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
     loaderVariable: readLoaderVariable,
     machine: os.machine(),
+    threads: threadsBeside(os.availableParallelism()),
     isRoot: process.getuid?.() === 0,
     architecture: arch === 'ppc64' && os.endianness() === 'LE' ? 'ppc64le' : (GO_ARCHITECTURES.get(arch) ?? arch),
   };
+}
+
+/** Decoding one layer and using it takes two; a third and fourth run ahead of it. */
+function threadsBeside(processors: number): number {
+  return processors === 1 ? 0 : Math.min(processors, 4);
 }

@@ -1,11 +1,14 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
 import { projectVersion } from '../../scripts/lib/project.ts';
+import { ociLayout } from '../helpers/oci-builder.ts';
 import { missingPrograms } from '../helpers/requires.ts';
+import { tar, tarDir, tarFile } from '../helpers/tar-builder.ts';
 
 let folder: string;
 let deb: string;
@@ -65,6 +68,20 @@ test('The packaged program runs from where it is unpacked, and with its native i
   expect(execFileSync(process.execPath, [program, '--version'], { encoding: 'utf8' }).trim()).toBe(projectVersion());
   const load = "require('node:module').createRequire(process.argv[1])('koffi').load('libc.so.6')";
   execFileSync(process.execPath, ['-e', load, join(root, 'usr/lib/hostctl/main.js')]);
+});
+
+test('The packaged program reads a large image by threads, one of which starts a program', () => {
+  const layers = (['gzip', 'zstd'] as const).map((compression, i) => ({
+    tar: tar([tarDir('usr'), tarFile(`usr/file-${i}`, randomBytes(3 << 20))]),
+    compression,
+  }));
+  const { directory } = ociLayout(join(folder, 'image'), { layers });
+  const program = join(root, 'usr/bin/hostctl');
+  const { stdout, stderr } = spawnSync(process.execPath, [program, 'image', 'digest', `oci:${directory}`, '--debug'], {
+    encoding: 'utf8',
+  });
+  expect(stdout, stderr).toMatch(/^[0-9a-f]{128}$/m);
+  expect(stderr).toContain('run: zstd -dcq');
 });
 
 test('The same source gives the same package', async () => {

@@ -17,5 +17,6 @@ export function testHost(replaced: Partial<Host> = {}): TestHost {
     signal: controller.signal,
     lockWaitMs: 200,
   });
-  return { ...host, ...replaced, warnings, abort: () => controller.abort() };
+  // Threads run what is built, and tests the source.
+  return { ...host, threads: 0, ...replaced, warnings, abort: () => controller.abort() };
 }

@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { HostctlError } from '../../src/errors.ts';
 import { parseDiffId, parseOciDigest } from '../../src/format/oci/digest.ts';
 import type { LayerCompression } from '../../src/format/oci/media-types.ts';
+import { decodeHere } from '../../src/image/decode-layer.ts';
 import { readLayer, type ReadLayerOptions } from '../../src/image/layers.ts';
 import { compress, sha256, zstd } from '../helpers/oci-builder.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
@@ -27,7 +28,11 @@ interface Blob {
 }
 
 /** The names of entries, or the code and message of the error without the layer's digest. */
-async function read(spec: Blob, options: Partial<ReadLayerOptions> = {}): Promise<string> {
+async function read(
+  spec: Blob,
+  options: Partial<ReadLayerOptions> = {},
+  signal = new AbortController().signal,
+): Promise<string> {
   const blobFile = `${scratchDir()}/blob`;
   writeFileSync(blobFile, spec.blob);
   const names: string[] = [];
@@ -47,8 +52,7 @@ async function read(spec: Blob, options: Partial<ReadLayerOptions> = {}): Promis
   };
   try {
     const { trailingData } = await readLayer(layer, handler, {
-      signal: new AbortController().signal,
-      startFilter,
+      decode: decodeHere(signal, startFilter),
       outputBytesBefore: 0,
       ...options,
     });
@@ -177,10 +181,11 @@ test.each<LayerCompression>(['none', 'gzip', 'zstd'])('an interrupt stops a %s l
   const controller = new AbortController();
   const blob = compress(Buffer.concat([archive, Buffer.alloc(4 << 20, 'junk behind the end')]), 'none');
   const spec: Blob = { blob: compression === 'none' ? blob : compress(blob, compression), compression, content: blob };
-  const options = { signal: controller.signal, onBytes: () => controller.abort() };
-  if (spec.blob.length > 300_000) expect(await read(spec, options)).toBe('interrupted: stopped reading the layer');
+  const options = { onBytes: () => controller.abort() };
+  const { signal } = controller;
+  if (spec.blob.length > 300_000) expect(await read(spec, options, signal)).toBe('interrupted: stopped reading the layer'); // prettier-ignore
   controller.abort();
-  expect(await read(spec, options)).toBe('interrupted: stopped reading the layer');
+  expect(await read(spec, options, signal)).toBe('interrupted: stopped reading the layer');
 });
 
 test('what the handler throws comes out with the entry', async () => {
@@ -202,7 +207,7 @@ test('what the handler throws comes out with the entry', async () => {
     },
     entryEnd: () => undefined,
   };
-  const options = { signal: new AbortController().signal, startFilter, outputBytesBefore: 0 };
+  const options = { decode: decodeHere(new AbortController().signal, startFilter), outputBytesBefore: 0 };
   await expect(readLayer(layer, handler, options)).rejects.toMatchObject({
     code: 'no-space',
     message: `Layer 1 of 1 (${sha256(blob)}): entry 1 "a" at offset 0: disk is full`,
