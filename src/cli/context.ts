@@ -3,7 +3,6 @@
 import { writeSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { stringify } from 'yaml';
 import { errnoOf, HostctlError } from '../errors.ts';
 import type { SysrootOptions } from '../deploy/sysroot.ts';
 import type { Host, Log, ProgressEvent } from '../sys/host.ts';
@@ -34,6 +33,13 @@ export interface Context {
   printPieces(pieces: Iterable<string | Uint8Array>): Promise<void>;
   /** Prints a list: one line for each item, for machines one array of what `data` makes of them. */
   printList<T>(items: Iterable<T>, data: (item: T) => unknown, line: (item: T) => string): Promise<void>;
+}
+
+let stringify: ((data: unknown) => string) | undefined;
+
+/** To be called before a result is printed as YAML. */
+export async function loadYaml(): Promise<void> {
+  ({ stringify } = await import('./view/yaml.ts'));
 }
 
 export function openContext(options: GlobalOptions, signal: AbortSignal): Context {
@@ -79,7 +85,7 @@ function render(data: unknown, human: () => string, format: GlobalOptions['forma
     case 'json':
       return `${JSON.stringify(data, undefined, 2)}\n`;
     case 'yaml':
-      return stringify(data);
+      return stringify!(data);
   }
 }
 

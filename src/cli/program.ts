@@ -22,7 +22,7 @@ import { switchCommand, upgradeCommand } from './commands/upgrade.ts';
 import { usrOverlayCommand } from './commands/usr-overlay.ts';
 import type { Restart } from '../ops/writable.ts';
 import { restartInPrivateMounts } from '../sys/restart.ts';
-import type { GlobalOptions } from './context.ts';
+import { loadYaml, type GlobalOptions } from './context.ts';
 import { reportError } from './report-error.ts';
 import { version } from './version.ts';
 
@@ -103,13 +103,14 @@ export function defineProgram(argv: Argv, run: Run): Argv<GlobalOptions> {
       describe: 'Seconds to wait for a lock, or "forever"',
       requiresArg: true,
     })
-    .middleware((argv) => {
+    .middleware(async (argv) => {
       if (argv.json) argv.format = 'json';
       for (const [name, value] of Object.entries(argv)) {
         if (Array.isArray(value) && name !== '_' && !REPEATABLE.has(name)) {
           throw new HostctlError('usage', `--${name} is given more than once`);
         }
       }
+      if (argv.format === 'yaml') await loadYaml();
     })
     .command(deployCommand(run))
     .command(upgradeCommand(run))
