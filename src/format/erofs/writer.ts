@@ -94,20 +94,19 @@ function emitInode({ view }: Output, plan: ImagePlan, inode: PreparedInode): voi
   const offset = plan.offset[ino]!;
   const xattrSize = plan.xattrSize[ino]!;
   const form = plan.extended[ino]!;
-  const common = {
-    format: (dataLayout(plan, inode) << 1) | form,
-    xattrCount: xattrSize === 0 ? 0 : (xattrSize - L.xattrHeader.size) / 4 + 1,
-    mode,
-    nlink,
-    data: dataField(plan, inode),
-    ino: plan.inodeNumber(ino),
-    uid,
-    gid,
-  };
+  const format = (dataLayout(plan, inode) << 1) | form;
+  const xattrCount = xattrSize === 0 ? 0 : (xattrSize - L.xattrHeader.size) / 4 + 1;
+  const data = dataField(plan, inode);
   const size = storedSize(inode, { blocks: plan.blocks[ino]!, tail: plan.tail[ino]! });
-  if (form === 0) L.compactInode.encode(view, offset, { ...common, size });
-  else {
-    L.extendedInode.encode(view, offset, { ...common, size: BigInt(size), mtimeSec: mtime.sec, mtimeNsec: mtime.nsec });
+  // Whole literals: spreading what both have in common took a third of the time of writing an image.
+  if (form === 0) {
+    const values = { format, xattrCount, mode, nlink, size, data, ino: plan.inodeNumber(ino), uid, gid };
+    L.compactInode.encode(view, offset, values);
+  } else {
+    const { sec: mtimeSec, nsec: mtimeNsec } = mtime;
+    const [number, bigSize] = [plan.inodeNumber(ino), BigInt(size)];
+    const values = { format, xattrCount, mode, size: bigSize, data, ino: number, uid, gid, mtimeSec, mtimeNsec, nlink };
+    L.extendedInode.encode(view, offset, values);
   }
 }
 
