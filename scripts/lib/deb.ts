@@ -102,7 +102,8 @@ async function fillStage(stage: string): Promise<void> {
   await setModesAndDates(stage, sourceDate());
 }
 
-async function bundleProgram(folder: string): Promise<Metafile> {
+/** Bundles the program as it is shipped; koffi is found beside it or above. */
+export async function bundleProgram(folder: string): Promise<Metafile> {
   const { metafile } = await build({
     // The second is started by name, beside whatever starts it, as a thread.
     entryPoints: { main: projectPath('src/main.ts'), 'decode-worker': projectPath('src/image/decode-worker.ts') },

@@ -10,6 +10,8 @@ export interface HostNeed {
   /** A program looked for on the path, or an absolute file name. */
   readonly probe: string;
   readonly package: string;
+  /** What needs it can be left out. */
+  readonly optional?: boolean;
 }
 
 export const PACKAGE_NEEDS: readonly HostNeed[] = [{ probe: 'dpkg-deb', package: 'dpkg' }];
@@ -61,6 +63,24 @@ export const TEST_NEEDS: readonly HostNeed[] = [
   { probe: 'lintian', package: 'lintian' },
   { probe: 'skopeo', package: 'skopeo' },
   { probe: 'docker-registry', package: 'docker-registry' },
+];
+
+/** Measuring, and what hostctl is measured against. */
+export const BENCH_NEEDS: readonly HostNeed[] = [
+  { probe: '/usr/bin/time', package: 'time' },
+  { probe: 'mkfs.ext4', package: 'e2fsprogs' },
+  { probe: 'gcc', package: 'gcc' },
+  { probe: '/usr/include/stdlib.h', package: 'libc6-dev' },
+  { probe: 'zstd', package: 'zstd' },
+  { probe: 'openssl', package: 'openssl' },
+  { probe: 'fsverity', package: 'fsverity' },
+  { probe: 'igzip', package: 'isal' },
+  { probe: 'debootstrap', package: 'debootstrap', optional: true },
+  { probe: 'bsdtar', package: 'libarchive-tools', optional: true },
+  { probe: 'umoci', package: 'umoci', optional: true },
+  { probe: 'ostree', package: 'ostree', optional: true },
+  { probe: 'skopeo', package: 'skopeo', optional: true },
+  { probe: 'podman', package: 'podman', optional: true },
 ];
 
 function isPresent(probe: string): boolean {
