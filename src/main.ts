@@ -3,7 +3,7 @@
 
 import { writeSync } from 'node:fs';
 import os from 'node:os';
-import { version } from './cli/version.ts';
+import { start } from './cli/start.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
@@ -29,17 +29,7 @@ process.on('exit', () => {
   writeSync(2, 'hostctl: internal error: the command ended without a result\n');
 });
 
-const exitCode = await run(process.argv.slice(2));
+const exitCode = await start(process.argv.slice(2), controller.signal);
 isFinished = true;
 // Set, not called: pending output is still written.
 process.exitCode = received !== undefined && exitCode !== 0 ? 128 + os.constants.signals[received] : exitCode;
-
-async function run(args: readonly string[]): Promise<number> {
-  // Scripts ask for the version often: it is known without the command line, whose loading takes longer than Node's.
-  if (args.length === 1 && args[0] === '--version') {
-    process.stdout.write(`${version}\n`);
-    return 0;
-  }
-  const { runCli } = await import('./cli/program.ts');
-  return runCli(args, controller.signal);
-}
