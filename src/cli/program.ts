@@ -2,6 +2,7 @@
 
 import yargs, { type Argv } from 'yargs';
 import { HostctlError } from '../errors.ts';
+import { checkBootCommand, countBootCommand, markFailedCommand, markGoodCommand } from './commands/assess-boot.ts';
 import { composefsCommand, fsverityCommand } from './commands/composefs.ts';
 import { deployCommand } from './commands/deploy.ts';
 import { finalizeStagedCommand } from './commands/finalize-staged.ts';
@@ -12,7 +13,6 @@ import { deleteCommand, gcCommand } from './commands/gc.ts';
 import { imageCommand } from './commands/image.ts';
 import { installCommand } from './commands/install.ts';
 import { kargsCommand } from './commands/kargs.ts';
-import { markGoodCommand } from './commands/mark-good.ts';
 import { pinCommand, unpinCommand } from './commands/pin.ts';
 import { reportCommand } from './commands/report.ts';
 import { rollbackCommand } from './commands/rollback.ts';
@@ -133,7 +133,10 @@ export function defineProgram(argv: Argv, run: Run): Argv<GlobalOptions> {
     .command(imageCommand(run))
     .command(composefsCommand(run))
     .command(fsverityCommand(run))
+    .command(countBootCommand(run))
+    .command(checkBootCommand(run))
     .command(markGoodCommand(run))
+    .command(markFailedCommand(run))
     .command(finalizeStagedCommand(run))
     .demandCommand(1, 'Name a verb')
     .locale('en')

@@ -7,9 +7,10 @@ import { readSmallText } from '../sys/files.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { removeRecord } from './records.ts';
 import type { Sysroot } from './sysroot.ts';
+import type { BootFailure } from './trials.ts';
 
-/** The reason in one line; undefined when the image never failed, or only root may know. */
-export function readBootFailure({ hostState }: Sysroot, digest: VerityDigest): string | undefined {
+/** The reason; undefined when the image never failed, or only root may know. */
+export function readBootFailure({ hostState }: Sysroot, digest: VerityDigest): BootFailure | undefined {
   const text = readSmallText(`${hostState}/${failureFile(digest)}`);
   if (text === undefined) return undefined;
   const field = (key: string): string | undefined =>
@@ -17,7 +18,7 @@ export function readBootFailure({ hostState }: Sysroot, digest: VerityDigest): s
       .split('\n')
       .find((line) => line.startsWith(`${key}=`))
       ?.slice(key.length + 1);
-  return `${field('message') ?? 'The initramfs refused it'} (${field('reason') ?? 'unknown'})`;
+  return { code: field('reason') ?? 'unknown', message: field('message') ?? 'The initramfs refused it' };
 }
 
 /** Forgets a failure durably: the image has come up since. */

@@ -11,15 +11,17 @@ import { hasImage, openRepository, type Repository } from '../store/repository.t
 import { isDirectory, listNames, readSmallText, TEMPORARY_NAME } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { isRegularFile } from '../sys/files.ts';
-import { defaultOf, listEntries, readStagedEntry, type FoundEntry } from './boot-entries.ts';
+import { listEntries, readStagedEntry, type FoundEntry } from './boot-entries.ts';
 import { readBootFailure } from './boot-failures.ts';
 import { parseBootcOrigin, type BootcOrigin } from './bootc.ts';
 import { fileOnBoot, type BootPartition } from './boot-partition.ts';
+import { bootLoader, type BootLoader } from './loader.ts';
 import { parseOrigin, type Origin } from './origin.ts';
 import { readPins } from './pins.ts';
 import { readStaged, type StagedRecord } from './staged.ts';
 import { VAR_LINK } from './state.ts';
 import type { Sysroot } from './sysroot.ts';
+import { readTrial, type BootFailure, type Trial } from './trials.ts';
 
 export type DeploymentState = 'good' | 'trying' | 'failed' | 'staged' | 'unknown';
 
@@ -48,8 +50,10 @@ export interface Deployment {
   readonly pinned: boolean;
   /** What is broken about it now. */
   readonly problems: readonly Problem[];
-  /** Why the initramfs refused its image when it last did, if it has not come up since. */
-  readonly bootFailure: string | undefined;
+  /** Why it did not come up when it was last started, if it has not since. */
+  readonly bootFailure: BootFailure | undefined;
+  /** How its boots went as long as it has not been good. */
+  readonly trial: Trial | undefined;
 }
 
 export interface Deployments {
@@ -73,6 +77,7 @@ export interface Deployments {
 /** Reads everything. Never throws for a broken record. */
 export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
   const warnings: Problem[] = [];
+  const loader = bootLoader(host, sysroot);
   const repository = tolerant(() => openRepository(host, sysroot.repo), 'repository-unreadable', warnings);
   const listing = tolerant(() => listEntries(sysroot.boot), 'boot-unreadable', warnings);
   const entries = listing?.entries ?? [];
@@ -94,7 +99,7 @@ export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
   for (const { stateName } of entries) if (stateName !== undefined) names.add(stateName);
   const list = [...names]
     .map((name) =>
-      readDeployment(sysroot, {
+      readDeployment(sysroot, loader, {
         name,
         repository,
         entries: listing === undefined ? undefined : entries,
@@ -103,7 +108,7 @@ export function readDeployments(host: Host, sysroot: Sysroot): Deployments {
     )
     .map((item) => ({ ...item, pinned: item.id !== undefined && pins.has(item.id) }))
     .sort((a, b) => (b.id ?? 0) - (a.id ?? 0) || (a.name < b.name ? -1 : 1));
-  const defaultEntry = defaultOf(entries);
+  const defaultEntry = loader.defaultOf(entries);
   const byName = (name: string | undefined): Deployment | undefined => list.find((item) => item.name === name);
   const booted = sysroot.isRunning ? byName(bootedName(host)) : undefined;
   const next = byName(defaultEntry?.stateName);
@@ -170,6 +175,7 @@ interface Known {
 
 function readDeployment(
   sysroot: Sysroot,
+  loader: BootLoader,
   { name, repository, entries: all, staged }: Known,
 ): Omit<Deployment, 'pinned'> {
   const problems: Problem[] = [];
@@ -215,6 +221,11 @@ function readDeployment(
   }
   for (const entry of stagedEntry === undefined ? entries : [...entries, stagedEntry])
     problems.push(...missingKernelFiles(sysroot.boot, entry));
+  const trial = tolerant(() => readTrial(sysroot, name), 'trial-unreadable', problems);
+  const refused =
+    digest === undefined
+      ? undefined
+      : tolerant(() => readBootFailure(sysroot, digest), 'boot-failure-unreadable', problems);
   const sequences = entries.flatMap(({ sequence }) => sequence ?? []);
   return {
     name,
@@ -226,12 +237,10 @@ function readDeployment(
     stagedEntry,
     ...(staged !== undefined && entries.length === 0
       ? { state: 'staged' as const, triesLeft: undefined }
-      : assess(entries)),
+      : assess(entries, loader, trial)),
     problems,
-    bootFailure:
-      digest === undefined
-        ? undefined
-        : tolerant(() => readBootFailure(sysroot, digest), 'boot-failure-unreadable', problems),
+    bootFailure: refused ?? trial?.failure,
+    trial,
   };
 }
 
@@ -263,11 +272,16 @@ function missingKernelFiles(boot: BootPartition, entry: FoundEntry): Problem[] {
 }
 
 /** One entry without counter has been good; a deployment that was good once stays so. */
-function assess(entries: readonly FoundEntry[]): { state: DeploymentState; triesLeft: number | undefined } {
+function assess(
+  entries: readonly FoundEntry[],
+  loader: BootLoader,
+  trial: Trial | undefined,
+): { state: DeploymentState; triesLeft: number | undefined } {
   if (entries.length === 0) return { state: 'unknown', triesLeft: undefined };
-  if (entries.some(({ name }) => name.counter === undefined)) return { state: 'good', triesLeft: undefined };
-  const left = Math.max(...entries.map(({ name }) => name.counter?.left ?? 0));
-  return { state: left > 0 ? 'trying' : 'failed', triesLeft: left };
+  const counters = entries.map((entry) => loader.counterOf(entry));
+  if (counters.includes(undefined)) return { state: 'good', triesLeft: undefined };
+  const left = Math.max(...counters.map((counter) => counter?.left ?? 0));
+  return { state: left > 0 && trial?.isFailed !== true ? 'trying' : 'failed', triesLeft: left };
 }
 
 /** The newest good deployment besides the one that would boot now. */

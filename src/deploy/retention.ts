@@ -24,7 +24,7 @@ export function planRetention(deployments: Deployments, { keep }: RetentionPolic
 /** What may never be dropped by itself. */
 export function protectedDeployments(deployments: Deployments): ReadonlySet<Deployment> {
   const { list, booted, next, staged, rollback } = deployments;
-  const byRank = list.filter(({ entries }) => entries.length > 0).sort((a, b) => rank(b) - rank(a));
+  const byRank = list.filter(({ entries }) => entries.length > 0).sort(newestFirst);
   const held = new Set<Deployment>();
   const hold = (item: Deployment | undefined): void => {
     if (item !== undefined) held.add(item);
@@ -52,6 +52,11 @@ function isOurs({ origin, entries }: Deployment): boolean {
 /** Good, and nothing wrong with it. */
 export function isSound({ state, problems }: Deployment): boolean {
   return state === 'good' && problems.length === 0;
+}
+
+/** By which of them stands higher in the menu. */
+export function newestFirst(a: Deployment, b: Deployment): number {
+  return rank(b) - rank(a);
 }
 
 /** Sequence number of the entry that stands highest in the menu. */

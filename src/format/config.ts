@@ -10,6 +10,8 @@ import { isBootSetting } from './boot-config.ts';
 export interface Config {
   /** Boots to try before a new deployment is given up; `--tries` wins. */
   readonly deployTries: number;
+  /** Units that must not have failed for a boot to be good. */
+  readonly requiredUnits: readonly string[];
   /** Deployments that stay on a host; pinned ones and those that a boot may need are never dropped. */
   readonly retentionKeep: number;
   /** Whose version of a path in `/etc` counts where local changes and a new image exclude each other. */
@@ -20,7 +22,13 @@ export interface Config {
 
 export type EtcRule = 'ask' | 'keep-local' | 'take-image';
 
-export const DEFAULT_CONFIG: Config = { deployTries: 3, retentionKeep: 3, etcConflicts: 'ask', etcPaths: new Map() };
+export const DEFAULT_CONFIG: Config = {
+  deployTries: 3,
+  requiredUnits: [],
+  retentionKeep: 3,
+  etcConflicts: 'ask',
+  etcPaths: new Map(),
+};
 
 /** Largest number of tries that fits the one digit of an entry's name. */
 export const MAX_TRIES = 9;
@@ -60,6 +68,8 @@ function applyKey(config: Config, file: ConfigFile, key: string, value: unknown)
   switch (key) {
     case 'deploy.tries':
       return { ...config, deployTries: wholeNumber(file, key, value, 1, MAX_TRIES) };
+    case 'boot.required-units':
+      return { ...config, requiredUnits: unitNames(file, key, value) };
     case 'retention.keep':
       return { ...config, retentionKeep: wholeNumber(file, key, value, MIN_KEEP, MAX_KEEP) };
     case 'etc.conflicts':
@@ -87,6 +97,15 @@ function applyEtcPaths(config: Config, file: ConfigFile, rules: object): Config 
     etcPaths.set(path, etcRule(file, `etc.paths.${path}`, value));
   }
   return { ...config, etcPaths };
+}
+
+/** Names with their suffix, as systemd shows them. */
+const UNIT = /^[A-Za-z0-9:_.\\@-]+\.(service|socket|mount|automount|swap|target|path|timer|device|slice|scope)$/;
+
+function unitNames(file: ConfigFile, key: string, value: unknown): string[] {
+  const names = typeof value === 'string' ? value.split(/\s+/).filter((name) => name !== '') : undefined;
+  if (names?.every((name) => UNIT.test(name)) === true) return names;
+  throw invalid(file, `"${key}" takes names of units, such as sshd.service`);
 }
 
 function etcRule(file: ConfigFile, key: string, value: unknown): EtcRule {

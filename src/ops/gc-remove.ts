@@ -8,6 +8,7 @@ import { ENTRIES, withdrawEntry } from '../deploy/boot-entries.ts';
 import { removeKernelDirectory } from '../deploy/kernels.ts';
 import { removeState } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
+import { clearTrial } from '../deploy/trials.ts';
 import { assertNever, HostctlError } from '../errors.ts';
 import { removeRepositoryItem } from '../store/collect.ts';
 import type { Repository } from '../store/repository.ts';
@@ -25,8 +26,10 @@ export function removeItem(host: Host, sysroot: Sysroot, repository: Repository 
       else removeDurably(item.path);
       return;
     case 'state':
-      if (item.kind === 'state') removeState(sysroot, item.name);
-      else removeDurably(item.path);
+      if (item.kind === 'state') {
+        removeState(sysroot, item.name);
+        clearTrial(sysroot, item.name);
+      } else removeDurably(item.path);
       return;
     case 'repository':
       if (repository === undefined) throw new HostctlError('internal', `No repository to remove "${item.path}" from`);

@@ -8,7 +8,7 @@ import { commitEntry, ONCE_KARG, withdrawEntry, writeInertEntry } from '../deplo
 import { changeKargs, type KargChanges } from '../deploy/change-kargs.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { compareKargs, planCmdline, type SourcedKarg } from '../deploy/kargs.ts';
-import { countsBoots } from '../deploy/loader.ts';
+import { bootLoader } from '../deploy/loader.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { entryValue } from '../format/bls/entry.ts';
@@ -66,8 +66,9 @@ export async function changeKargsOnce(host: Host, options: KargsOnceOptions): Pr
 }
 
 /** Without a counter the entry would boot every time. */
-function refuseUncounted(host: Host, { isRunning }: Sysroot): void {
-  if (isRunning && countsBoots(host)) return;
+function refuseUncounted(host: Host, sysroot: Sysroot): void {
+  const { isRunning } = sysroot;
+  if (isRunning && bootLoader(host, sysroot).countsBoots()) return;
   const why = isRunning ? 'the boot loader does not count boots' : 'this is not the system that runs';
   throw new HostctlError('host-unsupported', `Cannot change kernel arguments for one boot: ${why}`, {
     hint: 'Change them without --once, and back after the boot',

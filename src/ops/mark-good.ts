@@ -1,45 +1,70 @@
 /**
  * `mark-good`: the boot that runs is a good one. Its entry loses the boot counter, durably; systemd-bless-boot may
- * have renamed it already, but does not sync the file, which is too little on FAT. Idempotent.
+ * have renamed it already, but does not sync the file, which is too little on FAT. Then what failed before it goes on
+ * record, and what the initramfs may go back to. Idempotent.
  */
 
-import { blessEntry } from '../deploy/boot-entries.ts';
 import { clearBootFailure } from '../deploy/boot-failures.ts';
 import { bootBarrier } from '../deploy/boot-partition.ts';
 import { readDeployments } from '../deploy/deployments.ts';
-import { bootedEntry } from '../deploy/loader.ts';
+import type { FailedDeployment } from '../deploy/failed.ts';
+import { clearFallbackTried, writeFallback } from '../deploy/fallback.ts';
+import { bootLoader } from '../deploy/loader.ts';
+import { isSound, newestFirst } from '../deploy/retention.ts';
 import { openSysroot, withSysrootLock, type SysrootOptions } from '../deploy/sysroot.ts';
+import { clearTrial } from '../deploy/trials.ts';
 import { HostctlError } from '../errors.ts';
-import { splitCmdline } from '../format/cmdline.ts';
+import { replaceFile } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
+import { failureMetrics, failureText, lastFailure, recordFailures } from './boot-report.ts';
 import { removeEntry } from './gc-remove.ts';
-import { requireRoot } from './publish.ts';
+import { afterCommit, requireRoot } from './publish.ts';
+import { readThisBoot } from './this-boot.ts';
+
+export interface MarkGoodOptions extends SysrootOptions {
+  /** File that a metrics collector reads; undefined for none. */
+  readonly metricsFile?: string | undefined;
+}
 
 export interface MarkGoodResult {
   readonly id: number | undefined;
   readonly entryFile: string;
+  /** The newer deployment that failed, and in whose place this one runs. */
+  readonly failed: FailedDeployment | null;
 }
 
-export function markGood(host: Host, options: SysrootOptions): Promise<MarkGoodResult> {
+export function markGood(host: Host, options: MarkGoodOptions): Promise<MarkGoodResult> {
   requireRoot(host, 'mark a boot as good');
   const sysroot = openSysroot(host, options);
   return withSysrootLock(host, sysroot, async () => {
-    const { booted } = readDeployments(host, sysroot);
-    const entries = booted === undefined ? [] : [...booted.onceEntries, ...booted.entries];
-    const entry = bootedEntry(host, entries, splitCmdline(host.kernelCmdline()));
-    if (booted === undefined || entry === undefined) {
-      throw new HostctlError('host-unsupported', 'This machine does not run a deployment of hostctl', {
-        hint: 'mark-good is for the running host; its unit calls it after a complete boot',
+    const { booted, entry } = readThisBoot(host, sysroot, 'mark-good');
+    if (entry === undefined) {
+      throw new HostctlError('host-unsupported', 'No boot entry is left that starts what runs', {
+        hint: 'See "hostctl status"',
       });
     }
-    if (booted.origin !== undefined) clearBootFailure(sysroot, booted.origin.digest);
     if (entry.isOnce) {
       // Its one boot is used up; what it says is not to be booted again.
       removeEntry(sysroot, entry.file);
       await bootBarrier(host, sysroot.boot);
-      return { id: booted.id, entryFile: entry.file };
+      return { id: booted.id, entryFile: entry.file, failed: null };
     }
-    const entryFile = await blessEntry(host, sysroot.boot, entry);
-    return { id: booted.id, entryFile };
+    const entryFile = await bootLoader(host, sysroot).bless(entry);
+    const { name, origin } = booted;
+    // A root that is full must not make this boot fail: each of these can be missed.
+    const also = (what: string, step: () => void): void => void afterCommit(host, what, step);
+    if (origin !== undefined) also('forget its failures', () => clearBootFailure(sysroot, origin.digest));
+    also('forget the count of its boots', () => clearTrial(sysroot, name));
+    const deployments = readDeployments(host, sysroot);
+    const loader = bootLoader(host, sysroot);
+    const good = deployments.list.filter(isSound).sort(newestFirst);
+    also('write what the initramfs may go back to', () => writeFallback(sysroot, good));
+    also('forget that it did', () => clearFallbackTried(sysroot));
+    const failed = lastFailure(sysroot, loader, deployments);
+    if (failed !== undefined) host.log.warn(failureText(failed));
+    also('record what failed', () => recordFailures(host, sysroot, loader, deployments, failed));
+    const { metricsFile } = options;
+    if (metricsFile !== undefined) also('write metrics', () => replaceFile(metricsFile, failureMetrics(failed)));
+    return { id: booted.id, entryFile, failed: failed ?? null };
   });
 }

@@ -21,6 +21,7 @@ import { readPins } from '../deploy/pins.ts';
 import { clearStaged, writeStaged } from '../deploy/staged.ts';
 import { removeSharedVar, removeState, writeState } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
+import { clearTrial } from '../deploy/trials.ts';
 import { HostctlError } from '../errors.ts';
 import { sanitizeValue } from '../format/bls/entry.ts';
 import { setRef } from '../store/images.ts';
@@ -112,6 +113,8 @@ export async function publishDeployment(
       undo.add('remove the shared /var again', () => removeSharedVar(sysroot));
     }
     undo.add('remove the state directory again', () => removeState(sysroot, stateName));
+    // One that was removed by half may have left it.
+    clearTrial(sysroot, stateName);
     writeState(host, sysroot, {
       name: stateName,
       origin,

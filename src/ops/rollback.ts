@@ -3,7 +3,14 @@
  * renumbered, so the way back is the same command again. What is left is not upgraded to again by itself.
  */
 
-import { commitEntry, settleEntry, withdrawEntry, writeInertEntry, type FoundEntry } from '../deploy/boot-entries.ts';
+import {
+  commitEntry,
+  settleEntry,
+  withdrawEntry,
+  writeInertEntry,
+  type FoundEntry,
+  type NewEntry,
+} from '../deploy/boot-entries.ts';
 import type { BootcOrigin } from '../deploy/bootc.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';
@@ -12,6 +19,7 @@ import { clearLeft, readLeft, writeLeft } from '../deploy/left.ts';
 import type { Origin } from '../deploy/origin.ts';
 import { ifSound } from '../deploy/records.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
+import { clearTrial, writeTrial } from '../deploy/trials.ts';
 import { HostctlError } from '../errors.ts';
 import { entryValue } from '../format/bls/entry.ts';
 import { formatHostctlEntryName } from '../format/bls/name.ts';
@@ -59,6 +67,7 @@ export function rollback(host: Host, options: RollbackOptions): Promise<Rollback
       }
       stopIfAborted(host);
       recordLeft(sysroot, deployments.next, undo);
+      forgetTrial(sysroot, target, undo);
       const inert = await writeInertEntry(host, sysroot.boot, entry);
       undo.add('withdraw the boot entry', () => withdrawEntry(sysroot.boot, inert));
       stopIfAborted(host);
@@ -86,6 +95,13 @@ function recordLeft(sysroot: Sysroot, next: Deployment | undefined, undo: Undo):
   writeLeft(sysroot, { id: next.id, manifestDigest: next.origin.manifestDigest });
 }
 
+/** Before the commit too: it is tried from the beginning. */
+function forgetTrial(sysroot: Sysroot, { name, trial }: Deployment, undo: Undo): void {
+  if (trial === undefined) return;
+  undo.add('restore the count of its boots', () => writeTrial(sysroot, name, trial));
+  clearTrial(sysroot, name);
+}
+
 /** `rollback --plan`: the same decision, and nothing written. */
 export function rollbackPlan(host: Host, options: RollbackOptions): RollbackPlan {
   const sysroot = openSysroot(host, options);
@@ -94,7 +110,8 @@ export function rollbackPlan(host: Host, options: RollbackOptions): RollbackPlan
 }
 
 /** One of ours, or one that bootc made. */
-type Target = Deployment & ({ readonly origin: Origin } | { readonly origin: undefined; readonly bootc: BootcOrigin });
+export type Target = Deployment &
+  ({ readonly origin: Origin } | { readonly origin: undefined; readonly bootc: BootcOrigin });
 
 /** `entry` is undefined when the target is the default already. Throws when there is no target, or it cannot boot. */
 function planRollback(
@@ -102,7 +119,7 @@ function planRollback(
   sysroot: Sysroot,
   deployments: Deployments,
   to: string | undefined,
-): { target: Target; entry: Parameters<typeof writeInertEntry>[2] | undefined; plan: RollbackPlan } {
+): { target: Target; entry: NewEntry | undefined; plan: RollbackPlan } {
   const { next, booted, defaultEntry, stagedRecord } = deployments;
   const target = requireTarget(to === undefined ? deployments.rollback : findDeployment(deployments.list, to));
   const [current] = target.entries;
@@ -122,30 +139,21 @@ function planRollback(
       },
     };
   }
-  if (current?.linux === undefined || current.initrd[0] === undefined) throw unusable(target);
   const counter = target.state === 'good' ? undefined : { left: UNPROVEN_TRIES, done: 0 };
   const sequence = nextSequence(sysroot, deployments);
-  const options = optionsFor(host, target, current, counter !== undefined);
+  const entry = anotherEntry(host, deployments, target, sequence, counter);
   const before = defaultEntry?.kargs ?? [];
-  const after = splitCmdline(options);
+  const after = splitCmdline(entry.options);
   return {
     target,
-    entry: {
-      sequence,
-      counter,
-      title: entryValue(current.content, 'title') ?? 'Linux',
-      sortKey: sortKeyOn(deployments),
-      linuxPath: current.linux,
-      initrdPath: current.initrd[0],
-      options,
-    },
+    entry,
     plan: {
       changed: true,
       from: next?.id,
       to: target.id,
       entryFile: formatHostctlEntryName(counter === undefined ? { sequence } : { sequence, counter }),
       unstaged,
-      kernelChanges: defaultEntry?.linux !== current.linux,
+      kernelChanges: defaultEntry?.linux !== current?.linux,
       kargs: {
         added: after.filter((arg) => !before.includes(arg)),
         removed: before.filter((arg) => !after.includes(arg)),
@@ -162,12 +170,36 @@ function optionsFor(host: Host, { origin, name }: Target, current: FoundEntry, c
   return buildCmdline({ pinned, stateName: name, counted, kargs: origin.kargs }, host.machine);
 }
 
-function recorded({ id, origin, bootc }: Target, sequence: number): Recorded {
+/** What the history says of it. */
+export function recorded({ id, origin, bootc }: Target, sequence: number): Recorded {
   if (origin !== undefined) return origin;
   return { id: id ?? sequence, digest: bootc.digest, reference: bootc.reference, version: undefined };
 }
 
-function requireTarget(target: Deployment | undefined): Target {
+/** A further entry of a deployment, with a number that puts it first. Throws 'state-invalid' where it cannot boot. */
+export function anotherEntry(
+  host: Host,
+  deployments: Deployments,
+  target: Target,
+  sequence: number,
+  counter: NewEntry['counter'],
+): NewEntry {
+  const [current] = target.entries;
+  const initrdPath = current?.initrd[0];
+  if (current?.linux === undefined || initrdPath === undefined) throw unusable(target);
+  return {
+    sequence,
+    counter,
+    title: entryValue(current.content, 'title') ?? 'Linux',
+    sortKey: sortKeyOn(deployments),
+    linuxPath: current.linux,
+    initrdPath,
+    options: optionsFor(host, target, current, counter !== undefined),
+  };
+}
+
+/** Throws where there is none, or it cannot be gone back to. */
+export function requireTarget(target: Deployment | undefined): Target {
   if (target === undefined) {
     throw new HostctlError('deployment-not-found', 'There is no good deployment to roll back to', {
       hint: 'See "hostctl status"; "hostctl rollback --to ID" takes one that has not been good yet',

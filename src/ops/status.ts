@@ -3,15 +3,17 @@
 import { ONCE_KARG, type FoundEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, tolerant, type Deployments, type Problem } from '../deploy/deployments.ts';
 import { mountedBootPlaces } from '../deploy/boot-partition.ts';
+import { efiName, oldLoaders } from '../deploy/loader-files.ts';
+import { readFailed } from '../deploy/failed.ts';
 import { readHistory } from '../deploy/history.ts';
 import { readLeft } from '../deploy/left.ts';
-import { loaderText } from '../deploy/loader.ts';
-import { efiName, oldLoaders } from '../deploy/loader-files.ts';
+import { bootLoader, loaderText } from '../deploy/loader.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { isBadName } from '../format/bls/name.ts';
 import { grubDefaults } from '../format/bls/grub-order.ts';
 import { openSysroot, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import type { Host } from '../sys/host.ts';
+import { failureText, lastFailure } from './boot-report.ts';
 import { hasUsrOverlay } from './usr-overlay.ts';
 
 export interface StatusResult {
@@ -33,6 +35,7 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
     ...deployments.warnings,
     ...stagedWarnings(sysroot, deployments),
     ...memoryWarnings(sysroot),
+    ...failureWarnings(host, sysroot, deployments),
     ...bootWarnings(deployments),
     ...usrWarnings(host, sysroot),
     ...onceWarnings(deployments),
@@ -71,6 +74,20 @@ function memoryWarnings(sysroot: Sysroot): readonly Warning[] {
     const why = error instanceof Error ? error.message : String(error);
     warnings.push({ code: 'history-unreadable', message: `The record "${name}" cannot be read: ${why}` });
   });
+  return warnings;
+}
+
+function failureWarnings(host: Host, sysroot: Sysroot, deployments: Deployments): readonly Warning[] {
+  const warnings: Warning[] = [];
+  tolerant(() => readFailed(sysroot), 'failed-unreadable', warnings);
+  const failed = lastFailure(sysroot, bootLoader(host, sysroot), deployments);
+  if (failed !== undefined) {
+    warnings.push({
+      code: 'boot-failed',
+      message: failureText(failed),
+      hint: '"hostctl upgrade" takes another image than this one; "hostctl switch IMAGE" takes it again',
+    });
+  }
   return warnings;
 }
 

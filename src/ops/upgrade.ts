@@ -9,6 +9,7 @@ import { baseDeployment, readDeployments, type Deployment, type Deployments } fr
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { readLeft } from '../deploy/left.ts';
 import { ifSound } from '../deploy/records.ts';
+import { bootLoader } from '../deploy/loader.ts';
 import { planRetention } from '../deploy/retention.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
@@ -20,6 +21,7 @@ import { withTrialStore } from '../store/sweep.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm } from '../tree/node.ts';
 import { makeBootRoom, planBootRoom, type BootRoomOptions } from './boot-room.ts';
+import { lastFailure } from './boot-report.ts';
 import {
   checkHost,
   deployLocked,
@@ -91,7 +93,7 @@ function judgeCandidate(
     current?.origin?.manifestDigest === source.manifestDigest && current.origin.reference === candidate.reference;
   if (isSame) return { isNew: false, candidate, avoided: null };
   const isExplicit = options.tag !== undefined || options.image !== undefined;
-  const avoided = !isExplicit ? avoidanceOf(sysroot, deployments, source.manifestDigest) : undefined;
+  const avoided = !isExplicit ? avoidanceOf(host, sysroot, deployments, source.manifestDigest) : undefined;
   return { isNew: avoided === undefined, candidate, avoided: avoided ?? null };
 }
 
@@ -176,7 +178,7 @@ function judge(
   const deployments = readDeployments(host, sysroot);
   const current = newest(deployments);
   const isExplicit = image !== undefined || tag !== undefined || kargs.length > 0;
-  const avoided = isExplicit ? undefined : avoidanceOf(sysroot, deployments, source.manifestDigest);
+  const avoided = isExplicit ? undefined : avoidanceOf(host, sysroot, deployments, source.manifestDigest);
   if (avoided === undefined && !allowDowngrade && image === undefined) refuseDowngrade(current, source);
   return { current, avoided, isStaged: current !== undefined && current === deployments.staged };
 }
@@ -253,13 +255,18 @@ function targetReference(
 }
 
 /** Why this image is not taken unless it is asked for; undefined when it may be. */
-function avoidanceOf(sysroot: Sysroot, deployments: Deployments, manifestDigest: string): string | undefined {
-  const { list, staged } = deployments;
+function avoidanceOf(
+  host: Host,
+  sysroot: Sysroot,
+  deployments: Deployments,
+  manifestDigest: string,
+): string | undefined {
+  const { staged } = deployments;
   const of = (deployment: Deployment | undefined): boolean => deployment?.origin?.manifestDigest === manifestDigest;
-  // Only the last one that was tried counts: once another was, the host is free to try it again.
-  const [last] = list.filter(({ state, origin }) => state !== 'staged' && origin !== undefined);
-  if (of(last) && last?.state === 'failed')
-    return `The image ${manifestDigest} failed to boot as deployment ${last.id}`;
+  const failed = lastFailure(sysroot, bootLoader(host, sysroot), deployments);
+  if (failed?.manifestDigest === manifestDigest) {
+    return `The image ${manifestDigest} failed to boot as deployment ${failed.id}: ${failed.message}`;
+  }
   const left = ifSound(() => readLeft(sysroot));
   if (left?.manifestDigest === manifestDigest && !of(deployments.next)) {
     return `The image ${manifestDigest} was left by hand (deployment ${left.id})`;

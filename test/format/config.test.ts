@@ -5,7 +5,13 @@ const file = (text: string, name = 'hostctl.conf') => ({ name, text });
 
 describe('the configuration', () => {
   test('has a default for everything', () => {
-    expect(parseConfig([])).toEqual({ deployTries: 3, retentionKeep: 3, etcConflicts: 'ask', etcPaths: new Map() });
+    expect(parseConfig([])).toEqual({
+      deployTries: 3,
+      requiredUnits: [],
+      retentionKeep: 3,
+      etcConflicts: 'ask',
+      etcPaths: new Map(),
+    });
   });
 
   test('takes the last file that sets a key', () => {

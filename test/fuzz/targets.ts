@@ -31,6 +31,7 @@ import { parsePaxHeader } from '../../src/format/tar/pax.ts';
 import { TarReader } from '../../src/format/tar/reader.ts';
 import { ZstdFrameScanner } from '../../src/format/zstd/frames.ts';
 import { GzipDecoder } from '../../src/image/decoder.ts';
+import { openGunzip } from '../../src/image/gunzip.ts';
 import { Flattener } from '../../src/image/flatten.ts';
 import { LayerIngest, measuringSink } from '../../src/image/ingest.ts';
 import { NO_TOTALS } from '../../src/image/layer-entry.ts';
@@ -187,7 +188,10 @@ function scanZstd(bytes: Buffer): number {
 
 async function unzip(bytes: Buffer): Promise<number> {
   let length = 0;
-  const decoder = new GzipDecoder((chunk) => void (length += chunk.length));
+  const gunzip = openGunzip();
+  if (gunzip === undefined) throw new Error('This Node has another gunzip inside');
+  const count = (chunk: Uint8Array): void => void (length += chunk.length);
+  const decoder = new GzipDecoder(gunzip, count, () => new Uint8Array(4096));
   try {
     await decoder.write(bytes);
     await decoder.end();

@@ -40,6 +40,7 @@ export function deployment(spec: DeploymentSpec): Deployment {
     pinned,
     problems: broken ? [{ code: 'image-missing', message: 'The image is missing' }] : [],
     bootFailure: undefined,
+    trial: undefined,
   };
 }
 

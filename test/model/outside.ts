@@ -25,6 +25,7 @@ const boot = outside((world, a) => {
     const fileName = world.loader === 'systemd-boot' ? countDown(entry.fileName) : entry.fileName;
     if (fileName !== entry.fileName) renameEntry(world, entry.fileName, fileName);
     tried.push(fileName);
+    world.boots += 1;
     // What has been good, and what is not counted, comes up.
     if (entry.isCounted && ((a >> attempt) & 1) === 1) continue;
     world.running = { cmdline: entry.keys.get('options') ?? '', stateName: entry.stateName };
@@ -119,6 +120,8 @@ const removeOurs = outside((world, a) => {
   if (ours.length < 2) return 'remove an entry: too few';
   const { fileName } = choose(ours, a);
   fs.unlinkSync(`${entriesPath(world.path)}/${fileName}`);
+  // It may have been the entry of a rollback.
+  world.rolledBack.clear();
   return `remove ${fileName}`;
 });
 

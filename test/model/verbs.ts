@@ -6,8 +6,10 @@
 import type { StatusDocument } from '../../src/cli/view/status-json.ts';
 import type { ErrorCode } from '../../src/errors.ts';
 import { isHostctlError } from '../../src/errors.ts';
+import { countBoot } from '../../src/ops/count-boot.ts';
 import { deploy, type DeployResult } from '../../src/ops/deploy.ts';
 import { finalizeStaged } from '../../src/ops/finalize-staged.ts';
+import { markFailed } from '../../src/ops/mark-failed.ts';
 import { markGood } from '../../src/ops/mark-good.ts';
 import { rollback } from '../../src/ops/rollback.ts';
 import { unstage } from '../../src/ops/unstage.ts';
@@ -121,6 +123,8 @@ const rollbackVerb: Verb = {
     const known = a % 3 > 0 && deployments.length > 0 ? choose(deployments, b) : undefined;
     const to = known === undefined ? undefined : a % 3 === 1 ? String(known.id) : known.composefs.digest?.slice(0, 16);
     const result = await rollback(world.host, { ...world.options, to });
+    // By hand, its tries begin anew.
+    world.rolledBack.clear();
     if (to === undefined) demand(result.to === target, 'TRUTH', `went to ${result.to}, status said ${target}`);
     if (a % 3 === 1) demand(result.to === known?.id, 'TRUTH', `went to ${result.to} instead of ${to}`);
     return `rollback to ${to ?? 'the previous'}: ${result.to} by ${result.entryFile}`;
@@ -143,6 +147,38 @@ const markGoodVerb: Verb = {
     const state = deployments.find(({ id }) => id === booted)?.state;
     demand(state === 'good', 'TRUTH', `what was marked good is ${state}`);
     return `mark-good: ${first.entryFile}`;
+  },
+};
+
+/** Early in each boot. */
+const countBootVerb: Verb = {
+  isOurs: true,
+  refusals: ['host-unsupported'],
+  async run(world) {
+    const name = world.running?.stateName ?? '';
+    const { booted, deployments } = world.status();
+    const wasGood = deployments.find(({ id }) => id === booted)?.state === 'good';
+    const { decision, rollback } = await countBoot(world.host, world.options);
+    demand(!wasGood || decision === 'none', 'ROLLBACK-ONCE', `what has been good was judged: ${decision}`);
+    if (decision !== 'roll-back') return `count-boot: ${decision}`;
+    demand(!world.rolledBack.has(name), 'ROLLBACK-ONCE', `${name} was rolled back twice`);
+    world.rolledBack.add(name);
+    const after = world.status();
+    const target = after.deployments.find(({ id }) => id === rollback);
+    demand(target?.state === 'good', 'ROLLBACK-ONCE', `it goes to ${rollback}, which is ${target?.state}`);
+    demand(after.deployments.find(({ id }) => id === booted)?.state === 'failed', 'TRUTH', 'it is not shown as failed');
+    return `count-boot: rolled back to ${rollback}`;
+  },
+};
+
+const markFailedVerb: Verb = {
+  isOurs: true,
+  refusals: ['host-unsupported'],
+  async run(world) {
+    const { decision, id } = await markFailed(world.host, { ...world.options, requiredUnits: [] });
+    const state = world.status().deployments.find((each) => each.id === id)?.state;
+    demand(state !== 'good' || decision === 'stay', 'ROLLBACK-ONCE', 'what has been good is rebooted');
+    return `mark-failed: ${decision}`;
   },
 };
 
@@ -230,7 +266,9 @@ export const OUR_VERBS = {
   deploy: deployVerb(false),
   'deploy --stage': deployVerb(true),
   rollback: rollbackVerb,
+  'count-boot': countBootVerb,
   'mark-good': markGoodVerb,
+  'mark-failed': markFailedVerb,
   unstage: unstageVerb,
   'finalize-staged': finalizeVerb,
   upgrade: upgradeVerb(false),

@@ -49,6 +49,10 @@ export class World {
   /** Calls of `syncfs` until one fails. */
   failAfter = Infinity;
   readonly warnings: string[] = [];
+  /** How often it was started. */
+  boots = 0;
+  /** State directories of what was rolled back by itself. */
+  readonly rolledBack = new Set<string>();
 
   constructor(loader: Loader, images: readonly ModelImage[], digests: Map<ModelImage, string>) {
     this.loader = loader;
@@ -58,6 +62,15 @@ export class World {
     this.host = {
       ...realHost,
       log: { ...realHost.log, warn: (message) => this.warnings.push(message) },
+      bootId: () => `boot-${this.boots}`,
+      // systemd has nothing to tell.
+      exec: {
+        ...realHost.exec,
+        run: (program, args, options) =>
+          program === 'systemctl'
+            ? Promise.resolve({ exitCode: 0, stdout: '', stderr: '' })
+            : realHost.exec.run(program, args, options),
+      },
       kernelCmdline: () => this.running?.cmdline ?? 'root=/dev/elsewhere',
       syscalls: {
         ...realHost.syscalls,

@@ -21,6 +21,8 @@ export interface Setup {
   damage(content: Buffer): void;
   /** Makes the host's one deployment bootc's. */
   bootc(): void;
+  /** The newest entry was booted as often as it may be, and failed: so says the record of its boots. */
+  useUp(): void;
   /** `oci:` reference of the proof's image, by its tag. */
   image(tag: Tag): string;
 }
@@ -178,6 +180,31 @@ export const COMMANDS: readonly Command[] = [
     prepare: (setup) => setup.hostctl('deploy', WITHOUT_VERITY, setup.image('v1')),
     args: () => ['mark-good'],
     isDone: ({ boot }) => (boot.list('loader/entries') ?? []).some((name) => /^hostctl-\d+\.conf$/.test(name)),
+    isBooted: true,
+  },
+  {
+    name: 'count-boot',
+    // By a loader that does not count: it starts the newest all the same.
+    async prepare(setup) {
+      await deployed(setup, 'v1');
+      await setup.hostctl('deploy', WITHOUT_VERITY, setup.image('v2'));
+      setup.useUp();
+    },
+    args: () => ['count-boot'],
+    isBooted: true,
+  },
+  {
+    name: 'mark-failed',
+    async prepare(setup) {
+      await deployed(setup, 'v1');
+      await setup.hostctl('deploy', WITHOUT_VERITY, setup.image('v2'));
+      setup.useUp();
+    },
+    args: () => ['mark-failed'],
+    isDone: ({ root }) =>
+      (root.list('state/hostctl') ?? []).some(
+        (name) => name.startsWith('trial-') && /^reason = /m.test(root.read(`state/hostctl/${name}`)?.toString() ?? ''),
+      ),
     isBooted: true,
   },
   {

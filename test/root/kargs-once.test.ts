@@ -71,7 +71,10 @@ test('the next boot has the arguments, is not blessed, and the one after it is a
   count(sysroot, 'hostctl-00000002+1-0.conf', 'hostctl-00000002+0-1.conf');
   expect(sysroot.status().warnings).toEqual([]);
   const booted = running(sysroot, 'hostctl-00000002+0-1.conf');
-  expect(await markGood(booted, { sysroot: sysroot.path })).toEqual({ id: 1, entryFile: 'hostctl-00000002+0-1.conf' });
+  expect(await markGood(booted, { sysroot: sysroot.path })).toMatchObject({
+    id: 1,
+    entryFile: 'hostctl-00000002+0-1.conf',
+  });
   expect(sysroot.entries()).toEqual([USUAL]);
   expect(options(sysroot, USUAL)).toEqual(before);
 });

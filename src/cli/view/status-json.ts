@@ -111,7 +111,9 @@ function deploymentDocument(
         : { file: entry.file, linux: entry.linux ?? null, initrd: entry.initrd, kargs: entry.kargs },
     problems: [
       ...problems,
-      ...(bootFailure === undefined ? [] : [{ code: 'boot-failed', message: `The last boot failed: ${bootFailure}` }]),
+      ...(bootFailure === undefined
+        ? []
+        : [{ code: 'boot-failed', message: `The last boot failed: ${bootFailure.message} (${bootFailure.code})` }]),
     ],
   };
 }

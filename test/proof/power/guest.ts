@@ -147,6 +147,9 @@ async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, 
       bootc: () => {
         throw new Error('No host of bootc is made in a guest');
       },
+      useUp: () => {
+        throw new Error(`"${command.name}" is not recorded in a guest`);
+      },
       image,
     });
     lines.push('close_disks', `open_disks ${index} ${types.root} ${types.boot}`, `mark "begin ${index}"`);
