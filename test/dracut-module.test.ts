@@ -2,9 +2,14 @@ import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { commandsOf } from './helpers/shell-commands.ts';
 
-const read = (name: string): string => readFileSync(new URL(`../dracut/50hostctl/${name}`, import.meta.url), 'utf8');
+const text = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
+const read = (name: string): string => text(`dracut/50hostctl/${name}`);
 const hook = read('hostctl-root.sh');
 const module = read('module-setup.sh');
+/** Everything of ours that runs in the initramfs; what one sources the others may call. */
+const scripts = [hook, ...['hostctl-counter.sh', 'hostctl-emergency.sh'].map(read), text('systemd/hostctl-generator')];
+/** Functions of dracut, in what dracut sources. */
+const DRACUTS = ['getargbool'];
 
 const installed = /inst_multiple (.*)/.exec(module)?.[1]?.split(' ') ?? [];
 
@@ -26,12 +31,13 @@ END
   expect(commandsOf(script)).toEqual(['ls', 'mkdir', 'mount', 'stat', 'sync']);
 });
 
-test('Every program the root hook calls is installed into the initramfs, and nothing else', () => {
-  expect(commandsOf(hook)).toEqual([...installed].filter((name) => name !== 'sh').sort());
+test('Every program that a script calls is installed into the initramfs, and nothing else', () => {
+  const called = commandsOf(scripts.join('\n')).filter((name) => !DRACUTS.includes(name));
+  expect(called).toEqual([...installed].filter((name) => name !== 'sh').sort());
 });
 
-test('The root hook runs with the shell that the module installs', () => {
-  expect(hook.split('\n')[0]).toBe('#!/bin/sh');
+test('The scripts run with the shell that the module installs', () => {
+  expect(scripts.map((script) => script.split('\n')[0])).toEqual(scripts.map(() => '#!/bin/sh'));
   expect(installed).toContain('sh');
 });
 

@@ -5,6 +5,8 @@
 
 set -euf
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
+# shellcheck source=dracut/50hostctl/hostctl-counter.sh
+. /usr/lib/hostctl/boot-counter
 
 work=/run/hostctl-root
 lower=$work/lower
@@ -69,7 +71,64 @@ record_failure() {
     sync "$3.tmp" && mv -f "$3.tmp" "$3" && sync "$directory"
 }
 
-# Ends without a root: code $1, message $2. The unit's OnFailure= decides what follows.
+# Has the boot loader start entry $1 at the next boot, and not again.
+boot_once() {
+    case $1 in
+    *[!A-Za-z0-9._+-]*) return 1 ;;
+    esac
+    # Set by a loader that looks at the other one.
+    [ -e "$efi_variables/LoaderFeatures-$loader_vendor" ] || return 1
+    rest=$1
+    wide=
+    while [ -n "$rest" ]; do
+        tail=${rest#?}
+        wide=$wide${rest%"$tail"}'\000'
+        rest=$tail
+    done
+    # The attributes, and the name with its end in UTF-16; a variable is written in one piece.
+    # shellcheck disable=SC2059 # the name is made of letters, digits and four signs
+    printf "\\007\\000\\000\\000$wide\\000\\000" 2>/dev/null >"$efi_variables/LoaderEntryOneShot-$loader_vendor"
+}
+
+# Sets fallback to the newest good entry of another image that is there, as the last good boot left the list.
+find_fallback() {
+    fallback=
+    while read -r entry name; do
+        hex=${name%%.*}
+        if [ "$hex" = "$digest" ] || [ ! -e "$physical/composefs/images/$hex" ]; then
+            continue
+        fi
+        if is_directory "$physical/state/deploy/$name"; then
+            fallback=$entry
+            return 0
+        fi
+    done <"$1"
+    return 1
+}
+
+# Where the loader would only start the same again, another deployment may run instead, once: until one comes up there is
+# no second time, so that two that fail do not take turns.
+offer_fallback() {
+    directory=$physical/state/hostctl
+    read_boot_counter
+    if [ "$counted" = yes ] && [ "$left" != 0 ]; then
+        return 0
+    fi
+    if [ ! -f "$directory/fallback" ] || [ -e "$directory/fallback-tried" ]; then
+        return 0
+    fi
+    find_fallback "$directory/fallback" || return 0
+    : >"$directory/fallback-tried" || return 0
+    sync "$directory/fallback-tried" "$directory" || return 0
+    if boot_once "$fallback"; then
+        say "Booting \"$fallback\" once instead"
+        : >/run/hostctl-fallback
+    else
+        say "Cannot have the boot loader start \"$fallback\" instead"
+    fi
+}
+
+# Ends without a root: code $1, message $2. The unit's OnFailure= leads to hostctl-emergency.sh.
 refuse() {
     finished=yes
     message=
@@ -81,6 +140,7 @@ $2
 MESSAGE
     say "Refusing to boot: $message ($1)"
     record_failure "$1" "$message" || say "The reason could not be recorded on the root file system"
+    offer_fallback
     # Nothing of a refused image stays mounted, unless the physical root has moved below it.
     [ "$physical" != /sysroot ] || umount -l "$work" 2>/dev/null || true
     exit 1

@@ -19,13 +19,19 @@ depends() {
 # called by dracut
 installkernel() {
     # The image's initramfs is not built on the host that boots it: what is loaded here and now says nothing.
-    hostonly='' instmods erofs overlay loop
+    hostonly='' instmods erofs overlay loop efivarfs
 }
 
 # called by dracut
 install() {
-    inst_multiple sh cat fsverity ln losetup mkdir modprobe mount mv readlink rm rmdir stat sync umount
+    inst_multiple sh cat fsverity grep ln losetup mkdir modprobe mount mv readlink reboot rm rmdir sleep stat sync tr umount
     inst_script "$moddir/hostctl-root.sh" /usr/lib/hostctl/hostctl-root
+    inst_simple "$moddir/hostctl-counter.sh" /usr/lib/hostctl/boot-counter
+    # Which of the two dracut calls differs with rd.shell= and with who gives up; the decision is the same.
+    inst_hook emergency 99 "$moddir/hostctl-emergency.sh"
+    inst_hook shutdown-emergency 99 "$moddir/hostctl-emergency.sh"
+    # A boot that is counted and hangs in the initramfs has to end as well.
+    inst_script "$systemdutildir/system-generators/hostctl-generator"
     inst_simple "$moddir/hostctl-root.service" "$systemdsystemunitdir/hostctl-root.service"
     # Required, not wanted: where the hook fails, nothing after initrd-root-fs.target may start.
     $SYSTEMCTL -q --root "$initdir" add-requires initrd-root-fs.target hostctl-root.service

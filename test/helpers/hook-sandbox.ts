@@ -5,11 +5,29 @@
  */
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  statSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-const HOOK = new URL('../../dracut/50hostctl/hostctl-root.sh', import.meta.url).pathname;
+const source = (path: string): string => new URL(`../../${path}`, import.meta.url).pathname;
+const HOOK = source('dracut/50hostctl/hostctl-root.sh');
+/** What probes may call as well, by its name in /etc. */
+const OTHERS = {
+  emergency: source('dracut/50hostctl/hostctl-emergency.sh'),
+  generator: source('systemd/hostctl-generator'),
+};
+const COUNTER = source('dracut/50hostctl/hostctl-counter.sh');
 
 /** What the stand-in for `fsverity measure` answers about the image. */
 export type Measured = 'right' | 'other' | 'none';
@@ -23,7 +41,16 @@ export interface HookOptions {
   readonly noFileMounts?: boolean;
   /** Shell commands run after the hook in the same namespace, whatever it returned. */
   readonly probes?: readonly string[];
+  /** The loader's EFI variables, by name; without any there is no EFI. */
+  readonly variables?: Readonly<Record<string, string>>;
 }
+
+/** A variable of the boot loader as the kernel shows it: attributes, then text in UTF-16. */
+export function loaderVariable(text: string): Buffer {
+  return Buffer.concat([Buffer.from([6, 0, 0, 0]), Buffer.from(`${text}\0`, 'utf16le')]);
+}
+
+const LOADER_VENDOR = '4a67b082-0a4c-41cf-b6c7-440b29bb8c4f';
 
 export interface HookRun {
   readonly status: number | null;
@@ -51,6 +78,8 @@ export class HookSandbox {
   readonly root: string;
   readonly physical: string;
   readonly digest: string;
+  /** A variable that the firmware does not let anybody write. */
+  lockedVariable: string | undefined;
 
   /** Lays out a physical root with one image, the deployment of it and an empty shared /var. */
   constructor(
@@ -102,9 +131,15 @@ export class HookSandbox {
     return readFileSync(join(this.physical, 'state/hostctl', name), 'utf8');
   }
 
+  /** What the hook wrote into a variable of the boot loader; undefined when it did not. */
+  variable(name: string): Buffer | undefined {
+    const path = join(this.root, 'efivars', `${name}-${LOADER_VENDOR}`);
+    return existsSync(path) && statSync(path).isFile() ? readFileSync(path) : undefined;
+  }
+
   /** Runs the hook with this kernel command line. */
   run(cmdline: string, options: HookOptions = {}): HookRun {
-    const { measured = 'right', readOnly = false, noFileMounts = false, probes = [] } = options;
+    const { measured = 'right', readOnly = false, noFileMounts = false, probes = [], variables } = options;
     const chroot = join(this.root, 'chroot');
     for (const name of ['usr', 'proc', 'sys', 'dev', 'run', 'sysroot', 'etc', 'tmp']) {
       mkdirSync(join(chroot, name), { recursive: true });
@@ -121,8 +156,22 @@ export class HookSandbox {
     if (noFileMounts) this.#standIn('bin/mount', REFUSES_FILES);
     writeFileSync(join(this.root, 'cmdline'), cmdline);
     cpSync(HOOK, join(chroot, 'etc/hook'));
+    for (const [name, path] of Object.entries(OTHERS)) cpSync(path, join(chroot, 'etc', name));
+    // Ends the script that waits for ever, and says that it did.
+    this.#standIn('bin/sleep', '#!/bin/sh\necho stopped\nkill "$PPID"\n');
+    this.#standIn('sbin/reboot', '#!/bin/sh\necho reboot "$@"\n');
     writeFileSync(join(chroot, 'etc/probes'), probes.map((probe) => `( ${probe} ) 2>&1; echo '#end'\n`).join(''));
     writeFileSync(join(this.root, 'enter'), ENTER);
+    rmSync(join(this.root, 'efivars'), { recursive: true, force: true });
+    if (variables !== undefined) mkdirSync(join(this.root, 'efivars'));
+    for (const [name, text] of Object.entries(variables ?? {})) {
+      writeFileSync(join(this.root, 'efivars', `${name}-${LOADER_VENDOR}`), loaderVariable(text));
+    }
+    if (this.lockedVariable !== undefined) {
+      // A directory cannot be written, not even by root.
+      mkdirSync(join(this.root, 'efivars', `${this.lockedVariable}-${LOADER_VENDOR}`));
+    }
+    this.#standIn('lib/hostctl/boot-counter', readFileSync(COUNTER, 'utf8'));
 
     const result = spawnSync(
       'unshare',
@@ -184,6 +233,12 @@ mount --rbind /dev "$chroot/dev"
 mount -t proc proc "$chroot/proc"
 mount -t sysfs sysfs "$chroot/sys"
 mount -t tmpfs tmpfs "$chroot/run"
+# The hook finds the machine's own firmware only where the test gives it some.
+mount -t tmpfs tmpfs "$chroot/sys/firmware"
+if [ -d "$scratch/efivars" ]; then
+    mkdir -p "$chroot/sys/firmware/efi/efivars"
+    mount --bind "$scratch/efivars" "$chroot/sys/firmware/efi/efivars"
+fi
 mount --bind "$scratch/cmdline" "$chroot/proc/cmdline"
 mount --bind "$scratch/physical" "$chroot/sysroot"
 [ "$2" = rw ] || mount -o remount,bind,ro "$chroot/sysroot"
