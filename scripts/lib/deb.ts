@@ -90,6 +90,7 @@ async function fillStage(stage: string): Promise<void> {
   await symlink('../lib/hostctl/main.js', join(stage, 'usr/bin/hostctl'));
   await cp(projectPath('dracut/50hostctl'), join(stage, 'usr/lib/dracut/modules.d/50hostctl'), { recursive: true });
   await cp(projectPath('dracut/50-hostctl.conf'), join(stage, 'usr/lib/dracut/dracut.conf.d/50-hostctl.conf'));
+  await cp(projectPath('dracut/50hostctl/hostctl-counter.sh'), join(stage, 'usr/lib/hostctl/boot-counter'));
   await copyUnits(stage);
   await copyCompletions(join(stage, 'usr/share'));
   await writeManualPages(join(stage, 'usr/share/man'));
@@ -153,8 +154,8 @@ async function filesOf(folder: string): Promise<string[]> {
 
 async function copyUnits(stage: string): Promise<void> {
   for (const name of await filesOf('systemd')) {
-    const folder = name.endsWith('.preset') ? 'usr/lib/systemd/system-preset' : 'usr/lib/systemd/system';
-    await cp(projectPath('systemd', name), join(stage, folder, name), { recursive: true });
+    const kind = name.endsWith('-generator') ? '-generators' : name.endsWith('.preset') ? '-preset' : '';
+    await cp(projectPath('systemd', name), join(stage, `usr/lib/systemd/system${kind}`, name), { recursive: true });
   }
 }
 
@@ -210,7 +211,7 @@ async function writeChangelog(folder: string): Promise<void> {
   await cp(projectPath('CHANGELOG.md'), join(folder, 'CHANGELOG.md'));
 }
 
-const EXECUTABLE = new Set(['main.js', 'hostctl-root.sh', 'module-setup.sh', 'postinst', 'prerm']);
+const EXECUTABLE = new Set(['main.js', 'hostctl-root.sh', 'hostctl-generator', 'module-setup.sh', 'postinst', 'prerm']);
 
 /** The modes of a checkout depend on whoever made it; dates decide the package's bytes. */
 async function setModesAndDates(folder: string, epoch: number): Promise<void> {

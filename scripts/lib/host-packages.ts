@@ -63,6 +63,7 @@ export const TEST_NEEDS: readonly HostNeed[] = [
   { probe: 'lintian', package: 'lintian' },
   { probe: 'skopeo', package: 'skopeo' },
   { probe: 'docker-registry', package: 'docker-registry' },
+  { probe: 'systemd-analyze', package: 'systemd' },
 ];
 
 /** Measuring, and what hostctl is measured against. */
