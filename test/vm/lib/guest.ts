@@ -77,7 +77,7 @@ const QUIET = ['console=ttyS0', 'quiet', 'loglevel=4', 'panic=-1', ...MASKED];
  */
 const UNIT = `[Unit]
 Description=Steps of a hostctl test
-After=multi-user.target boot-complete.target systemd-bless-boot.service
+After=multi-user.target boot-complete.target systemd-bless-boot.service hostctl-mark-good.service
 [Service]
 Type=exec
 ImportCredential=hostctl.steps
