@@ -1,4 +1,4 @@
-#!/bin/sh
+# shellcheck shell=sh
 # What the boot loader says about this boot, for the scripts that source this: the root hook, the emergency hook and the
 # generator. A counted boot may end in a reboot, since the next try or another entry follows; any other may not.
 # shellcheck disable=SC2034 # for those who source this

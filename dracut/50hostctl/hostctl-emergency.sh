@@ -1,4 +1,4 @@
-#!/bin/sh
+# shellcheck shell=sh
 # Sourced by dracut where a boot ends in the initramfs, before it does what rd.shell= and rd.emergency= say. Those stay
 # in an entry that has been good, so what differs is decided here: a counted boot ends in a reboot, any other one stops.
 

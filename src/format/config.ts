@@ -68,7 +68,7 @@ function applyKey(config: Config, file: ConfigFile, key: string, value: unknown)
   switch (key) {
     case 'deploy.tries':
       return { ...config, deployTries: wholeNumber(file, key, value, 1, MAX_TRIES) };
-    case 'boot.required-units':
+    case 'boot.require':
       return { ...config, requiredUnits: unitNames(file, key, value) };
     case 'retention.keep':
       return { ...config, retentionKeep: wholeNumber(file, key, value, MIN_KEEP, MAX_KEEP) };

@@ -11,7 +11,7 @@ import type { Host } from '../sys/host.ts';
 import { unitStates } from './units.ts';
 
 export interface BootChecks {
-  /** Units that must not fail; `[boot] required-units`. */
+  /** Units that must not fail; `[boot] require`. */
   readonly requiredUnits: readonly string[];
 }
 

@@ -36,6 +36,13 @@ describe('the configuration', () => {
     });
   });
 
+  test('names units that a good boot needs', () => {
+    const { requiredUnits } = parseConfig([file('[boot]\nrequire = a.service  b@1.service\n')]);
+    expect(requiredUnits).toEqual(['a.service', 'b@1.service']);
+    expect(() => parseConfig([file('[boot]\nrequire = --all\n')])).toThrow(/"boot.require" takes names of units/);
+    expect(() => parseConfig([file('[boot]\nrequire = sshd\n')])).toThrow(/"boot.require" takes names of units/);
+  });
+
   test('leaves to the boot hook what the image says to it', () => {
     const text = '[etc]\nmode=transient\n[deploy]\ntries=2\n';
     expect(parseConfig([{ ...file(text), isOfImage: true }])).toMatchObject({ deployTries: 2 });
