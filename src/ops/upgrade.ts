@@ -77,11 +77,12 @@ export function checkUpgrade(
   // Nothing is written, so of a cache only what can be read in it is of use.
   const cache = parseImageReference(target).transport === 'docker' ? sysroot.repo : undefined;
   return withImage(host, target, cache, (source) =>
-    Promise.resolve(judgeCandidate(sysroot, deployments, source, options)),
+    Promise.resolve(judgeCandidate(host, sysroot, deployments, source, options)),
   );
 }
 
 function judgeCandidate(
+  host: Host,
   sysroot: Sysroot,
   deployments: Deployments,
   source: ImageSource,
