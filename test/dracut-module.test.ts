@@ -11,7 +11,7 @@ const scripts = [hook, ...['hostctl-counter.sh', 'hostctl-emergency.sh'].map(rea
 /** Functions of dracut, in what dracut sources. */
 const DRACUTS = ['getargbool'];
 
-const installed = /inst_multiple (.*)/.exec(module)?.[1]?.split(' ') ?? [];
+const installed = [...module.matchAll(/inst_multiple ([a-z ]+)$/gm)].flatMap((match) => match[1]?.split(' ') ?? []);
 
 test('The programs of a script are found wherever a command can stand', () => {
   const script = `#!/bin/sh

@@ -20,6 +20,11 @@ state=
 digest=
 finished=
 
+# Keys of those who seal images. Where there are any, nothing boots without a seal by one of them.
+keys=/etc/hostctl/keys.d
+seal_required=no
+[ ! -e "$keys" ] || seal_required=yes
+
 # What the image's hostctl.conf may change, and whether the command line leaves /var to systemd.
 etc_mode=persistent
 root_mode=read-only
@@ -158,15 +163,16 @@ is_hex() {
     esac
 }
 
-# Checks the hash name and hex digits of argument $1 and adds them to the candidates as "optional:algorithm:hex".
+# Checks the hash name $4 and hex digits $5 of argument $1 and adds them to the candidates, as
+# "optional:version:algorithm:hex".
 add_candidate() {
-    case $3:${#4} in
+    case $4:${#5} in
     sha256:64 | sha512:128) ;;
     *) refuse cmdline-invalid "The digest in \"$1\" has the wrong form" ;;
     esac
-    is_hex "$4" || refuse cmdline-invalid "The digest in \"$1\" is not lower-case hexadecimal"
-    candidates="$candidates $2:$3:$4"
-    digest=${digest:-$4}
+    is_hex "$5" || refuse cmdline-invalid "The digest in \"$1\" is not lower-case hexadecimal"
+    candidates="$candidates $2:$3:$4:$5"
+    digest=${digest:-$5}
 }
 
 take_argument() {
@@ -187,15 +193,15 @@ take_argument() {
         case $value in
         v[0-9]-sha256-12:* | v[0-9]-sha512-12:*)
             algorithm=${value#v[0-9]-}
-            add_candidate "$1" "$optional" "${algorithm%%-*}" "${value#*:}"
+            add_candidate "$1" "$optional" "${value%%-*}" "${algorithm%%-*}" "${value#*:}"
             ;;
         *) refuse cmdline-invalid "Cannot understand the argument \"$1\"" ;;
         esac
         ;;
     composefs=*)
         case ${#value} in
-        64) add_candidate "$1" "$optional" sha256 "$value" ;;
-        *) add_candidate "$1" "$optional" sha512 "$value" ;;
+        64) add_candidate "$1" "$optional" v2 sha256 "$value" ;;
+        *) add_candidate "$1" "$optional" v2 sha512 "$value" ;;
         esac
         ;;
     composefs | composefs.digest) refuse cmdline-invalid "The argument \"$1\" has no digest" ;;
@@ -206,6 +212,10 @@ take_argument() {
         1 | y | yes | t | true | on | state | overlay) var_is_systemds=yes ;;
         *) var_is_systemds=no ;;
         esac
+        ;;
+    # The kernel takes both spellings for one.
+    hostctl.require-seal | hostctl.require-seal=* | hostctl.require_seal | hostctl.require_seal=*)
+        seal_required=yes
         ;;
     hostctl.state=*)
         [ -z "$state" ] || refuse cmdline-invalid "The argument hostctl.state= is given twice"
@@ -276,7 +286,9 @@ choose_image() {
         hex=${candidate##*:}
         [ -e "$physical/composefs/images/$hex" ] || [ -L "$physical/composefs/images/$hex" ] || continue
         optional=${candidate%%:*}
-        algorithm=${candidate#*:}
+        version=${candidate#*:}
+        algorithm=${version#*:}
+        version=${version%%:*}
         algorithm=${algorithm%%:*}
         digest=$hex
         rest=${hex#??}
@@ -311,6 +323,63 @@ check_image() {
         refuse image-mismatch "The image $digest has the digest $measured instead"
     [ "$verity" = require ] ||
         say "WARNING: fs-verity is missing and optional by the command line: THE ROOT FILE SYSTEM IS NOT VERIFIED"
+}
+
+# Whether one of the keys signed file $1; $2 has lines of "key-id base64". The id only saves userspace some work: here
+# each key is tried.
+is_signed() {
+    count=0
+    while read -r _ signature && [ "$count" -lt 16 ]; do
+        count=$((count + 1))
+        printf '%s\n' "$signature" | openssl base64 -d -A >"$work/signature" 2>/dev/null || continue
+        set +f
+        for key in "$keys"/*.pub; do
+            openssl pkeyutl -verify -pubin -inkey "$key" -rawin -in "$1" -sigfile "$work/signature" \
+                >/dev/null 2>&1 || continue
+            set -f
+            return 0
+        done
+        set -f
+    done <"$2"
+    return 1
+}
+
+# Copies a seal or list $1 and its signatures to $2: what is verified is then what is read. The memory there is bounded.
+take_signed() {
+    for file in "$1" "$1.sig"; do
+        [ -f "$file" ] && [ ! -L "$file" ] || return 1
+    done
+    cat "$1" >"$2" 2>/dev/null && cat "$1.sig" >"$2.sig" 2>/dev/null
+}
+
+# Whether a line of file $1, whose first one is $2, is "digest $3".
+states_digest() {
+    read -r line <"$1" && [ "$line" = "$2" ] || return 1
+    while read -r line; do
+        [ "$line" != "digest $3" ] || return 0
+    done <"$1"
+    return 1
+}
+
+# The image must have a seal by one of the keys, for this digest by these parameters, and be in no list of revoked ones.
+check_seal() {
+    [ "$seal_required" = yes ] || return 0
+    sealed=$version-$algorithm-12:$digest
+    for list in "$physical/composefs/seals/revoked" "${keys%/*}/revoked"; do
+        [ -e "$list" ] || continue
+        if take_signed "$list" "$work/revoked" && is_signed "$work/revoked" "$work/revoked.sig"; then
+            ! states_digest "$work/revoked" 'hostctl-revoked 1' "$sealed" ||
+                refuse image-revoked "The image $digest is revoked"
+        else
+            say "The list of revoked images ${list#"$physical"/} is not signed by a known key and not used"
+        fi
+    done
+    take_signed "$physical/composefs/seals/$digest" "$work/seal" ||
+        refuse seal-missing "The image $digest has no seal in the repository"
+    is_signed "$work/seal" "$work/seal.sig" ||
+        refuse seal-invalid "The seal of image $digest is not signed by a known key"
+    states_digest "$work/seal" 'hostctl-seal 1' "$sealed" ||
+        refuse seal-invalid "The seal of image $digest is not for $sealed"
 }
 
 mount_image() {
@@ -469,6 +538,11 @@ while read -r line || [ -n "$line" ]; do
 done </proc/cmdline
 take_command_line "$command_line"
 [ -n "$candidates" ] || refuse cmdline-invalid "The kernel command line names no composefs digest"
+if [ "$seal_required" = yes ]; then
+    case $candidates in
+    *yes:*) refuse cmdline-invalid "fs-verity cannot be optional where images must have a seal" ;;
+    esac
+fi
 [ -z "$state" ] || check_state_name
 
 # Drivers may be built in; a missing one shows itself when its file system is mounted.
@@ -484,10 +558,11 @@ check_state
 must_mount --make-private /
 must_mount --make-private "$physical"
 mkdir -p "$work"
-must_mount -t tmpfs -o mode=0700,size=64k hostctl-root "$work"
+must_mount -t tmpfs -o mode=0700,size=512k hostctl-root "$work"
 must_mount --make-private "$work"
 mkdir "$lower" "$root"
 
+check_seal
 mount_image
 mount_root "$root" ro
 for directory in etc var sysroot; do

@@ -1,12 +1,14 @@
 #!/bin/sh
 # Turns an unpacked Debian tree into the layers of a bootable image. Run in a private mount namespace:
-#   compose-tree.sh TREE DEB LAYERS
+#   compose-tree.sh TREE DEB LAYERS [TRUST]
 # TREE becomes the base system; LAYERS/kernel gets the kernel, its modules and the initramfs, LAYERS/hostctl what
-# installing DEB changes. Follows docs/image.md.
+# installing DEB changes. What lies in TRUST goes to /etc/hostctl of the image, before the initramfs is made. Follows
+# docs/image.md.
 set -eu
 tree=${1:?}
 deb=${2:?}
 layers=${3:?}
+trust=${4:-}
 
 version=$(ls "$tree/usr/lib/modules")
 mkdir -p "$layers/kernel/usr/lib" "$layers/hostctl" "$layers/work" "$layers/merged"
@@ -42,6 +44,10 @@ mount -t tmpfs tmpfs "$layers/merged/run"
 mount -t tmpfs tmpfs "$layers/merged/tmp"
 cp "$deb" "$layers/merged/tmp/hostctl.deb"
 chroot "$layers/merged" dpkg --install /tmp/hostctl.deb
+if [ -n "$trust" ]; then
+    mkdir -p "$layers/merged/etc/hostctl"
+    cp -R "$trust/." "$layers/merged/etc/hostctl"
+fi
 chroot "$layers/merged" dracut --force --reproducible --no-hostonly --no-hostonly-cmdline --no-early-microcode \
     --no-compress --kver "$version" \
     --modules "base systemd systemd-initrd udev-rules rootfs-block fs-lib kernel-modules dracut-systemd shutdown hostctl" \

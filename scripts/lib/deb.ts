@@ -40,6 +40,7 @@ const DEPENDS = [
   'fsverity',
   'kmod',
   'mount',
+  'openssl',
   'systemd',
   'zstd',
 ];

@@ -39,6 +39,8 @@ export interface HookOptions {
   readonly readOnly?: boolean;
   /** The kernel cannot mount EROFS from a file. */
   readonly noFileMounts?: boolean;
+  /** Files below `/etc/hostctl` of the initramfs; undefined for one without that directory. */
+  readonly trust?: Readonly<Record<string, string | Uint8Array>> | undefined;
   /** Shell commands run after the hook in the same namespace, whatever it returned. */
   readonly probes?: readonly string[];
   /** The loader's EFI variables, by name; without any there is no EFI. */
@@ -139,7 +141,7 @@ export class HookSandbox {
 
   /** Runs the hook with this kernel command line. */
   run(cmdline: string, options: HookOptions = {}): HookRun {
-    const { measured = 'right', readOnly = false, noFileMounts = false, probes = [], variables } = options;
+    const { measured = 'right', readOnly = false, noFileMounts = false, probes = [], trust, variables } = options;
     const chroot = join(this.root, 'chroot');
     for (const name of ['usr', 'proc', 'sys', 'dev', 'run', 'sysroot', 'etc', 'tmp']) {
       mkdirSync(join(chroot, name), { recursive: true });
@@ -154,6 +156,11 @@ export class HookSandbox {
     cpSync('/usr/bin/fsverity', join(chroot, 'etc/fsverity'));
     cpSync('/usr/bin/mount', join(chroot, 'etc/mount'));
     if (noFileMounts) this.#standIn('bin/mount', REFUSES_FILES);
+    rmSync(join(chroot, 'etc/hostctl'), { recursive: true, force: true });
+    for (const [name, content] of Object.entries(trust ?? {})) {
+      mkdirSync(dirname(join(chroot, 'etc/hostctl', name)), { recursive: true });
+      writeFileSync(join(chroot, 'etc/hostctl', name), content);
+    }
     writeFileSync(join(this.root, 'cmdline'), cmdline);
     cpSync(HOOK, join(chroot, 'etc/hook'));
     for (const [name, path] of Object.entries(OTHERS)) cpSync(path, join(chroot, 'etc', name));

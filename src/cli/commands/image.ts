@@ -101,7 +101,8 @@ interface CompareArguments extends GlobalOptions {
 }
 
 function compareCommand(run: Run): CommandModule<GlobalOptions, CompareArguments> {
-  const describe = 'Image reference, digest in the repository, image file or directory (beginning with "/" or "."), dump:FILE';
+  const describe =
+    'Image reference, digest in the repository, image file or directory (beginning with "/" or "."), dump:FILE';
   return {
     command: 'compare <a> <b>',
     describe: 'Say why two digests differ: which path, and which field; exit 3 when the trees differ',

@@ -10,7 +10,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 
 /** How many versions of one thing are kept, the one just made included. */
-const KEPT_VERSIONS = 2;
+const KEPT_VERSIONS = 3;
 /** A version used this recently may be in use by another run. */
 const IN_USE_MS = 2 * 60 * 60 * 1000;
 

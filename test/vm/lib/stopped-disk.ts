@@ -142,6 +142,17 @@ export class StoppedDisk {
       .sort();
   }
 
+  /** Changes the text of a file of the boot partition. */
+  async editBootFile(path: string, edit: (text: string) => string): Promise<void> {
+    const folder = await mkdtemp(join(tmpdir(), 'hostctl-boot-file-'));
+    try {
+      await writeFile(join(folder, 'text'), edit(await this.bootFile(path)));
+      await mtools('mcopy', ['-o', '-i', `${this.path}@@${this.#espOffset}`, join(folder, 'text'), `::${path}`]);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  }
+
   /** Content of a file of the boot partition. */
   bootFile(path: string): Promise<string> {
     return mtools('mtype', ['-i', `${this.path}@@${this.#espOffset}`, `::${path}`]);

@@ -88,7 +88,7 @@ async function pack(folder: string, archive: string): Promise<void> {
 }
 
 /** Unpacks the Debian archive and composes the layers' trees below `scratch`: tree, layers/kernel, layers/hostctl. */
-async function composeTrees(scratch: string, archive: string, deb: string): Promise<void> {
+async function composeTrees(scratch: string, archive: string, deb: string, trust: Trust): Promise<void> {
   const tree = join(scratch, 'tree');
   await mkdir(tree);
   await run('tar', [
@@ -104,19 +104,27 @@ async function composeTrees(scratch: string, archive: string, deb: string): Prom
   ]);
   const script = projectPath('examples/debian/compose-tree.sh');
   const layers = join(scratch, 'layers');
-  await run('unshare', ['--mount', '--propagation', 'private', 'sh', script, tree, deb, layers]);
+  const trusted = join(scratch, 'trust');
+  await mkdir(trusted);
+  await writeFiles(trusted, trust);
+  const args = [tree, deb, layers, ...(Object.keys(trust).length > 0 ? [trusted] : [])];
+  await run('unshare', ['--mount', '--propagation', 'private', 'sh', script, ...args]);
   await writeFiles(join(layers, 'hostctl'), FIRST);
   await mkdir(join(layers, 'second'));
   await writeFiles(join(layers, 'second'), SECOND);
 }
 
-async function recipe(archive: string, deb: string): Promise<unknown> {
+/** Files below `/etc/hostctl` of the image, by their paths there. */
+type Trust = Readonly<Record<string, string>>;
+
+async function recipe(archive: string, deb: string, trust: Trust): Promise<unknown> {
   const sources = ['test-image.ts', 'oci-layout.ts', 'disk.ts'];
   return [
     await fileHash(archive),
     await fileHash(deb),
     await fileHash(projectPath('examples/debian/compose-tree.sh')),
     ...(await Promise.all(sources.map((name) => fileHash(projectPath('test/vm/lib', name))))),
+    trust,
   ];
 }
 
@@ -131,14 +139,17 @@ export interface TestImage {
   readonly installer: { readonly disk: string; readonly kernel: string; readonly initrd: string };
 }
 
-/** Builds the image with the package `deb` in it, or finds it in the cache. Needs root and VM_NEEDS. */
-export async function testImage(deb: string, say: Say): Promise<TestImage> {
+/**
+ * Builds the image with the package `deb` in it, or finds it in the cache. Needs root and VM_NEEDS.
+ * @param trust keys and the like for an image that asks for seals
+ */
+export async function testImage(deb: string, say: Say, trust: Trust = {}): Promise<TestImage> {
   const archive = await debianArchive(say);
-  const folder = await cached('image', await recipe(archive, deb), async (target) => {
+  const folder = await cached('image', await recipe(archive, deb, trust), async (target) => {
     say('Building the bootable image, two versions (about a minute, kept for next time)');
     const scratch = await mkdtemp(join(cacheFolder(), '.compose-'));
     try {
-      await composeTrees(scratch, archive, deb);
+      await composeTrees(scratch, archive, deb, trust);
       await writeLayout(scratch, join(target, 'layout'));
       await makeExt4(join(target, 'layout'), join(target, 'layout.ext4'), { label: 'layout' });
       await writeInstaller(scratch, target);
