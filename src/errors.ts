@@ -12,6 +12,9 @@ export type ErrorCode =
   | 'digest-mismatch'
   | 'size-mismatch'
   | 'verity-mismatch'
+  | 'image-unsigned'
+  | 'image-revoked'
+  | 'signature-invalid'
   | 'policy-rejected'
   // network and registry
   | 'registry'

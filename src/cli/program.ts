@@ -61,7 +61,7 @@ export interface Run extends Restart {
 }
 
 /** Options that may be given several times. */
-const REPEATABLE = new Set(['karg', 'file', 'rw', 'append', 'delete', 'replace']);
+const REPEATABLE = new Set(['karg', 'file', 'rw', 'append', 'delete', 'replace', 'key', 'digest']);
 
 const TOO_FEW = 'Too few arguments: %s given, %s needed';
 /**

@@ -7,6 +7,7 @@
 import { HostctlError, isShortage } from '../errors.ts';
 import { findDigestArguments, findKargs, splitCmdline } from '../format/cmdline.ts';
 import { linkTarget } from '../store/images.ts';
+import { requireStoredSeal } from '../store/seals.ts';
 import { hasImage, openRepository, type Repository } from '../store/repository.ts';
 import { isDirectory, listNames, readSmallText, TEMPORARY_NAME } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
@@ -214,6 +215,9 @@ function readDeployment(
     if (repository !== undefined && hasImage(repository, bound.digest)) continue;
     const message = `The image ${bound.digest} of "${bound.reference}", which it is bound to, is not in "${sysroot.repo}"`;
     problems.push({ code: 'bound-image-missing', message });
+  }
+  if (origin?.seal !== undefined && repository !== undefined) {
+    tolerant(() => requireStoredSeal(repository, origin.digest), 'seal-broken', problems);
   }
   if (all !== undefined && entries.length === 0 && stagedEntry === undefined && bootc?.isUki !== true) {
     const message = staged === undefined ? 'No boot entry starts it' : 'Its staged boot entry is missing';

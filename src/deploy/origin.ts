@@ -14,6 +14,7 @@ import {
 import type { KargsOfFile } from '../format/kargs-d.ts';
 import { withChecksum } from '../format/checksum.ts';
 import { formatKeyfile, keyfileValue, parseKeyfile, type Keyfile } from '../format/keyfile.ts';
+import { parseSecurityVersion } from '../format/seal/seal.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import type { KargSources } from './kargs.ts';
 
@@ -42,6 +43,19 @@ export interface Origin {
   readonly created: string | undefined;
   readonly kargs: KargSources;
   readonly bound: readonly BoundImage[];
+  /** Of its seal, or as the image says itself; compared with the floor. */
+  readonly securityVersion: number;
+  readonly seal: OriginSeal | undefined;
+  /** Keys by which the manifest was found signed, by their ids. */
+  readonly signedBy: readonly string[];
+}
+
+/** The seal that the image was deployed with, which lies in the repository. */
+export interface OriginSeal {
+  /** Ids of the keys that were trusted and signed it. */
+  readonly keys: readonly string[];
+  /** Whether the image's own initramfs asks for it at each boot. */
+  readonly isForBoot: boolean;
 }
 
 /** File name of a deployment's origin. */
@@ -76,6 +90,10 @@ export function formatOrigin(origin: Origin): string {
           ...filesFields('host', origin.kargs.host).flatMap(([key, value]) => optional(key, value)),
           ...optional('kargs-user', joinCmdline(origin.kargs.user)),
           ...optional('kargs-removed', joinCmdline(origin.kargs.removed)),
+          ...optional('security-version', origin.securityVersion === 0 ? undefined : String(origin.securityVersion)),
+          ...optional('sealed-by', origin.seal?.keys.join(' ')),
+          ...optional('seal-at-boot', origin.seal?.isForBoot === true ? 'yes' : undefined),
+          ...optional('signed-by', origin.signedBy.join(' ')),
         ]),
       ],
       ...boundSection(origin.bound),
@@ -111,6 +129,9 @@ export function parseOrigin(text: string): Origin {
       removed: splitCmdline(keyfileValue(file, 'hostctl', 'kargs-removed') ?? ''),
     },
     bound: [...(file.get('bound')?.values() ?? [])].map(readBound),
+    securityVersion: parseSecurityVersion(keyfileValue(file, 'hostctl', 'security-version') ?? '0'),
+    seal: readSeal(file),
+    signedBy: readWords(file, 'signed-by'),
   };
 }
 
@@ -128,6 +149,15 @@ function readBound(text: string): BoundImage {
     throw new HostctlError('state-invalid', 'The origin has a bad line in section "bound"');
   }
   return { digest: digest as VerityDigest, reference };
+}
+
+function readSeal(file: Keyfile): OriginSeal | undefined {
+  const keys = readWords(file, 'sealed-by');
+  return keys.length === 0 ? undefined : { keys, isForBoot: keyfileValue(file, 'hostctl', 'seal-at-boot') === 'yes' };
+}
+
+function readWords(file: Keyfile, key: string): string[] {
+  return (keyfileValue(file, 'hostctl', key) ?? '').split(' ').filter((word) => word !== '');
 }
 
 /** All arguments in one field; in another, for people who ask, how many of them each file brought. */

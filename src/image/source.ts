@@ -17,10 +17,12 @@ import { formatImageReference, type ImageReference } from '../format/oci/referen
 import { LAYERS_IN_PLACE, type LayerBlobs } from './layer-blobs.ts';
 import { readBlob, readLayoutFile } from './blob.ts';
 import type { LayerSource } from './decode-layer.ts';
+import { layoutReferrers, NO_REFERRERS, type Referrers } from './referrers.ts';
 
 export interface ImageSource {
   readonly reference: ImageReference;
   readonly manifestDigest: OciDigest;
+  readonly manifestType: string;
   readonly manifest: Manifest;
   /** The documents as they were read, byte for byte. */
   readonly manifestBytes: Uint8Array;
@@ -31,6 +33,8 @@ export interface ImageSource {
   /** The entries there were to choose from, if the reference leads to an index. */
   readonly choice: readonly IndexChoice[];
   readonly blobs: LayerBlobs;
+  /** Seals and signatures of it. */
+  readonly referrers: Referrers;
 }
 
 /** An entry of an index, and why it was taken or not. */
@@ -53,7 +57,7 @@ export interface DocumentRequest {
 /** Yields requests and gets the documents, checked by the descriptor. */
 export type Resolving<T> = Generator<DocumentRequest, T, Uint8Array>;
 
-export type ResolvedImage = Omit<ImageSource, 'reference' | 'blobs' | 'layers'> & {
+export type ResolvedImage = Omit<ImageSource, 'reference' | 'blobs' | 'layers' | 'referrers'> & {
   readonly layers: readonly Omit<LayerSource, 'blobFile'>[];
 };
 
@@ -80,13 +84,14 @@ export function openImageSource(reference: ImageReference, host: Platform): Imag
       const { descriptor, what, maxBytes } = step.value;
       step = resolving.next(readBlob(fileOf(descriptor), descriptor, what, maxBytes));
     }
-    return withLayerFiles(reference, step.value, fileOf, LAYERS_IN_PLACE);
+    const source = withLayerFiles(reference, step.value, fileOf, LAYERS_IN_PLACE);
+    return { ...source, referrers: layoutReferrers(path, source.manifestDigest) };
   } catch (error) {
     throw withContext(`Cannot use "${formatImageReference(reference)}"`, error);
   }
 }
 
-/** A resolved image whose layers lie, or will lie, in files. */
+/** A resolved image whose layers lie, or will lie, in files; what speaks of it is for the place that it comes from. */
 export function withLayerFiles(
   reference: ImageReference,
   resolved: ResolvedImage,
@@ -94,7 +99,7 @@ export function withLayerFiles(
   blobs: LayerBlobs,
 ): ImageSource {
   const layers = resolved.layers.map((layer) => ({ ...layer, blobFile: fileOf(layer.descriptor) }));
-  return { ...resolved, reference, layers, blobs };
+  return { ...resolved, reference, layers, blobs, referrers: NO_REFERRERS };
 }
 
 export interface ResolveOptions {
@@ -143,7 +148,16 @@ class Resolver {
     const choice = this.#choice.map((entry) =>
       entry.digest === descriptor.digest ? { ...entry, verdict: 'chosen' as const } : entry,
     );
-    return { manifestDigest: descriptor.digest, manifest, manifestBytes, config, configBytes, layers, choice };
+    return {
+      manifestDigest: descriptor.digest,
+      manifestType: descriptor.mediaType,
+      manifest,
+      manifestBytes,
+      config,
+      configBytes,
+      layers,
+      choice,
+    };
   }
 
   /** The image that a descriptor leads to on this host, or undefined if there is none. */

@@ -10,6 +10,7 @@ import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { checkUserKarg } from '../deploy/change-kargs.ts';
 import { chosenKargs, mergeKargs, NO_KARGS, sameHostKargs, type KargSources } from '../deploy/kargs.ts';
 import type { KernelFiles } from '../deploy/kernels.ts';
+import { readFloor } from '../deploy/floor.ts';
 import { clearLeft } from '../deploy/left.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import { clearFinalizeFailure, writeStaged, type StagedRecord } from '../deploy/staged.ts';
@@ -23,6 +24,7 @@ import { LAYERS_IN_PLACE } from '../image/layer-blobs.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { ObjectCounts, ObjectStore } from '../store/objects.ts';
 import { openOrCreateRepository, type Repository } from '../store/repository.ts';
+import { writeSigned } from '../store/seals.ts';
 import { withObjectStore } from '../store/sweep.ts';
 import { exists, isDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
@@ -30,6 +32,7 @@ import { probeVerity } from '../sys/syscalls.ts';
 import type { DirectoryNode, FileNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
 import { storeBootableImage, type StoredImage } from './build.ts';
 import { bootcKargs } from './bootc-kargs.ts';
+import { checkBuilt, type DeploymentSeal } from './check-built.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
 import { boundReferences, storeBoundImages } from './bound-images.ts';
 import { checkImageRoom } from './image-room.ts';
@@ -42,6 +45,7 @@ import {
   type NewDeployment,
   type PublishMode,
 } from './publish.ts';
+import { judgeImage, refuseRevoked, revokedLists, type JudgeOptions, type Judgement } from './judge-image.ts';
 import { judgeStatedDigests, refuseForeignDigests, type JudgedDigest } from './stated-digests.ts';
 import { dropStaged } from './unstage.ts';
 import { readHostKargs } from './host-kargs.ts';
@@ -49,13 +53,15 @@ import { refuseUnbootable } from './lint-image.ts';
 import { checkDeployedVar } from './var-mount.ts';
 import { withImage } from './with-image.ts';
 
-export interface DeployRequest {
+export interface DeployRequest extends JudgeOptions {
   /** Added to what the deployment that is replaced had. */
   readonly kargs: readonly string[];
   /** Hash of a new repository; an existing one must have the same. */
   readonly algorithm: VerityAlgorithm | undefined;
   readonly tries: number;
   readonly allowMissingVerity: boolean;
+  /** Takes an image below the floor too. */
+  readonly allowDowngrade?: boolean;
   /** Whose version counts where local changes in `/etc` and the new image exclude each other; nobody's by default. */
   readonly etcPolicy?: EtcMergePolicy;
   /** The verb, for the history. */
@@ -109,11 +115,15 @@ export async function fetchAhead(
   host: Host,
   sysroot: Sysroot,
   source: ImageSource,
-  { mode, algorithm }: Pick<DeployRequest, 'mode' | 'algorithm'>,
+  request: Pick<DeployRequest, 'mode' | 'algorithm' | keyof JudgeOptions>,
 ): Promise<void> {
-  const { staged, next } = readDeployments(host, sysroot);
+  const { mode, algorithm } = request;
+  const deployments = readDeployments(host, sysroot);
+  const { staged, next } = deployments;
   const current = mode === 'publish' ? next : (staged ?? next);
   if (current?.origin?.manifestDigest === source.manifestDigest || source.blobs === LAYERS_IN_PLACE) return;
+  // No layer comes of an image that the policy does not let in.
+  await judgeImage(host, sysroot, { deployments, base: baseDeployment(deployments) }, source, request);
   // What is fetched is cache of a repository, which must be one for gc to know it.
   openOrCreateRepository(host, sysroot.repo, { algorithm });
   await source.blobs.fetch();
@@ -133,7 +143,7 @@ export async function deployLocked(
   request: DeployRequest,
   inspect: (tree: DirectoryNode, repository: Repository, etc: string) => void = () => undefined,
 ): Promise<DeployResult> {
-  const wanted = wantedDeployment(host, sysroot, source, request);
+  const wanted = await wantedDeployment(host, sysroot, source, request);
   const { deployments, repository } = wanted;
   const { staged, stagedRecord } = deployments;
   if (request.mode !== 'publish' && staged !== undefined && stagedRecord !== undefined && isSame(staged, wanted)) {
@@ -141,21 +151,19 @@ export async function deployLocked(
   }
   const unchanged = await findUnchanged(host, sysroot, wanted);
   if (unchanged !== undefined) {
+    refreshSeal(wanted, unchanged.digest);
     const unstaged = dropStaged(host, sysroot, deployments);
     return { ...unchanged, changed: unstaged !== undefined, unstaged: unstaged ?? null };
   }
   return withObjectStore(host, repository, async (store) => {
-    const { image, facts, contentOf, kargs, carried, origin, stated } = await prepareDeployment(
-      host,
-      sysroot,
-      wanted,
-      store,
-    );
+    const prepared = await prepareDeployment(host, sysroot, wanted, store);
+    const { image, facts, contentOf, kargs, carried, origin, seal, stated } = prepared;
     refuseEtcConflicts(carried);
     warnOfCarriedEtc(host, carried);
     await request.makeRoom?.(facts.kernel);
     const published = await publishDeployment(host, sysroot, repository, {
       origin,
+      seal: seal.files,
       tree: image.tree,
       contentOf,
       kernel: facts.kernel,
@@ -197,6 +205,9 @@ export async function deployLocked(
 export interface Wanted {
   readonly deployments: Deployments;
   readonly source: ImageSource;
+  /** What the host's policy says to it. */
+  readonly judgement: Judgement;
+  readonly allowDowngrade: boolean;
   readonly repository: Repository;
   /** Whose `/etc` is carried over. */
   readonly base: Deployment | undefined;
@@ -207,17 +218,18 @@ export interface Wanted {
   readonly sameImageKargs: KargSources;
 }
 
-/** Reads the host as it is now; the caller holds the sysroot lock. */
-export function wantedDeployment(
+/** Reads the host as it is now; the caller holds the sysroot lock. Throws where the policy does not let the image in. */
+export async function wantedDeployment(
   host: Host,
   sysroot: Sysroot,
   source: ImageSource,
-  request: Pick<DeployRequest, 'kargs' | 'algorithm' | 'etcPolicy'>,
-): Wanted {
+  request: Pick<DeployRequest, 'kargs' | 'algorithm' | 'etcPolicy' | 'allowDowngrade' | 'allowWeakerPolicy'>,
+): Promise<Wanted> {
   const deployments = readDeployments(host, sysroot);
   const base = baseDeployment(deployments);
   // What was changed last counts, whether it runs already or not.
   const previous = deployments.staged ?? deployments.next ?? base;
+  const judgement = await judgeImage(host, sysroot, { deployments, base }, source, request);
   const repository = openOrCreateRepository(host, sysroot.repo, { algorithm: request.algorithm });
   const previousKargs =
     previous === undefined ? NO_KARGS : (previous.origin?.kargs ?? bootcKargs(host, repository, previous));
@@ -227,6 +239,8 @@ export function wantedDeployment(
   return {
     deployments,
     source,
+    judgement,
+    allowDowngrade: request.allowDowngrade === true,
     repository,
     base,
     etcPolicy: request.etcPolicy ?? {},
@@ -244,15 +258,18 @@ export interface Prepared {
   readonly carried: CarryEtcPlan;
   readonly origin: NewDeployment['origin'];
   readonly stated: readonly JudgedDigest[];
+  readonly seal: DeploymentSeal;
 }
 
 /** Puts the image into the repository and finds out what it means here; `/etc` conflicts are in the result. */
 export async function prepareDeployment(
   host: Host,
   sysroot: Sysroot,
-  { source, repository, base, etcPolicy, kargsWith }: Wanted,
+  wanted: Wanted,
   store: ObjectStore,
 ): Promise<Prepared> {
+  const { source, judgement, repository, base, etcPolicy, kargsWith } = wanted;
+  refuseBelowFloor(host, sysroot, wanted);
   const contentOf = repositoryContent(repository);
   await checkImageRoom(host, repository, source, (flattened) => {
     const { tree } = bootableTree(flattened);
@@ -265,10 +282,12 @@ export async function prepareDeployment(
   const { algorithm } = repository;
   const image = await storeBootableImage(host, repository, source, store, async (tree) => {
     const read = (file: FileNode) => Promise.resolve(contentOf(file));
-    const judgement = await judgeStatedDigests(host, source, { tree, algorithm, contentOf: read });
-    refuseForeignDigests(host, judgement);
-    stated = judgement.stated;
+    const judged = await judgeStatedDigests(host, source, { tree, algorithm, contentOf: read });
+    refuseForeignDigests(host, judged);
+    stated = judged.stated;
   });
+  refuseRevoked(revokedLists(sysroot, judgement.trust), image.digest, formatImageReference(source.reference));
+  const seal = checkBuilt(host, judgement, source, { image, contentOf, repository });
   const facts = bootFacts(image, contentOf, host.architecture);
   await refuseUnbootable(host, image.tree, source.config.labels, contentOf);
   const bound = await storeBoundImages(host, repository, boundReferences(image.tree, contentOf), store);
@@ -292,8 +311,25 @@ export async function prepareDeployment(
       created: source.config.created,
       kargs,
       bound,
+      securityVersion: seal.securityVersion,
+      seal: seal.origin,
+      signedBy: judgement.signedBy,
     },
+    seal,
   };
+}
+
+/** Before a layer is read. Where several seals are accepted, the lowest of them is what a host would fall back to. */
+function refuseBelowFloor(host: Host, sysroot: Sysroot, { judgement, deployments, allowDowngrade }: Wanted): void {
+  const sealed = judgement.accepted.map(({ seal }) => seal.securityVersion);
+  const version = sealed.length > 0 ? Math.min(...sealed) : judgement.labelled;
+  const floor = readFloor(sysroot, deployments);
+  if (version >= floor) return;
+  const what = `The image has the security version ${version}, and ${floor} was good here already`;
+  if (!allowDowngrade) {
+    throw new HostctlError('downgrade-refused', what, { hint: 'Pass --allow-downgrade to deploy it nevertheless' });
+  }
+  host.log.warn(`${what}: deployed nevertheless`);
 }
 
 /** The live `/etc` where a file of it is carried over. */
@@ -338,6 +374,12 @@ async function findUnchanged(host: Host, sysroot: Sysroot, wanted: Wanted): Prom
   if (next?.id === undefined || defaultEntry === undefined || !isSame(next, wanted)) return undefined;
   await settleEntry(host, sysroot.boot, defaultEntry.file);
   return describeDeployment(next, next.id, defaultEntry.file);
+}
+
+/** The same image may have been signed once more, by a key that hosts are to trust from now on. */
+function refreshSeal({ judgement, repository }: Wanted, digest: VerityDigest): void {
+  const found = judgement.accepted.find(({ seal }) => seal.digests.some((each) => each.digest === digest));
+  if (found !== undefined) writeSigned(repository, digest, found.files);
 }
 
 /** A deployment that is there already, as the result of a command that changed nothing. */

@@ -174,6 +174,7 @@ async function publish(
     const mode = isLocked ? 'stage-locked' : sysroot.isRunning ? 'stage' : 'publish';
     const published = await publishDeployment(host, sysroot, repository, {
       origin: { ...origin, kargs },
+      seal: undefined,
       tree,
       contentOf,
       kernel: kernelFilesOf(findBootFiles(tree), contentOf),

@@ -6,18 +6,23 @@
 
 import { clearBootFailure } from '../deploy/boot-failures.ts';
 import { bootBarrier } from '../deploy/boot-partition.ts';
-import { readDeployments } from '../deploy/deployments.ts';
+import { readDeployments, type Deployment } from '../deploy/deployments.ts';
 import type { FailedDeployment } from '../deploy/failed.ts';
 import { clearFallbackTried, writeFallback } from '../deploy/fallback.ts';
+import { raiseFloor } from '../deploy/floor.ts';
 import { bootLoader } from '../deploy/loader.ts';
 import { isSound, newestFirst } from '../deploy/retention.ts';
-import { openSysroot, withSysrootLock, type SysrootOptions } from '../deploy/sysroot.ts';
+import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { clearTrial } from '../deploy/trials.ts';
+import { isRevokedBy } from '../deploy/trust.ts';
 import { HostctlError } from '../errors.ts';
 import { replaceFile } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { failureMetrics, failureText, lastFailure, recordFailures } from './boot-report.ts';
 import { removeEntry } from './gc-remove.ts';
+import { openRepository } from '../store/repository.ts';
+import { REVOKED_LIST, writeSigned } from '../store/seals.ts';
+import { hostTrust, revokedLists } from './judge-image.ts';
 import { afterCommit, requireRoot } from './publish.ts';
 import { readThisBoot } from './this-boot.ts';
 
@@ -50,6 +55,7 @@ export function markGood(host: Host, options: MarkGoodOptions): Promise<MarkGood
       return { id: booted.id, entryFile: entry.file, failed: null };
     }
     const entryFile = await bootLoader(host, sysroot).bless(entry);
+    raiseFloor(sysroot, { booted });
     const { name, origin } = booted;
     // A root that is full must not make this boot fail: each of these can be missed.
     const also = (what: string, step: () => void): void => void afterCommit(host, what, step);
@@ -60,6 +66,7 @@ export function markGood(host: Host, options: MarkGoodOptions): Promise<MarkGood
     const good = deployments.list.filter(isSound).sort(newestFirst);
     also('write what the initramfs may go back to', () => writeFallback(sysroot, good));
     also('forget that it did', () => clearFallbackTried(sysroot));
+    also('have the initramfs know what is revoked', () => installRevoked(host, sysroot, booted));
     const failed = lastFailure(sysroot, loader, deployments);
     if (failed !== undefined) host.log.warn(failureText(failed));
     also('record what failed', () => recordFailures(host, sysroot, loader, deployments, failed));
@@ -67,4 +74,21 @@ export function markGood(host: Host, options: MarkGoodOptions): Promise<MarkGood
     if (metricsFile !== undefined) also('write metrics', () => replaceFile(metricsFile, failureMetrics(failed)));
     return { id: booted.id, entryFile, failed: failed ?? null };
   });
+}
+
+/**
+ * The host's list of revoked images is put where the initramfs looks for it only now: until a boot was good, everything
+ * that the host may fall back to still boots. One that would keep the running image itself from booting waits.
+ */
+function installRevoked(host: Host, sysroot: Sysroot, booted: Deployment): void {
+  const trust = hostTrust(sysroot, booted);
+  const [list, stored] = revokedLists(sysroot, trust);
+  const repository = openRepository(host, sysroot.repo);
+  if (trust.revoked === undefined || list === undefined || repository === undefined) return;
+  if (stored !== undefined && stored.number >= list.number) return;
+  if (isRevokedBy([list], booted.origin?.digest ?? '')) {
+    host.log.warn('The image that runs is revoked: deploy another one. Until then it still boots');
+    return;
+  }
+  writeSigned(repository, REVOKED_LIST, trust.revoked);
 }

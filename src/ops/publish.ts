@@ -18,6 +18,7 @@ import { buildCmdline } from '../deploy/kargs.ts';
 import { planKernel, removeKernel, writeKernel, type KernelFiles } from '../deploy/kernels.ts';
 import type { Origin } from '../deploy/origin.ts';
 import { readPins } from '../deploy/pins.ts';
+import { ifSound } from '../deploy/records.ts';
 import { clearStaged, writeStaged } from '../deploy/staged.ts';
 import { removeSharedVar, removeState, writeState } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
@@ -26,6 +27,7 @@ import { HostctlError } from '../errors.ts';
 import { sanitizeValue } from '../format/bls/entry.ts';
 import { setRef } from '../store/images.ts';
 import type { Repository } from '../store/repository.ts';
+import { readSigned, removeSigned, writeSigned, type SealFiles } from '../store/seals.ts';
 import { exists } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { DirectoryNode, FileNode } from '../tree/node.ts';
@@ -51,6 +53,8 @@ export function sortKeyOn({ entries, list }: Deployments): string {
 
 export interface NewDeployment {
   readonly origin: Omit<Origin, 'id' | 'kernel'>;
+  /** Undefined for an image without one, or whose seal is there already. */
+  readonly seal: SealFiles | undefined;
   readonly tree: DirectoryNode;
   readonly contentOf: (file: FileNode) => Iterable<Uint8Array>;
   readonly kernel: KernelFiles;
@@ -124,6 +128,13 @@ export async function publishDeployment(
     });
     undo.add('remove the refs again', () => removeDeploymentRefs(repository, id));
     for (const [ref, image] of refsOfOrigin(origin)) setRef(repository, ref, image);
+    if (deployment.seal !== undefined) {
+      // A seal that another deployment of the image has is replaced by one that is as good for it.
+      if (ifSound(() => readSigned(repository, digest)) === undefined) {
+        undo.add('remove the seal again', () => removeSigned(repository, digest));
+      }
+      writeSigned(repository, digest, deployment.seal);
+    }
     stopIfAborted(host);
     undo.add('remove the kernel again', () => removeKernel(sysroot.boot, kernel));
     writeKernel(sysroot.boot, kernel);

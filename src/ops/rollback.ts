@@ -12,8 +12,9 @@ import {
   type NewEntry,
 } from '../deploy/boot-entries.ts';
 import type { BootcOrigin } from '../deploy/bootc.ts';
-import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import { baseDeployment, readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';
+import { readFloor } from '../deploy/floor.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
 import { clearLeft, readLeft, writeLeft } from '../deploy/left.ts';
 import type { Origin } from '../deploy/origin.ts';
@@ -25,6 +26,7 @@ import { entryValue } from '../format/bls/entry.ts';
 import { formatHostctlEntryName } from '../format/bls/name.ts';
 import { joinCmdline, splitCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
+import { hostTrust, refuseRevoked, revokedLists } from './judge-image.ts';
 import { nextSequence, recordTransition, requireRoot, sortKeyOn, stopIfAborted, type Recorded } from './publish.ts';
 import { withUndo, type Undo } from './undo.ts';
 import { dropStaged } from './unstage.ts';
@@ -32,6 +34,8 @@ import { dropStaged } from './unstage.ts';
 export interface RollbackOptions extends SysrootOptions {
   /** Number or digest prefix; undefined takes the newest good one besides the default. */
   readonly to?: string | undefined;
+  /** Goes below the floor too. */
+  readonly allowDowngrade?: boolean;
 }
 
 /** What would happen, or has happened. */
@@ -58,7 +62,7 @@ export function rollback(host: Host, options: RollbackOptions): Promise<Rollback
   return withSysrootLock(host, sysroot, () =>
     withUndo(host.log, async (undo) => {
       const deployments = readDeployments(host, sysroot);
-      const { target, entry, plan } = planRollback(host, sysroot, deployments, options.to);
+      const { target, entry, plan } = planRollback(host, sysroot, deployments, options);
       if (entry === undefined) {
         // Should a command have died after its commit, the change is made durable now.
         await settleEntry(host, sysroot.boot, plan.entryFile);
@@ -106,7 +110,7 @@ function forgetTrial(sysroot: Sysroot, { name, trial }: Deployment, undo: Undo):
 export function rollbackPlan(host: Host, options: RollbackOptions): RollbackPlan {
   const sysroot = openSysroot(host, options);
   const deployments = readDeployments(host, sysroot);
-  return planRollback(host, sysroot, deployments, options.to).plan;
+  return planRollback(host, sysroot, deployments, options).plan;
 }
 
 /** One of ours, or one that bootc made. */
@@ -118,7 +122,7 @@ function planRollback(
   host: Host,
   sysroot: Sysroot,
   deployments: Deployments,
-  to: string | undefined,
+  { to, allowDowngrade }: RollbackOptions,
 ): { target: Target; entry: NewEntry | undefined; plan: RollbackPlan } {
   const { next, booted, defaultEntry, stagedRecord } = deployments;
   const target = requireTarget(to === undefined ? deployments.rollback : findDeployment(deployments.list, to));
@@ -139,6 +143,9 @@ function planRollback(
       },
     };
   }
+  const { digest, reference } = target.origin ?? target.bootc;
+  refuseRevoked(revokedLists(sysroot, hostTrust(sysroot, baseDeployment(deployments))), digest, reference);
+  refuseBelowFloor(host, readFloor(sysroot, deployments), target, allowDowngrade === true);
   const counter = target.state === 'good' ? undefined : { left: UNPROVEN_TRIES, done: 0 };
   const sequence = nextSequence(sysroot, deployments);
   const entry = anotherEntry(host, deployments, target, sequence, counter);
@@ -174,6 +181,17 @@ function optionsFor(host: Host, { origin, name }: Target, current: FoundEntry, c
 export function recorded({ id, origin, bootc }: Target, sequence: number): Recorded {
   if (origin !== undefined) return origin;
   return { id: id ?? sequence, digest: bootc.digest, reference: bootc.reference, version: undefined };
+}
+
+/** What is asked for by hand; a host that falls back by itself is never below the floor. */
+function refuseBelowFloor(host: Host, floor: number, { id, name, origin }: Target, isAllowed: boolean): void {
+  const securityVersion = origin?.securityVersion ?? 0;
+  if (securityVersion >= floor) return;
+  const what = `Deployment ${id ?? name} has the security version ${securityVersion}, and ${floor} was good here already`;
+  if (!isAllowed) {
+    throw new HostctlError('downgrade-refused', what, { hint: 'Pass --allow-downgrade to go back nevertheless' });
+  }
+  host.log.warn(`${what}: made the default nevertheless`);
 }
 
 /** A further entry of a deployment, with a number that puts it first. Throws 'state-invalid' where it cannot boot. */

@@ -1,19 +1,23 @@
 /** `status`: what is deployed, what runs, what would boot, and what is wrong. Read only; never fails for one record. */
 
 import { ONCE_KARG, type FoundEntry } from '../deploy/boot-entries.ts';
-import { readDeployments, tolerant, type Deployments, type Problem } from '../deploy/deployments.ts';
+import { baseDeployment, readDeployments, tolerant, type Deployments, type Problem } from '../deploy/deployments.ts';
 import { mountedBootPlaces } from '../deploy/boot-partition.ts';
 import { efiName, oldLoaders } from '../deploy/loader-files.ts';
 import { readFailed } from '../deploy/failed.ts';
+import { checkFloor } from '../deploy/floor.ts';
+import { isRevokedBy, readRevoked } from '../deploy/trust.ts';
 import { readHistory } from '../deploy/history.ts';
 import { readLeft } from '../deploy/left.ts';
 import { bootLoader, loaderText } from '../deploy/loader.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
+import { REVOKED_LIST, SEALS } from '../store/seals.ts';
 import { isBadName } from '../format/bls/name.ts';
 import { grubDefaults } from '../format/bls/grub-order.ts';
 import { openSysroot, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import type { Host } from '../sys/host.ts';
 import { failureText, lastFailure } from './boot-report.ts';
+import { hostTrust, revokedLists } from './judge-image.ts';
 import { hasUsrOverlay } from './usr-overlay.ts';
 
 export interface StatusResult {
@@ -36,6 +40,7 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
     ...stagedWarnings(sysroot, deployments),
     ...memoryWarnings(sysroot),
     ...failureWarnings(host, sysroot, deployments),
+    ...trustWarnings(sysroot, deployments),
     ...bootWarnings(deployments),
     ...usrWarnings(host, sysroot),
     ...onceWarnings(deployments),
@@ -87,6 +92,37 @@ function failureWarnings(host: Host, sysroot: Sysroot, deployments: Deployments)
       message: failureText(failed),
       hint: '"hostctl upgrade" takes another image than this one; "hostctl switch IMAGE" takes it again',
     });
+  }
+  return warnings;
+}
+
+/** What became of the keys, the floor and the list of revoked images since the deployments were made. */
+function trustWarnings(sysroot: Sysroot, deployments: Deployments): readonly Warning[] {
+  const warnings: Warning[] = [];
+  tolerant(() => checkFloor(sysroot), 'floor-unreadable', warnings);
+  const trust = tolerant(() => hostTrust(sysroot, baseDeployment(deployments)), 'policy-invalid', warnings);
+  if (trust === undefined) return warnings;
+  warnings.push(...trust.problems.map((message) => ({ code: 'trust-unusable', message })));
+  const listFile = `${sysroot.repo}/${SEALS}/${REVOKED_LIST}`;
+  // Without a key nobody can say whether a list is one.
+  if (trust.keys.length > 0) tolerant(() => readRevoked(listFile, trust.keys), 'revoked-unreadable', warnings);
+  const revoked = revokedLists(sysroot, trust);
+  const trusted = new Set(trust.keys.map(({ id }) => id));
+  for (const { id, name, origin } of deployments.list) {
+    if (origin === undefined) continue;
+    if (isRevokedBy(revoked, origin.digest)) {
+      warnings.push({
+        code: 'image-revoked',
+        message: `The image of deployment ${id ?? name} is revoked`,
+        hint: 'Deploy another one; the initramfs refuses it where it knows the list',
+      });
+    }
+    if (trusted.size > 0 && origin.seal !== undefined && !origin.seal.keys.some((key) => trusted.has(key))) {
+      warnings.push({
+        code: 'key-untrusted',
+        message: `Deployment ${id ?? name} is sealed by keys that this host does not trust any more`,
+      });
+    }
   }
   return warnings;
 }

@@ -46,6 +46,7 @@ export interface UpgradeOptions extends SysrootOptions {
   readonly tries: number;
   readonly allowMissingVerity: boolean;
   readonly allowDowngrade: boolean;
+  readonly allowWeakerPolicy?: boolean | undefined;
   readonly etcPolicy: EtcMergePolicy;
   /** How many deployments stay when there is a new one. */
   readonly keep: number;
@@ -121,7 +122,7 @@ export function planUpgrade(host: Host, options: UpgradeOptions): Promise<Upgrad
   return withUpgrade(host, options, async ({ sysroot, source, request }) => {
     const { avoided } = judge(host, sysroot, source, options);
     const candidate = describeCandidate(source);
-    const wanted = wantedDeployment(host, sysroot, source, request);
+    const wanted = await wantedDeployment(host, sysroot, source, request);
     const { deployments } = wanted;
     const { staged, next } = deployments;
     const target = request.mode !== 'publish' && staged !== undefined ? staged : next;
@@ -211,13 +212,15 @@ function roomOptions({ keep, boot }: UpgradeOptions): BootRoomOptions {
 }
 
 function requestOf(options: UpgradeOptions, sysroot: Sysroot, allowMissingVerity: boolean): DeployRequest {
-  const { kargs, algorithm, tries, image, etcPolicy } = options;
+  const { kargs, algorithm, tries, image, etcPolicy, allowDowngrade, allowWeakerPolicy } = options;
   const mode = options.downloadOnly ? 'stage-locked' : sysroot.isRunning ? 'stage' : 'publish';
   return {
     kargs,
     algorithm,
     tries,
     allowMissingVerity,
+    allowDowngrade,
+    allowWeakerPolicy,
     etcPolicy,
     action: image === undefined ? 'upgrade' : 'switch',
     mode,

@@ -58,6 +58,20 @@ export async function checkRepository(host: Host, repository: Repository, deep: 
   return { findings, images };
 }
 
+/** Reads every byte of one image and of the objects it names. Throws 'corrupt' for the first that is not as it should be. */
+export async function checkImage(host: Host, repository: Repository, digest: VerityDigest): Promise<void> {
+  const findings: ObjectFinding[] = [];
+  for (const [name, size] of readUse(repository, digest, findings)?.objects ?? []) {
+    await nextTurn();
+    if (host.signal.aborted) throw new HostctlError('interrupted', 'Stopped checking');
+    const problem = checkObject(host, repository, name, new Set([size]), true);
+    if (problem !== undefined) findings.push({ digest: name, images: [digest], ...problem });
+  }
+  const [first] = findings;
+  if (first === undefined) return;
+  throw new HostctlError('corrupt', `Image ${digest}: ${first.message}`, { hint: 'See "hostctl fsck --deep"' });
+}
+
 /** Reads an image and, where it can be read, what it needs. */
 function readUse(repository: Repository, digest: VerityDigest, findings: ObjectFinding[]): ImageUse | undefined {
   const expected = `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`;

@@ -12,11 +12,21 @@ import type { VerityDigest } from '../tree/node.ts';
 import { listCachedBlobs, removeCachedBlob } from './blob-cache.ts';
 import { DIGEST, linkTarget, RECORDS, removeImage } from './images.ts';
 import { deadMarkers } from './markers.ts';
+import { SEALS } from './seals.ts';
 import type { Repository } from './repository.ts';
 import { dropDeadMarkers } from './sweep.ts';
 
 export interface RepositoryItem {
-  readonly kind: 'ref' | 'image' | 'image-record' | 'object' | 'object-directory' | 'temporary' | 'marker' | 'blob';
+  readonly kind:
+    | 'ref'
+    | 'image'
+    | 'image-record'
+    | 'seal'
+    | 'object'
+    | 'object-directory'
+    | 'temporary'
+    | 'marker'
+    | 'blob';
   /** Digest of an image or object, path below `images/refs` of a ref, else the file's name. */
   readonly name: string;
   readonly path: string;
@@ -27,6 +37,8 @@ export interface RepositorySnapshot {
   readonly refs: readonly { readonly name: string; readonly digest: VerityDigest | undefined }[];
   readonly images: readonly VerityDigest[];
   readonly records: readonly RepositoryItem[];
+  /** Files of seals, each by the image it is for. */
+  readonly seals: readonly (RepositoryItem & { readonly digest: string })[];
   readonly objects: readonly RepositoryItem[];
   /** Names of the directories of objects, each two digits. */
   readonly objectDirectories: readonly string[];
@@ -80,10 +92,16 @@ export function readRepositorySnapshot(host: Host, repository: Repository): Repo
     records: listNames(`${path}/${RECORDS}`)
       .filter((name) => DIGEST.test(name))
       .map((name) => itemOf('image-record', name, `${path}/${RECORDS}/${name}`)),
+    seals: listNames(`${path}/${SEALS}`).flatMap((name) => {
+      const digest = name.replace(/\.sig$/, '');
+      return DIGEST.test(digest) ? { ...itemOf('seal', name, `${path}/${SEALS}/${name}`), digest } : [];
+    }),
     objects: inObjects.filter(({ name }) => DIGEST.test(name)),
     objectDirectories,
     temporaries: [
-      ...[path, `${path}/images`, `${path}/${RECORDS}`].flatMap((at) => listNames(at).map((name) => `${at}/${name}`)),
+      ...[path, `${path}/images`, `${path}/${RECORDS}`, `${path}/${SEALS}`].flatMap((at) =>
+        listNames(at).map((name) => `${at}/${name}`),
+      ),
       ...refs.map((name) => `${path}/images/refs/${name}`),
       ...inObjects.map((item) => item.path),
     ]
@@ -120,7 +138,6 @@ export function planRepositoryGarbage(
     .filter(({ name }) => droppedRefs.has(name))
     .map(({ name }) => itemOf('ref', name, `${repository.path}/images/refs/${name}`));
   const blobs = snapshot.blobs.filter(({ name }) => !keptBlobs.has(name));
-  const rest = [...refs, ...snapshot.temporaries, ...blobs];
   const staying = snapshot.refs.filter(({ name }) => !droppedRefs.has(name));
   const notes = [...streamNotes(snapshot), ...refNotes(staying)];
   const needed = [
@@ -130,7 +147,10 @@ export function planRepositoryGarbage(
   const kept = keptImages(repository, snapshot, needed);
   const reachable = new Set<string>(kept);
   for (const digest of kept) for (const object of objectsOf(digest)) reachable.add(object);
-  if (notes.length > 0) return { items: rest, notes };
+  // A seal keeps nothing, and is of no use without a deployment that boots its image.
+  const sealed = new Set<string>(needed.flatMap(({ digest }) => digest ?? []));
+  const seals = snapshot.seals.filter(({ digest }) => !sealed.has(digest));
+  if (notes.length > 0) return { items: [...refs, ...seals, ...snapshot.temporaries, ...blobs], notes };
   const objects = snapshot.objects.filter(({ name }) => !reachable.has(name));
   const images = snapshot.images.filter((digest) => !kept.has(digest));
   const emptied = snapshot.objectDirectories.filter(
@@ -139,6 +159,7 @@ export function planRepositoryGarbage(
   return {
     items: [
       ...refs,
+      ...seals,
       ...images.map((digest) => itemOf('image', digest, `${repository.path}/images/${digest}`)),
       ...snapshot.records.filter(({ name }) => !kept.has(name as VerityDigest)),
       ...objects,
@@ -176,6 +197,7 @@ export function removeRepositoryItem(host: Host, repository: Repository, item: R
     case 'blob':
       removeCachedBlob(host, repository.path, item.path);
       return;
+    case 'seal':
     case 'image-record':
     case 'object':
     case 'temporary':

@@ -233,6 +233,9 @@ function originWith(kargs: KargSources): Origin {
     created: undefined,
     kargs,
     bound: [{ reference: 'oci:/a path', digest }],
+    securityVersion: 0,
+    seal: undefined,
+    signedBy: [],
   };
 }
 

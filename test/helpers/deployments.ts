@@ -79,6 +79,9 @@ export function originOf(id: number): Origin {
     created: undefined,
     kargs: { image: [], host: [], user: [], removed: [] },
     bound: [],
+    securityVersion: 0,
+    seal: undefined,
+    signedBy: [],
   };
 }
 

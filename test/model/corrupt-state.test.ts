@@ -3,6 +3,7 @@
  * succeeds or says why not. What must happen follows from what was damaged and how, not from a list of cases.
  */
 
+import { hash } from 'node:crypto';
 import * as fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { DeploymentDocument } from '../../src/cli/view/status-json.ts';
@@ -10,9 +11,13 @@ import { fsverityDigest } from '../../src/format/fsverity/digest.ts';
 import { deploy, type DeployResult } from '../../src/ops/deploy.ts';
 import { exitCodeOf } from '../../src/cli/exit-codes.ts';
 import { gc } from '../../src/ops/gc.ts';
+import { revokeImages } from '../../src/ops/revoke-image.ts';
+import { sealImage } from '../../src/ops/seal-image.ts';
 import { upgrade, type UpgradeResult } from '../../src/ops/upgrade.ts';
 import { explainSystemError } from '../../src/sys/files.ts';
 import { memoryDir } from '../helpers/memory-dir.ts';
+import { knownKey, writeKey } from '../helpers/seal-keys.ts';
+import { testHost } from '../helpers/test-host.ts';
 import { entriesPath, readEntries, readFacts, type DiskEntry } from './disk.ts';
 import { modelImages, type ModelImage } from './images.ts';
 import { choose } from './verbs.ts';
@@ -52,6 +57,15 @@ const TARGETS: Readonly<Record<string, Target>> = {
   'left record': { path: () => 'state/hostctl/left', shown: 'broken' },
   'history record': { path: () => 'state/hostctl/history/00000002', shown: 'broken' },
   'boot failure': { path: ({ digest }) => `state/hostctl/boot-failure-${digest}`, shown: 'broken', isProblem: true },
+  floor: { path: () => 'state/hostctl/floor', shown: 'broken' },
+  'copy of the floor': { path: () => 'state/hostctl/floor-copy', shown: 'broken' },
+  seal: { path: ({ digest }) => `composefs/seals/${digest}`, shown: 'always' },
+  'signatures of the seal': { path: ({ digest }) => `composefs/seals/${digest}.sig`, shown: 'always' },
+  'list of revoked images': {
+    path: ({ stateName }) => `state/deploy/${stateName}/etc/hostctl/revoked`,
+    shown: 'broken',
+  },
+  'list for the initramfs': { path: () => 'composefs/seals/revoked', shown: 'broken' },
   'lock holder': { path: () => 'state/hostctl/lock-holder', shown: 'not by status' },
   'meta.json': { path: () => 'composefs/meta.json', shown: 'always' },
   'image link': { path: ({ digest }) => `composefs/images/${digest}`, shown: 'always' },
@@ -86,17 +100,34 @@ describe('a state in which one thing is damaged', () => {
 
   beforeAll(async () => {
     images = modelImages(directory);
+    const key = knownKey('model');
+    const keys = [writeKey(directory, 'model', key)];
+    for (const { reference } of images) {
+      await sealImage(testHost(), {
+        ...{ image: reference, keys, name: undefined, securityVersion: 0, expires: undefined, algorithms: ['sha256'] },
+      });
+    }
     template = new World('systemd-boot', images, digests);
     const runMoved = (image: number, stage = false): Promise<DeployResult> => {
       template.moveReference(choose(images, image));
       return run(template, template.movingReference, stage);
     };
-    digests.set(images[0]!, (await runMoved(0)).digest);
+    const first = (await runMoved(0)).digest;
+    digests.set(images[0]!, first);
+    // From here on the host takes sealed images only.
+    const etc = `${template.path}/state/deploy/${first}/etc/hostctl`;
+    fs.mkdirSync(`${etc}/keys.d`, { recursive: true });
+    fs.writeFileSync(`${etc}/keys.d/model.pub`, key.publicPem);
+    const list = { file: `${etc}/revoked`, digests: [`v1-sha256-12:${'0'.repeat(64)}`], keys };
+    revokeImages(list);
     const { digest } = await runMoved(3);
     digests.set(images[3]!, digest);
     await runMoved(1, true);
     template.moveReference(choose(images, 4));
     const state = `${template.path}/state/hostctl`;
+    revokeImages({ ...list, file: `${template.path}/composefs/seals/revoked` });
+    const floor = `[floor]\nversion = 0\nchecksum = ${hash('sha256', 'floor 0', 'hex')}\n`;
+    for (const copy of ['floor', 'floor-copy']) fs.writeFileSync(`${state}/${copy}`, floor);
     fs.writeFileSync(`${state}/finalize-failure`, '[failure]\nid = 3\ncode = io\nmessage = The disk\n');
     fs.writeFileSync(`${state}/left`, '[left]\nid = 9\nmanifest-digest = sha256:00\n');
     fs.writeFileSync(`${state}/boot-failure-${digest}`, 'version=1\nreason=mount-failed\nmessage=No\n');

@@ -14,6 +14,8 @@ export interface DeployArguments extends GlobalOptions {
   readonly hash?: VerityAlgorithm | undefined;
   readonly tries?: number | undefined;
   readonly 'allow-missing-verity': boolean;
+  readonly 'allow-downgrade': boolean;
+  readonly 'allow-weaker-policy': boolean;
   readonly stage: boolean;
 }
 
@@ -43,6 +45,8 @@ export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArgu
         algorithm: options.hash,
         tries: options.tries ?? config.deployTries,
         allowMissingVerity: options['allow-missing-verity'],
+        allowDowngrade: options['allow-downgrade'],
+        allowWeakerPolicy: options['allow-weaker-policy'],
         stage: options.stage,
         etcPolicy: etcPolicyOf(config),
       });
@@ -53,6 +57,16 @@ export function deployCommand(run: Run): CommandModule<GlobalOptions, DeployArgu
 
 export function triesOption<T>(argv: Argv<T>) {
   return argv
+    .option('allow-downgrade', {
+      type: 'boolean',
+      default: false,
+      describe: 'Take an older release, or one below the security floor, too',
+    })
+    .option('allow-weaker-policy', {
+      type: 'boolean',
+      default: false,
+      describe: 'Take an image by a policy that asks for less than that of the image tracked so far',
+    })
     .option('tries', {
       type: 'number',
       requiresArg: true,

@@ -3,6 +3,7 @@
 import type { Argv, CommandModule } from 'yargs';
 import { HostctlError } from '../../errors.ts';
 import type { VerityAlgorithm } from '../../tree/node.ts';
+import { revokeCommand, sealCommand, signCommand, verifyCommand } from './image-seal.ts';
 import { openContext, type GlobalOptions } from '../context.ts';
 import { exitCodeOf } from '../exit-codes.ts';
 import type { Run } from '../program.ts';
@@ -36,6 +37,10 @@ export function imageCommand(run: Run): CommandModule<GlobalOptions, GlobalOptio
         .command(catCommand(run))
         .command(exportCommand(run))
         .command(lintCommand(run))
+        .command(sealCommand(run))
+        .command(signCommand(run))
+        .command(verifyCommand(run))
+        .command(revokeCommand(run))
         .command(removeCommand(run))
         .command(mountCommand(run))
         .command(umountCommand(run))

@@ -10,6 +10,7 @@ interface RollbackArguments extends GlobalOptions {
   readonly to?: string | undefined;
   readonly plan: boolean;
   readonly apply: boolean;
+  readonly 'allow-downgrade': boolean;
 }
 
 export function rollbackCommand(run: Run): CommandModule<GlobalOptions, RollbackArguments> {
@@ -21,6 +22,7 @@ export function rollbackCommand(run: Run): CommandModule<GlobalOptions, Rollback
         .option('to', { type: 'string', requiresArg: true, describe: 'Its number, or the beginning of its digest' })
         .option('plan', { type: 'boolean', default: false, describe: 'Show what would happen, and do nothing' })
         .option('apply', { type: 'boolean', default: false, describe: 'Reboot into it' })
+        .option('allow-downgrade', { type: 'boolean', default: false, describe: 'Go below the security floor too' })
         .check(({ plan, apply }) => {
           if (plan && apply) throw new HostctlError('usage', '--plan and --apply exclude each other');
           return true;
@@ -32,14 +34,15 @@ export function rollbackCommand(run: Run): CommandModule<GlobalOptions, Rollback
       const { ensureWritable } = await import('../../ops/writable.ts');
       const context = openContext(options, run.signal);
       const { host, paths } = context;
+      const target = { ...paths, to: options.to, allowDowngrade: options['allow-downgrade'] };
       if (options.plan) {
-        const plan = rollbackPlan(host, { ...paths, to: options.to });
+        const plan = rollbackPlan(host, target);
         context.print(plan, () => rollbackPlanText(plan));
         return;
       }
       if (options.apply) requireRunning(openSysroot(host, paths));
       if (await ensureWritable(host, paths, run)) return;
-      const result = await rollback(host, { ...paths, to: options.to });
+      const result = await rollback(host, target);
       context.print(result, () => rollbackText(result));
       if (options.apply && result.changed) await reboot(host);
     },

@@ -16,7 +16,6 @@ interface UpgradeArguments extends Omit<DeployArguments, 'image' | 'stage'> {
   readonly plan: boolean;
   readonly 'download-only': boolean;
   readonly 'from-downloaded': boolean;
-  readonly 'allow-downgrade': boolean;
   readonly 'unchanged-exit-77': boolean;
   readonly tag?: string | undefined;
   /** `switch` only. */
@@ -62,7 +61,6 @@ function upgradeOptions<T>(argv: Argv<T>) {
     })
     .option('from-downloaded', { type: 'boolean', default: false, describe: 'Take what is staged; look nothing up' })
     .option('apply', { type: 'boolean', default: false, describe: 'Reboot into it' })
-    .option('allow-downgrade', { type: 'boolean', default: false, describe: 'Take an older release too' })
     .option('unchanged-exit-77', { type: 'boolean', default: false, describe: 'End with 77 when nothing is new' })
     .check((options) => {
       const modes = ['check', 'plan', 'download-only', 'from-downloaded'].filter((name) => options[name] === true);
@@ -99,6 +97,7 @@ async function handle(options: UpgradeArguments, run: Run): Promise<void> {
     tries: options.tries ?? config.deployTries,
     allowMissingVerity: options['allow-missing-verity'],
     allowDowngrade: options['allow-downgrade'],
+    allowWeakerPolicy: options['allow-weaker-policy'],
     etcPolicy,
     keep: config.retentionKeep,
     downloadOnly: options['download-only'],

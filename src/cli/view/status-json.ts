@@ -37,8 +37,13 @@ export interface DeploymentDocument {
     readonly manifestDigest: string | null;
     readonly version: string | null;
     readonly created: string | null;
+    /** `unsigned`, `broken`, or who: `sealed by KEY…`, `signed by KEY…`. */
     readonly signature: string;
   };
+  /** What holds when it boots; `unverified` is nothing. See docs/threat-model.md. */
+  readonly level: 'unverified' | 'pinned' | null;
+  /** Whether its initramfs asks for a seal, so that no image without one boots by it. */
+  readonly sealAtBoot: boolean;
   readonly composefs: {
     readonly digest: string | null;
     readonly hash: string | null;
@@ -78,6 +83,16 @@ export function statusDocument(
   };
 }
 
+/** As it was found when the image was deployed, unless the seal is not what it was. */
+function signatureText(origin: Deployment['origin'], problems: Deployment['problems']): string {
+  if (problems.some(({ code }) => code === 'seal-broken')) return 'broken';
+  const parts = [
+    ...(origin?.seal === undefined ? [] : [`sealed by ${origin.seal.keys.join(' ')}`]),
+    ...(origin === undefined || origin.signedBy.length === 0 ? [] : [`signed by ${origin.signedBy.join(' ')}`]),
+  ];
+  return parts.length === 0 ? 'unsigned' : parts.join(', ');
+}
+
 function deploymentDocument(
   { id, state, triesLeft, pinned, origin, bootc, entries, stagedEntry, problems, bootFailure, name }: Deployment,
   roles: readonly Role[],
@@ -97,8 +112,11 @@ function deploymentDocument(
       manifestDigest: origin?.manifestDigest ?? bootc?.manifestDigest ?? null,
       version: origin?.version ?? null,
       created: origin?.created ?? null,
-      signature: 'unsigned',
+      signature: signatureText(origin, problems),
     },
+    // Kernel and initramfs lie on the boot partition as plain files: a seal that they check is no more than they are.
+    level: stated === undefined ? null : stated.verityRequired ? 'pinned' : 'unverified',
+    sealAtBoot: origin?.seal?.isForBoot === true,
     composefs: {
       digest: origin?.digest ?? stated?.digest ?? /^[0-9a-f]{64,128}/.exec(name)?.[0] ?? null,
       hash: parameters?.algorithm ?? null,

@@ -17,12 +17,14 @@ export function statusText(document: StatusDocument, verbose: boolean): string {
 }
 
 function deploymentText(deployment: DeploymentDocument, verbose: boolean): string {
-  const { state, triesLeft, pinned, roles, image, composefs, entry, problems } = deployment;
+  const { state, triesLeft, pinned, roles, image, composefs, entry, problems, level, sealAtBoot } = deployment;
   const tries = state === 'trying' && triesLeft !== null ? `, ${triesLeft} tries left` : '';
   const rows: [string, string | null][] = [
     ['image', image.reference],
     ['version', image.version],
     ['composefs', shorten(composefs.digest, verbose)],
+    ['signature', signatureText(image.signature, sealAtBoot, verbose)],
+    ['level', level === 'pinned' ? 'pinned: whoever can write the boot partition can replace it' : null],
     ['verity', composefs.verity === 'required' ? null : verityText(composefs.verity)],
     ['entry', entry?.file ?? null],
   ];
@@ -31,7 +33,6 @@ function deploymentText(deployment: DeploymentDocument, verbose: boolean): strin
       ['manifest', image.manifestDigest],
       ['created', image.created],
       ['hash', composefs.hash],
-      ['signature', image.signature],
       ['linux', entry?.linux ?? null],
       ['initrd', entry?.initrd.join(' ') ?? null],
       ['options', entry?.kargs.join(' ') ?? null],
@@ -58,6 +59,12 @@ function deploymentName({ id, tool, composefs }: DeploymentDocument): string {
 function hostText(host: StatusDocument['host']): string {
   const rows = Object.entries(host).filter(([, value]) => value !== null) as [string, string][];
   return ['Host', ...rows.map(([name, value]) => `  ${name.padEnd(10)} ${printable(value)}`)].join('\n') + '\n';
+}
+
+/** Keys are shown by their beginnings, as digests are. */
+function signatureText(signature: string, sealAtBoot: boolean, verbose: boolean): string {
+  const shown = verbose ? signature : signature.replace(/[0-9a-f]{64}/g, (id) => shorten(id, false) ?? id);
+  return sealAtBoot ? `${shown}, asked for at each boot` : shown;
 }
 
 function verityText(verity: DeploymentDocument['composefs']['verity']): string | null {

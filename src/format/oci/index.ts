@@ -37,7 +37,9 @@ export function isImageEntry(entry: Descriptor): boolean {
   const isAttestation =
     entry.annotations.get('vnd.docker.reference.type') === 'attestation-manifest' ||
     (platform?.os === 'unknown' && platform.architecture === 'unknown');
-  return (role === 'index' || role === 'manifest' || role === 'schema1') && !isAttestation;
+  // Seals and signatures lie beside the image they speak of.
+  const isArtifact = entry.artifactType !== undefined && mediaTypeRole(entry.artifactType).role !== 'config';
+  return (role === 'index' || role === 'manifest' || role === 'schema1') && !isAttestation && !isArtifact;
 }
 
 /**

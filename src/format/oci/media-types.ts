@@ -19,6 +19,7 @@ export const mediaTypes = {
   ociLayer: `${oci}.layer.v1.tar`,
   ociLayerGzip: `${oci}.layer.v1.tar+gzip`,
   ociLayerZstd: `${oci}.layer.v1.tar+zstd`,
+  ociEmpty: 'application/vnd.oci.empty.v1+json',
   dockerIndex: `${docker}.distribution.manifest.list.v2+json`,
   dockerManifest: `${docker}.distribution.manifest.v2+json`,
   dockerSchema1: `${docker}.distribution.manifest.v1+prettyjws`,

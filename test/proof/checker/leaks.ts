@@ -64,7 +64,13 @@ function repositoryLeaks(root: Files, entries: readonly LoaderEntry[]): string[]
       if (!reachable.has(`${prefix}/${rest}`)) found.push(`composefs/objects/${prefix}/${rest}`);
     }
   }
-  const expected = ['hostctl', 'streams', 'images', 'objects', 'meta.json'];
+  for (const name of root.list('composefs/seals') ?? []) {
+    const image = name.replace(/\.sig$/, '');
+    if (image !== 'revoked' && root.readlink(`composefs/images/${image}`) === undefined) {
+      found.push(`composefs/seals/${name}`);
+    }
+  }
+  const expected = ['hostctl', 'seals', 'streams', 'images', 'objects', 'meta.json'];
   const others = (root.list('composefs') ?? []).filter((name) => !expected.includes(name));
   return [...found, ...others.map((name) => `composefs/${name}`)];
 }

@@ -1,0 +1,139 @@
+/** `hostctl image seal|sign|verify|revoke` */
+
+import type { Argv, CommandModule } from 'yargs';
+import { HostctlError } from '../../errors.ts';
+import type { VerityAlgorithm } from '../../tree/node.ts';
+import { openContext, type GlobalOptions } from '../context.ts';
+import type { Run } from '../program.ts';
+import { verifiedText } from '../view/verified-text.ts';
+
+interface SignArguments extends GlobalOptions {
+  readonly image: string;
+  readonly key: readonly string[];
+}
+
+interface SealArguments extends SignArguments {
+  readonly hash?: VerityAlgorithm | undefined;
+  readonly name?: string | undefined;
+  readonly 'security-version': number;
+  readonly expires?: string | undefined;
+}
+
+export function sealCommand(run: Run): CommandModule<GlobalOptions, SealArguments> {
+  return {
+    command: 'seal <image>',
+    describe: 'Compute the digests that an image has on a host, sign them, and put the seal beside it',
+    builder: (argv) =>
+      keyOption(imagePositional(argv), 'Private key (PEM) to sign with; may be given several times')
+        .option('hash', { choices: ['sha256', 'sha512'] as const, describe: 'For repositories of this hash only' })
+        .option('name', { type: 'string', requiresArg: true, describe: 'Repository it is published in, HOST/NAME' })
+        .option('security-version', {
+          type: 'number',
+          default: 0,
+          requiresArg: true,
+          describe: 'Hosts where a higher one was good do not go back to it',
+        })
+        .option('expires', { type: 'string', requiresArg: true, describe: 'Time such as 2027-03-01T00:00:00Z' })
+        .check((options) => {
+          const version = options['security-version'];
+          if (Number.isSafeInteger(version) && version >= 0) return true;
+          throw new HostctlError('usage', '--security-version takes a whole number from 0');
+        }),
+    handler: async (options) => {
+      const { sealImage } = await import('../../ops/seal-image.ts');
+      const context = openContext(options, run.signal);
+      const result = await sealImage(context.host, {
+        image: options.image,
+        keys: options.key,
+        name: options.name,
+        securityVersion: options['security-version'],
+        expires: options.expires,
+        algorithms: options.hash === undefined ? ['sha512', 'sha256'] : [options.hash],
+      });
+      context.print(result, () => lines(result.digests));
+    },
+  };
+}
+
+export function signCommand(run: Run): CommandModule<GlobalOptions, SignArguments> {
+  return {
+    command: 'sign <image>',
+    describe: 'Check the seal beside an image against its layers, and sign it by one more key',
+    builder: (argv) => keyOption(imagePositional(argv), 'Private key (PEM) to sign with; may be given several times'),
+    handler: async (options) => {
+      const { signImage } = await import('../../ops/seal-image.ts');
+      const context = openContext(options, run.signal);
+      const result = await signImage(context.host, { image: options.image, keys: options.key });
+      context.print(result, () => lines(result.keys));
+    },
+  };
+}
+
+export function verifyCommand(run: Run): CommandModule<GlobalOptions, SignArguments> {
+  return {
+    command: 'verify <image>',
+    describe: 'Say whether an image is what a trusted key sealed; every byte of it is read',
+    builder: (argv) =>
+      keyOption(
+        argv.positional('image', {
+          type: 'string',
+          demandOption: true,
+          describe: 'Image reference, or a digest in the repository',
+        }),
+        'Public key (PEM) to trust instead of those of the host; may be given several times',
+      ),
+    handler: async (options) => {
+      const { verifyImage } = await import('../../ops/verify-image.ts');
+      const context = openContext(options, run.signal);
+      const result = await verifyImage(context.host, { ...context.paths, image: options.image, keys: options.key });
+      context.print(result, () => verifiedText(result));
+    },
+  };
+}
+
+interface RevokeArguments extends GlobalOptions {
+  readonly file: string;
+  readonly digest: readonly string[];
+  readonly key: readonly string[];
+}
+
+export function revokeCommand(run: Run): CommandModule<GlobalOptions, RevokeArguments> {
+  return {
+    command: 'revoke <file> <digest..>',
+    describe: 'Add digests to a signed list of images that hosts must not run any more',
+    builder: (argv) =>
+      keyOption(
+        argv
+          .positional('file', { type: 'string', demandOption: true, describe: 'The list, for /etc/hostctl/revoked' })
+          .positional('digest', {
+            type: 'string',
+            array: true,
+            demandOption: true,
+            describe: 'As "image seal" prints it, v1-sha512-12:HEX',
+          }),
+        'Private key (PEM) to sign with; may be given several times',
+      ),
+    handler: async (options) => {
+      const { revokeImages } = await import('../../ops/revoke-image.ts');
+      const context = openContext(options, run.signal);
+      const result = revokeImages({ file: options.file, digests: options.digest, keys: options.key });
+      context.print(result, () => lines(result.digests));
+    },
+  };
+}
+
+function imagePositional<T>(argv: Argv<T>) {
+  return argv.positional('image', {
+    type: 'string',
+    demandOption: true,
+    describe: 'Image in an OCI layout, oci:DIR[:TAG]',
+  });
+}
+
+function keyOption<T>(argv: Argv<T>, describe: string) {
+  return argv.option('key', { type: 'string', array: true, default: [] as string[], requiresArg: true, describe });
+}
+
+function lines(items: readonly string[]): string {
+  return items.map((item) => `${item}\n`).join('');
+}

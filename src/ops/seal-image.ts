@@ -1,0 +1,197 @@
+/**
+ * `image seal` and `image sign`: the digest that an image's root will have on a host is computed from its layers, put
+ * into a seal together with the manifest, and signed. The seal lies beside the image in its layout; the image itself is
+ * not touched, and signing it once more changes nothing but the seal.
+ */
+
+import { HostctlError } from '../errors.ts';
+import { writeComposefsImage } from '../format/erofs/writer.ts';
+import { fsverityDigest } from '../format/fsverity/digest.ts';
+import { formatImageReference } from '../format/oci/reference.ts';
+import { parsePrivateKey, signBytes, type PublicKey } from '../format/seal/key.ts';
+import {
+  formatSeal,
+  formatSealedDigest,
+  isSealTime,
+  parseSeal,
+  type Seal,
+  type SealedDigest,
+} from '../format/seal/seal.ts';
+import { formatSignatures, signersOf, type Signature } from '../format/seal/signatures.ts';
+import { bootableTree } from '../image/build.ts';
+import { measuringSink } from '../image/ingest.ts';
+import { writeLayoutArtifact } from '../image/layout-artifact.ts';
+import type { ImageSource } from '../image/source.ts';
+import { mergeSignatures } from '../store/seals.ts';
+import { explainSystemError, readSmallText } from '../sys/files.ts';
+import type { Host } from '../sys/host.ts';
+import type { VerityAlgorithm } from '../tree/node.ts';
+import { flattenImage, XATTR_MODE } from './build.ts';
+import { withImage } from './with-image.ts';
+import { readSeals, SEAL_SIGNATURES_TYPE, SEAL_TEXT_TYPE, SEAL_TYPE } from './seals.ts';
+
+export interface SealImageOptions extends SignImageOptions {
+  /** Repository that the seal claims, `HOST/NAME`. */
+  readonly name: string | undefined;
+  readonly securityVersion: number;
+  /** `2027-03-01T00:00:00Z` */
+  readonly expires: string | undefined;
+  /** Hashes to seal for; a host takes the one of its repository. */
+  readonly algorithms: readonly VerityAlgorithm[];
+}
+
+export interface SignImageOptions {
+  readonly image: string;
+  /** Files of private keys. */
+  readonly keys: readonly string[];
+}
+
+export interface SealResult {
+  readonly manifestDigest: string;
+  /** As they stand in the seal, `v1-sha512-12:HEX`. */
+  readonly digests: readonly string[];
+  /** Ids of all keys whose signatures stand beside it. */
+  readonly keys: readonly string[];
+  /** Digest of the artifact's manifest. */
+  readonly artifact: string;
+}
+
+export async function sealImage(host: Host, options: SealImageOptions): Promise<SealResult> {
+  const { expires, name } = options;
+  if (expires !== undefined && !isSealTime(expires)) {
+    throw new HostctlError('usage', `--expires takes a time such as 2027-03-01T00:00:00Z, not "${expires}"`);
+  }
+  if (name !== undefined && !/^[\x21-\x7e]+$/.test(name)) throw new HostctlError('usage', `"${name}" is no name`);
+  const signers = options.keys.map(readSigner);
+  return withImage(host, options.image, undefined, async (source) => {
+    const seal: Seal = {
+      digests: await bootableDigests(host, source, options.algorithms),
+      xattrs: XATTR_MODE,
+      manifest: source.manifestDigest,
+      name,
+      securityVersion: options.securityVersion,
+      expires,
+    };
+    const bytes = formatSeal(seal);
+    return publishSeal(source, seal, bytes, signWith(bytes, signers));
+  });
+}
+
+/** Adds signatures to the seal that is there, once its digests were found to be those of the image. */
+export async function signImage(host: Host, options: SignImageOptions): Promise<SealResult> {
+  const signers = options.keys.map(readSigner);
+  return withImage(host, options.image, undefined, async (source) => {
+    const what = formatImageReference(source.reference);
+    const { published } = await readSeals(source.referrers);
+    const [there, ...more] = published;
+    if (there === undefined || more.length > 0) {
+      throw new HostctlError('image-unsigned', `"${what}" has ${published.length} seals instead of one to sign`, {
+        hint: 'Make it with "hostctl image seal"',
+      });
+    }
+    const seal = parseSeal(there.bytes);
+    await checkSealOfImage(host, source, seal);
+    return publishSeal(source, seal, there.bytes, mergeSignatures(signWith(there.bytes, signers), there.lines));
+  });
+}
+
+/** Computes the image again for each digest that the seal states. Throws 'digest-mismatch'. */
+export async function checkSealOfImage(host: Host, source: ImageSource, seal: Seal): Promise<void> {
+  const fail = (problem: string): HostctlError =>
+    new HostctlError('digest-mismatch', `The seal of "${formatImageReference(source.reference)}" ${problem}`);
+  if (seal.manifest !== source.manifestDigest) {
+    throw fail(`is for the manifest ${seal.manifest}, not for ${source.manifestDigest}`);
+  }
+  if (seal.xattrs !== XATTR_MODE) throw fail(`is made with "xattrs ${seal.xattrs}", which hostctl cannot make`);
+  for (const stated of seal.digests) {
+    const [made] = await bootableDigests(host, source, [stated.parameters.algorithm], stated.parameters.formatVersion);
+    if (made?.digest !== stated.digest) {
+      const found = made === undefined ? 'nothing' : formatSealedDigest(made);
+      throw fail(`states ${formatSealedDigest(stated)}, but the image has ${found}`);
+    }
+  }
+}
+
+/** The digests of the tree that is booted, one for each hash; the layers are read once for each. */
+async function bootableDigests(
+  host: Host,
+  source: ImageSource,
+  algorithms: readonly VerityAlgorithm[],
+  formatVersion: 0 | 1 | 2 = 1,
+): Promise<SealedDigest[]> {
+  const digests: SealedDigest[] = [];
+  for (const algorithm of algorithms) {
+    const { tree } = bootableTree(await flattenImage(host, source, measuringSink(algorithm)));
+    const options = { algorithm, minVersion: formatVersion, maxVersion: formatVersion };
+    const { bytes, version } = writeComposefsImage(tree, options);
+    digests.push({
+      parameters: { formatVersion: version, algorithm, logBlockSize: 12 },
+      digest: fsverityDigest(algorithm, bytes),
+    });
+  }
+  return digests;
+}
+
+interface Signer {
+  readonly key: Parameters<typeof signBytes>[1];
+  readonly publicKey: PublicKey;
+}
+
+function readSigner(path: string): Signer {
+  let pem: string | undefined;
+  try {
+    pem = readSmallText(path);
+    if (pem !== undefined) return parsePrivateKey(pem);
+  } catch (error) {
+    const { message } = explainSystemError(error, 'Cannot read it');
+    throw new HostctlError('usage', `Cannot use the key "${path}": ${message}`, {
+      hint: 'Make one with "openssl genpkey -algorithm ed25519 -out FILE"',
+      cause: error,
+    });
+  }
+  throw new HostctlError('usage', `The key "${path}" does not exist`);
+}
+
+/** Signs with each, and checks what came of it: a signature that does not hold is found by the publisher. */
+export function signWith(bytes: Uint8Array, signers: readonly Signer[]): Signature[] {
+  if (signers.length === 0) throw new HostctlError('usage', 'Name a key to sign with: --key FILE');
+  const signatures = signers.map(({ key, publicKey }) => ({ keyId: publicKey.id, bytes: signBytes(bytes, key) }));
+  const good = signersOf(
+    bytes,
+    signatures,
+    signers.map(({ publicKey }) => publicKey),
+  );
+  if (good.length === signers.length) return signatures;
+  throw new HostctlError('internal', 'A signature does not hold that was just made');
+}
+
+export function readSigners(paths: readonly string[]): Signer[] {
+  return paths.map(readSigner);
+}
+
+function publishSeal(source: ImageSource, seal: Seal, bytes: Uint8Array, signatures: readonly Signature[]): SealResult {
+  const { reference } = source;
+  if (reference.transport !== 'oci') {
+    throw new HostctlError('image-unsupported', `Cannot put a seal beside "${formatImageReference(reference)}"`, {
+      hint: 'Seal the image in an OCI layout, oci:DIR[:TAG], and copy that',
+    });
+  }
+  const artifact = writeLayoutArtifact(reference.path, {
+    artifactType: SEAL_TYPE,
+    subject: {
+      mediaType: source.manifestType,
+      digest: source.manifestDigest,
+      size: source.manifestBytes.length,
+    },
+    parts: [
+      { mediaType: SEAL_TEXT_TYPE, bytes },
+      { mediaType: SEAL_SIGNATURES_TYPE, bytes: formatSignatures(signatures) },
+    ],
+  });
+  return {
+    manifestDigest: source.manifestDigest,
+    digests: seal.digests.map(formatSealedDigest),
+    keys: [...new Set(signatures.map(({ keyId }) => keyId))],
+    artifact,
+  };
+}
