@@ -1,5 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { scratchDir } from './helpers/scratch-dir.ts';
 import { commandsOf } from './helpers/shell-commands.ts';
 
 const text = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
@@ -47,4 +49,50 @@ test('The scripts run with the shell that the module installs', () => {
 test('The initramfs cannot go on where the root hook failed', () => {
   expect(module).toContain('add-requires initrd-root-fs.target hostctl-root.service');
   expect(read('hostctl-root.service')).toMatch(/^OnFailure=emergency\.target\nOnFailureJobMode=replace-irreversibly$/m);
+});
+
+test('The root hook is not passed over where the initramfs has keys, or the command line asks for a seal', () => {
+  const conditions = read('hostctl-root.service').match(/^Condition.*$/gm);
+  expect(conditions).toEqual([
+    'ConditionKernelCommandLine=|composefs',
+    'ConditionKernelCommandLine=|composefs.digest',
+    'ConditionKernelCommandLine=|hostctl.require-seal',
+    'ConditionPathExists=|/etc/hostctl/keys.d',
+  ]);
+});
+
+/** Runs a function of the module with dracut's own replaced by ones that only tell, and `openssl` there or not. */
+function dracut(
+  call: string,
+  root: string,
+  hasOpenssl = true,
+): { readonly status: number | null; readonly told: string[] } {
+  const script = `
+    require_binaries() { for name; do [ "$name" != openssl ] || ${hasOpenssl}; done; }
+    inst_multiple() { echo "multiple $*"; }
+    inst_simple() { echo "simple $1"; }
+    inst_script() { :; }
+    SYSTEMCTL=true moddir=/m initdir=/i systemdsystemunitdir=/u dracutsysrootdir=$1
+    . "$2"
+    ${call}`;
+  const setup = new URL('../dracut/50hostctl/module-setup.sh', import.meta.url).pathname;
+  const { status, stdout } = spawnSync('bash', ['-c', script, 'bash', root, setup], { encoding: 'utf8' });
+  return { status, told: stdout.split('\n').filter((line) => /openssl|\/etc\//.test(line)) };
+}
+
+test('Keys of the image go into its initramfs with the program that checks by them', () => {
+  const root = scratchDir();
+  expect(dracut('install', root)).toEqual({ status: 0, told: [] });
+  mkdirSync(`${root}/etc/hostctl/keys.d`, { recursive: true });
+  writeFileSync(`${root}/etc/hostctl/keys.d/README`, '');
+  expect(dracut('install', root)).toEqual({ status: 0, told: [] });
+  expect(dracut('check', root, false).status).toBe(0);
+  for (const name of ['a', 'b']) writeFileSync(`${root}/etc/hostctl/keys.d/${name}.pub`, '');
+  expect(dracut('install', root).told).toEqual([
+    'multiple openssl',
+    'simple /etc/hostctl/keys.d/a.pub',
+    'simple /etc/hostctl/keys.d/b.pub',
+    'multiple -o /etc/hostctl/revoked /etc/hostctl/revoked.sig',
+  ]);
+  expect([dracut('check', root).status, dracut('check', root, false).status]).toEqual([0, 1]);
 });

@@ -25,6 +25,8 @@ export interface Setup {
   useUp(): void;
   /** `oci:` reference of the proof's image, by its tag. */
   image(tag: Tag): string;
+  /** Seals both versions by a new key, which the deployments' `/etc` trusts from now on. */
+  trust(securityVersion: number): Promise<void>;
 }
 
 export interface Step {
@@ -85,6 +87,28 @@ export const COMMANDS: readonly Command[] = [
     name: 'deploy',
     prepare: (setup) => deployed(setup, 'v1'),
     args: (image) => ['deploy', WITHOUT_VERITY, image('v2')],
+  },
+  {
+    name: 'deploy sealed',
+    async prepare(setup) {
+      await deployed(setup, 'v1');
+      await setup.trust(1);
+    },
+    args: (image) => ['deploy', WITHOUT_VERITY, image('v2')],
+  },
+  {
+    name: 'mark-good with a floor',
+    async prepare(setup) {
+      await deployed(setup, 'v1');
+      await setup.trust(1);
+      await setup.hostctl('deploy', WITHOUT_VERITY, setup.image('v2'));
+    },
+    args: () => ['mark-good'],
+    isDone: ({ root }) =>
+      ['floor', 'floor-copy'].every((name) =>
+        /^version = 1$/m.test(root.read(`state/hostctl/${name}`)?.toString() ?? ''),
+      ),
+    isBooted: true,
   },
   {
     name: 'rollback',

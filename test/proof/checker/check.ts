@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import { defaultEntry, type LoaderEntry, readEntries, triesLeft } from './entries.ts';
 import { type ImageEntry, readImage } from './erofs.ts';
 import { Damage, type Files, join } from './files.ts';
+import { sealProblem } from './seals.ts';
 import { verityHex } from './verity.ts';
 
 /** A stopped host, in one view of its disks. */
@@ -188,7 +189,7 @@ function stateProblem(root: Files, name: string, digest: string, image: readonly
   const origin = root.read(`${state}/${digest}.origin`)?.toString('utf8');
   if (!origin?.includes('[origin]\n'))
     return `${state}/${digest}.origin is ${origin === undefined ? 'missing' : 'garbled'}`;
-  return undefined;
+  return sealProblem(root, origin, digest);
 }
 
 /** Every application image that the origin says the deployment is bound to is there, and a ref keeps it. */

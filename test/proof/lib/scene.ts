@@ -4,6 +4,7 @@
  */
 
 import { spawn } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { asBootc, type BootcForm } from '../../helpers/bootc-host.ts';
 import { stableId } from '../checker/entries.ts';
@@ -161,6 +162,21 @@ export async function makeScene(
     bootc: () => void asBootc(before.root, before.boot, BOOTC),
     useUp: () => useUpNewest(before),
     image: imageReference(lab),
+    async trust(securityVersion) {
+      const key = generateKeyPairSync('ed25519');
+      const file = `${directory}/seal.key`;
+      writeFileSync(file, key.privateKey.export({ type: 'pkcs8', format: 'pem' }));
+      for (const tag of ['v1', 'v2'] as const) {
+        const words = ['image', 'seal', imageReference(lab)(tag), '--key', file, '--hash', ALGORITHM];
+        await hostctl(before, [...words, '--security-version', String(securityVersion)]);
+      }
+      const states = `${before.root}/state/deploy`;
+      for (const name of readdirSync(states)) {
+        const keys = `${states}/${name}/etc/hostctl/keys.d`;
+        mkdirSync(keys, { recursive: true });
+        writeFileSync(`${keys}/proof.pub`, key.publicKey.export({ type: 'spki', format: 'pem' }));
+      }
+    },
   });
   const old = look(hostAt(before), command);
   await before.close();

@@ -150,6 +150,9 @@ async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, 
       useUp: () => {
         throw new Error(`"${command.name}" is not recorded in a guest`);
       },
+      trust: () => {
+        throw new Error('Nothing is sealed in a guest');
+      },
       image,
     });
     lines.push('close_disks', `open_disks ${index} ${types.root} ${types.boot}`, `mark "begin ${index}"`);
