@@ -1,6 +1,7 @@
 /** Sealed images from the publisher to the boot entry, on a sysroot that passes for the running one. */
 
 import { execFileSync } from 'node:child_process';
+import { hash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { deploy, type DeployOptions, type DeployResult } from '../../src/ops/deploy.ts';
@@ -596,12 +597,19 @@ describe('the floor', () => {
     await comesUp(2);
     const below = await sealed('3', { securityVersion: 4 });
     for (const copy of ['floor', 'floor-copy']) {
-      writeFileSync(floorFile(copy), readFileSync(floorFile(copy), 'utf8').replace('= 5', '= 1'));
+      const whole = readFileSync(floorFile(copy), 'utf8');
+      writeFileSync(floorFile(copy), whole.replace('= 5', '= 1'));
       expect(await refusal(deployed(below))).toMatchObject({ code: 'downgrade-refused' });
       expect(sysroot.status().warnings.map(({ code }) => code)).toEqual(['floor-unreadable']);
       await comesUp(2);
-      expect(sysroot.status().warnings).toEqual([]);
+      expect(readFileSync(floorFile(copy), 'utf8')).toBe(whole);
+      // As a crash between the two leaves them: both sound, and one behind.
+      writeFileSync(floorFile(copy), `[floor]\nversion = 2\nchecksum = ${hash('sha256', 'floor 2', 'hex')}\n`);
+      expect(await refusal(deployed(below))).toMatchObject({ code: 'downgrade-refused' });
+      await comesUp(2);
+      expect(readFileSync(floorFile(copy), 'utf8')).toBe(whole);
     }
+    expect(sysroot.status().warnings).toEqual([]);
     for (const copy of ['floor', 'floor-copy']) rmSync(floorFile(copy));
     const entry = readFileSync(`${sysroot.path}/boot/loader/entries/hostctl-00000002.conf`, 'utf8');
     host = { ...host, kernelCmdline: () => /^options (.*)$/m.exec(entry)?.[1] ?? '' };
