@@ -1,11 +1,12 @@
 /**
- * The floor: the highest security version that was ever good here. Two copies with a checksum each, `floor` and
+ * The floor: the highest security version that was ever good here. Two copies, each with its checksum, `floor` and
  * `floor-copy` under `state/hostctl`; the higher sound one counts. Only a boot that was found good raises it, so that
  * what a host falls back to by itself is never below it.
  */
 
-import { hash } from 'node:crypto';
 import { HostctlError } from '../errors.ts';
+import { hasChecksum } from '../format/checksum.ts';
+import { readSmallText } from '../sys/files.ts';
 import type { Deployment, Deployments } from './deployments.ts';
 import { ifSound, readRecord, writeRecord } from './records.ts';
 import type { Sysroot } from './sysroot.ts';
@@ -31,8 +32,7 @@ export function raiseFloor(sysroot: Sysroot, { booted }: Pick<Deployments, 'boot
   if (floor === 0) return;
   for (const name of COPIES) {
     if (ifSound(() => readCopy(sysroot, name)) === floor) continue;
-    const version = String(floor);
-    writeRecord(sysroot, name, SECTION, { version, checksum: checksumOf(version) });
+    writeRecord(sysroot, name, SECTION, { version: String(floor) });
   }
 }
 
@@ -41,14 +41,9 @@ function securityVersionOf(deployment: Deployment | undefined): number {
 }
 
 function readCopy(sysroot: Sysroot, name: string): number | undefined {
-  const fields = readRecord(sysroot, name, SECTION);
-  if (fields === undefined) return undefined;
-  const version = fields.get('version');
-  const number = Number(version);
-  if (fields.get('checksum') === checksumOf(version) && Number.isSafeInteger(number) && number >= 0) return number;
+  const text = readSmallText(`${sysroot.hostState}/${name}`);
+  if (text === undefined) return undefined;
+  const version = Number(readRecord(sysroot, name, SECTION)?.get('version'));
+  if (hasChecksum(text) && Number.isSafeInteger(version) && version >= 0) return version;
   throw new HostctlError('state-invalid', `"${sysroot.hostState}/${name}" is damaged: its checksum is wrong`);
-}
-
-function checksumOf(version: string): string {
-  return hash('sha256', `floor ${version}`, 'hex');
 }

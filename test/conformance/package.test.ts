@@ -59,8 +59,8 @@ test('The package depends on what its hook, its units and its program call', () 
   const depends = field('Depends').split(', ');
   expect(depends).toContain('nodejs (>= 20.19)');
   expect(depends).toContain('fsverity');
-  // Packages of the hook's programs that Debian does not call essential: mount and umount, modprobe.
-  expect(depends).toEqual(expect.arrayContaining(['mount', 'kmod', 'dracut']));
+  // Packages of the hook's programs that Debian does not call essential: mount and umount, modprobe, openssl.
+  expect(depends).toEqual(expect.arrayContaining(['mount', 'kmod', 'openssl', 'dracut']));
 });
 
 test('The packaged program runs from where it is unpacked, and with its native interface', () => {

@@ -3,10 +3,10 @@
  * succeeds or says why not. What must happen follows from what was damaged and how, not from a list of cases.
  */
 
-import { hash } from 'node:crypto';
 import * as fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { DeploymentDocument } from '../../src/cli/view/status-json.ts';
+import { withChecksum } from '../../src/format/checksum.ts';
 import { fsverityDigest } from '../../src/format/fsverity/digest.ts';
 import { deploy, type DeployResult } from '../../src/ops/deploy.ts';
 import { exitCodeOf } from '../../src/cli/exit-codes.ts';
@@ -126,7 +126,7 @@ describe('a state in which one thing is damaged', () => {
     template.moveReference(choose(images, 4));
     const state = `${template.path}/state/hostctl`;
     revokeImages({ ...list, file: `${template.path}/composefs/seals/revoked` });
-    const floor = `[floor]\nversion = 0\nchecksum = ${hash('sha256', 'floor 0', 'hex')}\n`;
+    const floor = withChecksum('[floor]\nversion = 0\n', ';');
     for (const copy of ['floor', 'floor-copy']) fs.writeFileSync(`${state}/${copy}`, floor);
     fs.writeFileSync(`${state}/finalize-failure`, '[failure]\nid = 3\ncode = io\nmessage = The disk\n');
     fs.writeFileSync(`${state}/left`, '[left]\nid = 9\nmanifest-digest = sha256:00\n');

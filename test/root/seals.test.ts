@@ -1,9 +1,9 @@
 /** Sealed images from the publisher to the boot entry, on a sysroot that passes for the running one. */
 
 import { execFileSync } from 'node:child_process';
-import { hash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { withChecksum } from '../../src/format/checksum.ts';
 import { deploy, type DeployOptions, type DeployResult } from '../../src/ops/deploy.ts';
 import { gc } from '../../src/ops/gc.ts';
 import { markGood } from '../../src/ops/mark-good.ts';
@@ -604,7 +604,7 @@ describe('the floor', () => {
       await comesUp(2);
       expect(readFileSync(floorFile(copy), 'utf8')).toBe(whole);
       // As a crash between the two leaves them: both sound, and one behind.
-      writeFileSync(floorFile(copy), `[floor]\nversion = 2\nchecksum = ${hash('sha256', 'floor 2', 'hex')}\n`);
+      writeFileSync(floorFile(copy), withChecksum('[floor]\nversion = 2\n', ';'));
       expect(await refusal(deployed(below))).toMatchObject({ code: 'downgrade-refused' });
       await comesUp(2);
       expect(readFileSync(floorFile(copy), 'utf8')).toBe(whole);
