@@ -36,6 +36,8 @@ export const VM_NEEDS: readonly HostNeed[] = [
   { probe: 'sfdisk', package: 'fdisk' },
   { probe: 'debugfs', package: 'e2fsprogs' },
   { probe: 'fsverity', package: 'fsverity' },
+  { probe: 'grub-mkimage', package: 'grub-common' },
+  { probe: '/usr/lib/grub/i386-pc/boot.img', package: 'grub-pc-bin' },
 ];
 
 /** Everything that any test of the normal suite calls: machines, and referees. */

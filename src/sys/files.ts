@@ -21,11 +21,12 @@ export function temporaryName(name: string): string {
   return `.${name}.${randomBytes(8).toString('hex')}.tmp`;
 }
 
-/** Writes all of `bytes`, however often the kernel takes only a part. */
-export function writeAll(fd: number, bytes: Uint8Array): void {
+/** Writes all of `bytes`, however often the kernel takes only a part; from where `fd` stands if not told from where. */
+export function writeAll(fd: number, bytes: Uint8Array, position?: number): void {
   let done = 0;
   while (done < bytes.length) {
-    const written = fs.writeSync(fd, bytes, done, bytes.length - done);
+    const at = position === undefined ? null : position + done;
+    const written = fs.writeSync(fd, bytes, done, bytes.length - done, at);
     if (written === 0) throw new HostctlError('io', `Cannot write to descriptor ${fd}: nothing was taken`);
     done += written;
   }
@@ -56,6 +57,21 @@ export function createFile(path: string, content: string | Uint8Array | Iterable
     closeQuietly(fd);
     removeQuietly(path);
     throw error;
+  }
+}
+
+/**
+ * Overwrites a file of this very length from its beginning, by one write: the one exception to the rule that nothing is
+ * written in place, for what a boot loader writes so too. Durable when it returns.
+ */
+export function overwriteFile(path: string, bytes: Uint8Array): void {
+  const fd = fs.openSync(path, O_WRONLY | O_NOFOLLOW);
+  try {
+    const written = fs.writeSync(fd, bytes, 0, bytes.length, 0);
+    if (written !== bytes.length) throw new HostctlError('io', `Only ${written} bytes could be written to "${path}"`);
+    fs.fdatasyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
   }
 }
 

@@ -29,6 +29,8 @@ export interface Boot {
   readonly name: string;
   /** The system disk first: devices are named in this order. */
   readonly disks: readonly MachineDisk[];
+  /** What starts the boot loader; UEFI unless it says otherwise. */
+  readonly firmware?: 'uefi' | 'bios';
   /** Start this kernel without firmware or boot loader. */
   readonly direct?: { readonly kernel: string; readonly initrd: string; readonly cmdline: string };
   /** Strings of SMBIOS type 11, which systemd and systemd-boot take settings from. */
@@ -56,11 +58,11 @@ async function variableStore(folder: string): Promise<string> {
 async function machineArguments(boot: Boot, channel: string, serial: string): Promise<string[]> {
   const args = ['-M', 'q35', '-cpu', 'qemu64', '-accel', 'tcg,thread=multi', '-smp', '2'];
   args.push('-m', String(boot.memoryMiB ?? 2048), '-nodefaults', '-display', 'none', '-vga', 'none', '-no-reboot');
-  if (boot.direct === undefined) {
+  if (boot.direct !== undefined) {
+    args.push('-kernel', boot.direct.kernel, '-initrd', boot.direct.initrd, '-append', boot.direct.cmdline);
+  } else if (boot.firmware !== 'bios') {
     args.push('-drive', `if=pflash,format=raw,unit=0,readonly=on,file=${OVMF_CODE}`);
     args.push('-drive', `if=pflash,format=raw,unit=1,file=${await variableStore(boot.folder)}`);
-  } else {
-    args.push('-kernel', boot.direct.kernel, '-initrd', boot.direct.initrd, '-append', boot.direct.cmdline);
   }
   for (const [index, disk] of boot.disks.entries()) {
     const discard = disk.discardWrites === true ? ',snapshot=on' : '';
