@@ -17,6 +17,7 @@ import {
   type EntryName,
 } from '../format/bls/name.ts';
 import { sortMenu, type MenuEntry } from '../format/bls/order.ts';
+import { formatGrubMenuEntry } from '../format/grub/menu-entry.ts';
 import { findDigestArguments, findKargs, splitCmdline, type DigestArgument } from '../format/cmdline.ts';
 import {
   createFile,
@@ -26,9 +27,11 @@ import {
   makeDirectories,
   readSmallFile,
   removeQuietly,
+  split,
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { bootBarrier, fileOnBoot, type BootPartition } from './boot-partition.ts';
+import { announceToGrub, blessForGrub, checkGrubEnvironment, menuEntryPath } from './grub.ts';
 
 /** An entry as found, ours or foreign. */
 export interface FoundEntry extends MenuEntry {
@@ -62,6 +65,8 @@ export interface EntryListing {
 }
 
 export const ENTRIES = 'loader/entries';
+/** Of GRUB, also one that is being written. */
+const MENU_ENTRY = /^hostctl-\d{8}\.cfg(\.tmp)?$/;
 /** Marks an entry that is for one boot. */
 export const ONCE_KARG = 'hostctl.once=1';
 
@@ -111,7 +116,7 @@ function describeEntry(boot: BootPartition, file: string, name: EntryName, conte
     kargs,
     pinned,
     stateName: pinned === undefined ? undefined : (findKargs(kargs, 'hostctl.state').at(-1) ?? pinned.digest),
-    skipped: whySkipped(boot, file, content),
+    skipped: boot.isGrub ? whySkippedByGrub(boot, file, content) : whySkipped(boot, file, content),
     isOnce: kargs.includes(ONCE_KARG),
   };
 }
@@ -131,6 +136,12 @@ function whySkipped(boot: BootPartition, file: string, content: BlsEntry): strin
   const program = entryValue(content, key) ?? '';
   const path = key === 'uki-url' ? undefined : fileOnBoot(boot, program);
   return path === undefined || exists(path) ? undefined : `"${program}" is missing`;
+}
+
+/** The rules of our script for GRUB, to which entries of others are nothing. */
+function whySkippedByGrub(boot: BootPartition, file: string, content: BlsEntry): string | undefined {
+  if (!exists(menuEntryPath(`${boot.path}/${ENTRIES}/${file}`))) return 'GRUB has no menu entry for it';
+  return whySkipped(boot, file, content);
 }
 
 /** A foreign entry may say `composefs=` and mean something else: then it pins nothing that we know. */
@@ -197,22 +208,43 @@ export async function writeInertEntry(
       { key: 'options', value: entry.options },
     ],
   });
-  const temporaryPath = `${directory}/${file}${suffix}`;
+  const finalPath = `${directory}/${file}`;
+  const temporaryPath = `${finalPath}${suffix}`;
+  if (boot.isGrub) checkGrubEnvironment(boot.path);
   dropUnfinishedEntries(boot);
   createFile(temporaryPath, withChecksum(fields, '#'), 0o644);
   try {
+    if (boot.isGrub) writeMenuEntry(menuEntryPath(finalPath), entry);
     fsyncPath(directory);
     await bootBarrier(host, boot);
   } catch (error) {
     removeQuietly(temporaryPath);
+    removeQuietly(menuEntryPath(finalPath));
     throw error;
   }
-  return { temporaryPath, finalPath: `${directory}/${file}`, file, committed: false };
+  return { temporaryPath, finalPath, file, committed: false };
+}
+
+/** GRUB's script takes no notice of it before the entry has its name. */
+function writeMenuEntry(path: string, { counter, ...entry }: NewEntry): void {
+  const id = split(path).name.replace(/\.cfg$/, '');
+  const temporaryPath = `${path}.tmp`;
+  createFile(temporaryPath, formatGrubMenuEntry({ ...entry, id, tries: counter?.left }), 0o644);
+  fs.renameSync(temporaryPath, path);
+  fsyncPath(path);
 }
 
 /** What a crash left: under the lock, an entry of ours that was never committed belongs to nobody. */
 function dropUnfinishedEntries(boot: BootPartition): void {
-  removeInert(boot, inertEntries(boot, '.tmp'));
+  removeInert(boot, [...inertEntries(boot, '.tmp'), ...unusedMenuEntries(boot)]);
+}
+
+/** Menu entries of GRUB whose boot entry is not there, and ones that are not whole. */
+export function unusedMenuEntries({ path }: BootPartition): string[] {
+  const files = listNames(`${path}/${ENTRIES}`);
+  const entries = files.map((file) => file.replace(/\.staged$/, '')).filter((file) => file.endsWith('.conf'));
+  const used = new Set(entries.map(menuEntryPath));
+  return files.filter((file) => MENU_ENTRY.test(file) && !used.has(file));
 }
 
 /** Removes staged entries, except the one that will be called `kept`. Nothing else may be staged. */
@@ -221,6 +253,7 @@ export function dropStagedEntries(boot: BootPartition, kept?: string): void {
     boot,
     inertEntries(boot, '.staged').filter((file) => file !== `${kept}.staged`),
   );
+  removeInert(boot, unusedMenuEntries(boot));
 }
 
 function inertEntries(boot: BootPartition, suffix: InertSuffix): string[] {
@@ -261,7 +294,15 @@ export async function commitEntry(host: Host, boot: BootPartition, inert: InertE
   }
   fs.renameSync(inert.temporaryPath, inert.finalPath);
   inert.committed = true;
-  return settleEntry(host, boot, inert.file);
+  const isSettled = await settleEntry(host, boot, inert.file);
+  if (!boot.isGrub) return isSettled;
+  const takeBack = announceToGrub(boot.path, inert.file);
+  try {
+    return (await bootBarrier(host, boot)) && isSettled;
+  } catch (error) {
+    takeBack();
+    throw error;
+  }
 }
 
 /**
@@ -291,6 +332,7 @@ export function retractEntry(boot: BootPartition, inert: InertEntry): void {
 export function withdrawEntry(boot: BootPartition, inert: InertEntry): void {
   retractEntry(boot, inert);
   fs.rmSync(inert.temporaryPath, { force: true });
+  fs.rmSync(menuEntryPath(inert.finalPath), { force: true });
   fsyncPath(`${boot.path}/${ENTRIES}`);
 }
 
@@ -313,6 +355,10 @@ export async function blessEntry(host: Host, boot: BootPartition, entry: FoundEn
   } catch (error) {
     if (isCounted) fs.renameSync(`${directory}/${blessed}`, `${directory}/${entry.file}`);
     throw error;
+  }
+  if (boot.isGrub) {
+    blessForGrub(boot.path, entry.sequence);
+    await bootBarrier(host, boot);
   }
   return blessed;
 }

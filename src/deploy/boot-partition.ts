@@ -10,6 +10,8 @@ import { formatMebibytes } from '../format/size.ts';
 import { freeSpace, isDirectory, openDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { mountOf, type MountEntry } from '../sys/mounts.ts';
+import { hasGrub } from './grub.ts';
+import { loaderText } from './loader-variables.ts';
 
 export interface BootPartition {
   /** Absolute, without symlinks. */
@@ -21,6 +23,8 @@ export interface BootPartition {
   readonly isLoaderRead: boolean;
   /** `ro` in the mount table. */
   readonly isReadOnly: boolean;
+  /** Whether GRUB chooses among the entries, by the script that `install` puts there: it may not be so yet. */
+  readonly isGrub: boolean;
 }
 
 /** Where a boot partition is mounted on a running system, most wanted first. */
@@ -53,6 +57,9 @@ export function openBootPartition(
     // A scratch directory on some file system is not: it will be copied to where a loader finds it.
     isLoaderRead: isRunning || mount?.mountPoint === path || mount?.mountPoint === sysroot,
     isReadOnly: mount?.options.includes('ro') ?? false,
+    get isGrub() {
+      return hasGrub(path) && !(isRunning && loaderText(host, 'LoaderInfo')?.startsWith('systemd-boot') === true);
+    },
   };
 }
 

@@ -9,7 +9,8 @@ import { parseHostctlEntryName } from '../format/bls/name.ts';
 import { allocatedBytes, isDirectory, listNames, TEMPORARY_NAME } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { mountOf } from '../sys/mounts.ts';
-import { ENTRIES, listEntries, type FoundEntry } from './boot-entries.ts';
+import { ENTRIES, listEntries, unusedMenuEntries, type FoundEntry } from './boot-entries.ts';
+import type { BootPartition } from './boot-partition.ts';
 import { readDeployments, type Deployments } from './deployments.ts';
 import { KERNELS } from './kernels.ts';
 import { pinFile, readPins } from './pins.ts';
@@ -77,7 +78,7 @@ export function readHostSnapshot(host: Host, sysroot: Sysroot, isBootNamed: bool
       return { ...entry, path: file, bytes: allocatedBytes(file) };
     }),
     unreadableEntries: problems.map(({ file }) => file),
-    inert: inertItems(`${path}/${ENTRIES}`),
+    inert: [...inertItems(`${path}/${ENTRIES}`), ...menuEntryItems(sysroot.boot)],
     kernels: itemsIn(`${path}/${KERNELS}`, isLasting),
     states,
     bootTemporaries: itemsIn(`${path}/${KERNELS}`, isTemporary),
@@ -119,6 +120,15 @@ function inertItems(directory: string): InertItem[] {
     if (sequence === undefined) return [];
     return { ...itemOf(directory, file), sequence, isStaged: suffix === 'staged' };
   });
+}
+
+/** Menu entries of GRUB whose boot entry is gone are inert too. */
+function menuEntryItems(boot: BootPartition): InertItem[] {
+  return unusedMenuEntries(boot).map((file) => ({
+    ...itemOf(`${boot.path}/${ENTRIES}`, file),
+    sequence: Number(/\d+/.exec(file)?.[0]),
+    isStaged: false,
+  }));
 }
 
 function isTemporary(name: string): boolean {

@@ -1,12 +1,15 @@
 /**
  * The boot loader: what starts by itself, how often an entry is tried, and what this boot is to it. The only place that
- * knows how a loader counts; systemd-boot does it in the names of entries, and says what it did by variables of the Boot
- * Loader Interface.
+ * knows how a loader counts: systemd-boot does it in the names of entries, and says what it did by variables of the Boot
+ * Loader Interface; GRUB does it in its environment block, and says so on the command line.
  */
 
+import { splitCmdline } from '../format/cmdline.ts';
 import { parseEntryName, type BootCounter } from '../format/bls/name.ts';
 import type { Host } from '../sys/host.ts';
 import { blessEntry, defaultOf, type FoundEntry } from './boot-entries.ts';
+import { countedByGrub, grubCounterOf, grubDefaultOf, readGrubState } from './grub.ts';
+import { loaderText } from './loader-variables.ts';
 import type { Sysroot } from './sysroot.ts';
 
 const FEATURE_BOOT_COUNTING = 1 << 4;
@@ -25,25 +28,35 @@ export interface BootLoader {
 }
 
 export function bootLoader(host: Host, { boot }: Sysroot): BootLoader {
+  const bless = (entry: FoundEntry): Promise<string> => blessEntry(host, boot, entry);
+  if (boot.isGrub) {
+    const state = readGrubState(boot.path);
+    return {
+      countsBoots: () => state.canCount,
+      thisBoot: () => countedByGrub(splitCmdline(host.kernelCmdline())),
+      counterOf: (entry) => grubCounterOf(entry, state),
+      defaultOf: (menu) => grubDefaultOf(menu, state),
+      bless,
+    };
+  }
   return {
     countsBoots() {
       const features = host.loaderVariable('LoaderFeatures');
       return features !== undefined && features.length > 0 && ((features[0] ?? 0) & FEATURE_BOOT_COUNTING) !== 0;
     },
-    thisBoot: () => parseEntryName(loaderText(host, 'LoaderBootCountPath')?.replace(/^.*\\/, '') ?? '')?.counter,
+    thisBoot: () => parseEntryName((loaderText(host, 'LoaderBootCountPath') ?? '').replace(/^.*\\/, ''))?.counter,
     counterOf: ({ name }) => name.counter,
     defaultOf,
-    bless: (entry) => blessEntry(host, boot, entry),
+    bless,
   };
 }
 
-/** A variable of the loader that is a text; undefined where there is none. */
-export function loaderText(
-  host: Host,
-  name: 'LoaderInfo' | 'LoaderEntrySelected' | 'LoaderBootCountPath',
-): string | undefined {
-  const bytes = host.loaderVariable(name);
-  return bytes === undefined ? undefined : new TextDecoder('utf-16le').decode(bytes).replace(/\0.*$/s, '');
+/**
+ * How often a new deployment is tried. Where GRUB cannot write its environment block nothing is: an entry with tries
+ * that are never used up would be started for ever.
+ */
+export function triesFor({ boot }: Sysroot, wanted: number): number {
+  return boot.isGrub && !readGrubState(boot.path).canCount ? 0 : wanted;
 }
 
 /**
@@ -57,9 +70,12 @@ export function bootedEntry(
 ): FoundEntry | undefined {
   // The variable may hold the name as it was before the loader counted the boot.
   const id = parseEntryName(loaderText(host, 'LoaderEntrySelected') ?? '')?.id;
+  const plain = (arg: string): string => arg.replaceAll('"', '');
+  const given = new Set(cmdline.map(plain));
   return (
     entries.find(({ name }) => name.id === id) ??
-    entries.find(({ kargs }) => kargs.every((arg) => cmdline.includes(arg))) ??
+    // GRUB puts quotes around the whole of an argument, wherever they were.
+    entries.find(({ kargs }) => kargs.every((arg) => given.has(plain(arg)))) ??
     entries[0]
   );
 }

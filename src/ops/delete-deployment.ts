@@ -3,9 +3,9 @@
  * where the machine could then not boot as surely as before.
  */
 
-import { defaultOf } from '../deploy/boot-entries.ts';
 import type { Deployment, Deployments } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';
+import { bootLoader, type BootLoader } from '../deploy/loader.ts';
 import { isSound } from '../deploy/retention.ts';
 import { openSysroot, withSysrootLock, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
@@ -26,7 +26,7 @@ export function deleteDeployment(host: Host, options: DeleteOptions): Promise<Gc
     collectGarbage(host, sysroot, {
       choose: ({ deployments }) => {
         const target = findDeployment(deployments.list, options.id);
-        checkDeletable(deployments, target);
+        checkDeletable(deployments, target, bootLoader(host, sysroot));
         return [target];
       },
       dryRun: false,
@@ -40,7 +40,11 @@ export function deleteDeployment(host: Host, options: DeleteOptions): Promise<Gc
 }
 
 /** Throws 'deployment-in-use' when `target` must stay, and says what to do first. Pure. */
-export function checkDeletable(deployments: Deployments, target: Deployment): void {
+export function checkDeletable(
+  deployments: Deployments,
+  target: Deployment,
+  loader: Pick<BootLoader, 'defaultOf'>,
+): void {
   const { list, booted, next, staged } = deployments;
   const others = list.filter((item) => item !== target);
   const refuse = (why: string, hint: string): HostctlError =>
@@ -55,7 +59,7 @@ export function checkDeletable(deployments: Deployments, target: Deployment): vo
     throw refuse('no other one is good', 'Deploy and boot another one first');
   }
   if (target !== next) return;
-  const first = defaultOf(sortMenu(others.flatMap(({ entries }) => entries)));
+  const first = loader.defaultOf(sortMenu(others.flatMap(({ entries }) => entries)));
   const then = others.find(({ entries }) => first !== undefined && entries.includes(first));
   if (then === undefined) {
     throw refuse(

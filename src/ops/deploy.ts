@@ -67,11 +67,14 @@ export interface DeployRequest extends JudgeOptions {
   /** The verb, for the history. */
   readonly action: string;
   readonly mode: PublishMode;
+  /** Further arguments that depend on the image. */
+  readonly kargsFor?: (tree: DirectoryNode) => readonly string[];
   /** Makes room for a kernel that does not fit; without it the deployment is refused then. */
   readonly makeRoom?: (kernel: KernelFiles) => Promise<void>;
 }
 
-export interface DeployOptions extends SysrootOptions, Omit<DeployRequest, 'action' | 'mode' | 'makeRoom'> {
+export interface DeployOptions
+  extends SysrootOptions, Omit<DeployRequest, 'action' | 'mode' | 'kargsFor' | 'makeRoom'> {
   readonly image: string;
   readonly stage: boolean;
 }
@@ -212,8 +215,8 @@ export interface Wanted {
   /** Whose `/etc` is carried over. */
   readonly base: Deployment | undefined;
   readonly etcPolicy: EtcMergePolicy;
-  /** All arguments, given those of the image. */
-  readonly kargsWith: (image: KargSources['image']) => KargSources;
+  /** All arguments, given those of the image; and those that depend on what is in it. */
+  readonly kargsWith: (image: KargSources['image'], tree?: DirectoryNode) => KargSources;
   /** Those if the image has the same as the one before. */
   readonly sameImageKargs: KargSources;
 }
@@ -223,7 +226,10 @@ export async function wantedDeployment(
   host: Host,
   sysroot: Sysroot,
   source: ImageSource,
-  request: Pick<DeployRequest, 'kargs' | 'algorithm' | 'etcPolicy' | 'allowDowngrade' | 'allowWeakerPolicy'>,
+  request: Pick<
+    DeployRequest,
+    'kargs' | 'kargsFor' | 'algorithm' | 'etcPolicy' | 'allowDowngrade' | 'allowWeakerPolicy'
+  >,
 ): Promise<Wanted> {
   const deployments = readDeployments(host, sysroot);
   const base = baseDeployment(deployments);
@@ -234,8 +240,10 @@ export async function wantedDeployment(
   const previousKargs =
     previous === undefined ? NO_KARGS : (previous.origin?.kargs ?? bootcKargs(host, repository, previous));
   const hostKargs = readHostKargs(host, sysroot, base);
-  const kargsWith = (image: KargSources['image']): KargSources =>
-    mergeKargs(previousKargs, { image, host: hostKargs, added: request.kargs });
+  const kargsWith = (image: KargSources['image'], tree?: DirectoryNode): KargSources => {
+    const more = tree === undefined ? [] : (request.kargsFor?.(tree) ?? []);
+    return mergeKargs(previousKargs, { image, host: hostKargs, added: [...more, ...request.kargs] });
+  };
   return {
     deployments,
     source,
@@ -291,7 +299,7 @@ export async function prepareDeployment(
   const facts = bootFacts(image, contentOf, host.architecture);
   await refuseUnbootable(host, image.tree, source.config.labels, contentOf);
   const bound = await storeBoundImages(host, repository, boundReferences(image.tree, contentOf), store);
-  const kargs = kargsWith(facts.kargs);
+  const kargs = kargsWith(facts.kargs, image.tree);
   const next = directoryIn(image.tree, 'etc');
   return {
     image,

@@ -16,6 +16,7 @@ import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { addHistory, highestEvent } from '../deploy/history.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
 import { planKernel, removeKernel, writeKernel, type KernelFiles } from '../deploy/kernels.ts';
+import { triesFor } from '../deploy/loader.ts';
 import type { Origin } from '../deploy/origin.ts';
 import { readPins } from '../deploy/pins.ts';
 import { ifSound } from '../deploy/records.ts';
@@ -99,7 +100,8 @@ export async function publishDeployment(
   const deployments = readDeployments(host, sysroot);
   const id = nextSequence(sysroot, deployments);
   const stateName = exists(`${sysroot.deployments}/${digest}`) ? `${digest}.${id}` : digest;
-  const counted = deployment.tries > 0;
+  const tries = triesFor(sysroot, deployment.tries);
+  const counted = tries > 0;
   const options = buildCmdline(
     {
       pinned: { parameters: deployment.origin.parameters, digest, verityRequired: deployment.origin.verityRequired },
@@ -145,7 +147,7 @@ export async function publishDeployment(
       sysroot.boot,
       {
         sequence: id,
-        counter: counted ? { left: deployment.tries, done: 0 } : undefined,
+        counter: counted ? { left: tries, done: 0 } : undefined,
         title: sanitizeValue(deployment.origin.title) ?? 'Linux',
         sortKey: sortKeyOn(deployments),
         linuxPath: kernel.linuxPath,

@@ -5,7 +5,7 @@
 
 import { ENTRIES } from '../deploy/boot-entries.ts';
 import { mountedBootPlaces, type BootPartition } from '../deploy/boot-partition.ts';
-import { loaderText } from '../deploy/loader.ts';
+import { loaderText } from '../deploy/loader-variables.ts';
 import { openSysroot, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { isShortage } from '../errors.ts';
 import { parseOsRelease } from '../format/os-release.ts';

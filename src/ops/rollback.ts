@@ -16,6 +16,7 @@ import { baseDeployment, readDeployments, type Deployment, type Deployments } fr
 import { findDeployment } from '../deploy/find-deployment.ts';
 import { readFloor } from '../deploy/floor.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
+import { triesFor } from '../deploy/loader.ts';
 import { clearLeft, readLeft, writeLeft } from '../deploy/left.ts';
 import type { Origin } from '../deploy/origin.ts';
 import { ifSound } from '../deploy/records.ts';
@@ -146,7 +147,8 @@ function planRollback(
   const { digest, reference } = target.origin ?? target.bootc;
   refuseRevoked(revokedLists(sysroot, hostTrust(sysroot, baseDeployment(deployments))), digest, reference);
   refuseBelowFloor(host, readFloor(sysroot, deployments), target, allowDowngrade === true);
-  const counter = target.state === 'good' ? undefined : { left: UNPROVEN_TRIES, done: 0 };
+  const tries = target.state === 'good' ? 0 : triesFor(sysroot, UNPROVEN_TRIES);
+  const counter = tries === 0 ? undefined : { left: tries, done: 0 };
   const sequence = nextSequence(sysroot, deployments);
   const entry = anotherEntry(host, deployments, target, sequence, counter);
   const before = defaultEntry?.kargs ?? [];

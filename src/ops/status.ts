@@ -9,7 +9,8 @@ import { checkFloor } from '../deploy/floor.ts';
 import { isRevokedBy, readRevoked } from '../deploy/trust.ts';
 import { readHistory } from '../deploy/history.ts';
 import { readLeft } from '../deploy/left.ts';
-import { bootLoader, loaderText } from '../deploy/loader.ts';
+import { bootLoader, type BootLoader } from '../deploy/loader.ts';
+import { loaderText } from '../deploy/loader-variables.ts';
 import { readFinalizeFailure } from '../deploy/staged.ts';
 import { REVOKED_LIST, SEALS } from '../store/seals.ts';
 import { isBadName } from '../format/bls/name.ts';
@@ -41,13 +42,16 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
     ...memoryWarnings(sysroot),
     ...failureWarnings(host, sysroot, deployments),
     ...trustWarnings(sysroot, deployments),
-    ...bootWarnings(deployments),
+    ...bootWarnings(sysroot, deployments),
+    ...countWarnings(sysroot, bootLoader(host, sysroot)),
     ...usrWarnings(host, sysroot),
     ...onceWarnings(deployments),
     ...oldLoaderWarnings(host, sysroot, deployments),
     ...bootcWarnings(deployments),
   ];
-  const loader = sysroot.isRunning ? loaderText(host, 'LoaderInfo') : undefined;
+  // GRUB says nothing of itself, or only in its newer releases.
+  const ownName = sysroot.boot.isGrub ? 'GRUB' : undefined;
+  const loader = sysroot.isRunning ? (loaderText(host, 'LoaderInfo') ?? ownName) : undefined;
   return { sysroot, deployments, loader, warnings };
 }
 
@@ -183,7 +187,19 @@ function bootcWarnings({ list, next }: Deployments): readonly Warning[] {
   ];
 }
 
-function bootWarnings({ defaultEntry, next, list, entries }: Deployments): readonly Warning[] {
+/** What a bad update cannot undo must be known before it is made. */
+function countWarnings({ boot }: Sysroot, loader: BootLoader): readonly Warning[] {
+  if (!boot.isGrub || loader.countsBoots()) return [];
+  return [
+    {
+      code: 'no-automatic-rollback',
+      message: `Automatic rollback: not available, since GRUB has not been able to write "${boot.path}/grub/grubenv"`,
+      hint: 'GRUB can write to a plain partition with FAT, ext4 or XFS, and tries to at each boot',
+    },
+  ];
+}
+
+function bootWarnings({ boot }: Sysroot, { defaultEntry, next, list, entries }: Deployments): readonly Warning[] {
   if (list.length === 0) return [];
   if (defaultEntry === undefined) {
     return [
@@ -194,7 +210,7 @@ function bootWarnings({ defaultEntry, next, list, entries }: Deployments): reado
       },
     ];
   }
-  if (next !== undefined) return loaderWarnings(entries, defaultEntry);
+  if (next !== undefined) return boot.isGrub ? [] : loaderWarnings(entries, defaultEntry);
   return [
     {
       code: 'foreign-default',

@@ -18,15 +18,7 @@ import { dropDeadMarkers } from './sweep.ts';
 
 export interface RepositoryItem {
   readonly kind:
-    | 'ref'
-    | 'image'
-    | 'image-record'
-    | 'seal'
-    | 'object'
-    | 'object-directory'
-    | 'temporary'
-    | 'marker'
-    | 'blob';
+    'ref' | 'image' | 'image-record' | 'seal' | 'object' | 'object-directory' | 'temporary' | 'marker' | 'blob';
   /** Digest of an image or object, path below `images/refs` of a ref, else the file's name. */
   readonly name: string;
   readonly path: string;

@@ -11,7 +11,7 @@ function bootWith(entries: Readonly<Record<string, string>>, prefix = ''): BootP
   mkdirSync(`${path}/k`);
   writeFileSync(`${path}/k/linux`, 'a kernel');
   for (const [file, text] of Object.entries(entries)) writeFileSync(`${path}/loader/entries/${file}`, text);
-  return { path, prefix, isFat: false, isLoaderRead: false, isReadOnly: false };
+  return { path, prefix, isFat: false, isLoaderRead: false, isReadOnly: false, isGrub: false };
 }
 
 /** What sorts behind everything that is tried before it. */
