@@ -4,6 +4,7 @@
  */
 
 import type { Host } from './checker/check.ts';
+import { grubVariables } from './checker/grub.ts';
 import { leaks } from './checker/leaks.ts';
 import { objectPath } from './checker/verity.ts';
 import { ONLY_IN_FIRST, type Tag } from './lib/oci-image.ts';
@@ -23,6 +24,8 @@ export interface Setup {
   bootc(): void;
   /** The newest entry was booted as often as it may be, and failed: so says the record of its boots. */
   useUp(): void;
+  /** Makes GRUB the loader of the host, which has shown that it can count. */
+  grub(): void;
   /** `oci:` reference of the proof's image, by its tag. */
   image(tag: Tag): string;
   /** Seals both versions by a new key, which the deployments' `/etc` trusts from now on. */
@@ -229,6 +232,36 @@ export const COMMANDS: readonly Command[] = [
       (root.list('state/hostctl') ?? []).some(
         (name) => name.startsWith('trial-') && /^reason = /m.test(root.read(`state/hostctl/${name}`)?.toString() ?? ''),
       ),
+    isBooted: true,
+  },
+  {
+    name: 'deploy with GRUB',
+    async prepare(setup) {
+      setup.grub();
+      await deployed(setup, 'v1');
+    },
+    args: (image) => ['deploy', WITHOUT_VERITY, image('v2')],
+  },
+  {
+    name: 'rollback with GRUB',
+    async prepare(setup) {
+      setup.grub();
+      await deployed(setup, 'v1');
+      await deployed(setup, 'v2');
+    },
+    args: () => ['rollback', '--to', '1'],
+  },
+  {
+    name: 'mark-good with GRUB',
+    async prepare(setup) {
+      setup.grub();
+      await setup.hostctl('deploy', WITHOUT_VERITY, setup.image('v1'));
+    },
+    args: () => ['mark-good'],
+    isDone: ({ boot, bootDir }) => {
+      const variables = grubVariables(boot, bootDir);
+      return variables.get('hostctl_good') === '1' && !variables.has('hostctl_try');
+    },
     isBooted: true,
   },
   {

@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import { defaultEntry, type LoaderEntry, readEntries, triesLeft } from './entries.ts';
 import { type ImageEntry, readImage } from './erofs.ts';
 import { Damage, type Files, join } from './files.ts';
+import { grubDefault, isGrubHost } from './grub.ts';
 import { sealProblem } from './seals.ts';
 import { verityHex } from './verity.ts';
 
@@ -66,7 +67,8 @@ export function checkHost(host: Host, expected: Expectation): Report {
         goodStates.add(stateOf(entry) ?? '');
       }
     }
-    const first = defaultEntry(entries);
+    const isGrub = isGrubHost(host.boot, host.bootDir);
+    const first = isGrub ? grubDefault(host.boot, host.bootDir, entries) : defaultEntry(entries);
     const options = first && identityOf(first);
     const problem = first && broken.get(first.fileName);
     if (problem !== undefined) return bad(`default ${first?.fileName ?? ''}: ${problem}`, options);

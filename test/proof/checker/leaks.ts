@@ -4,7 +4,7 @@
  */
 
 import { type Host, stateOf } from './check.ts';
-import { type LoaderEntry, parseEntryText, readEntries } from './entries.ts';
+import { type LoaderEntry, parseEntryText, readEntries, stableId } from './entries.ts';
 import { readImage } from './erofs.ts';
 import { type Files, join } from './files.ts';
 
@@ -21,8 +21,11 @@ export function leaks(host: Host): string[] {
     const text = boot.read(join(bootDir, ENTRIES, `${staged}.staged`))?.toString('utf8') ?? '';
     kept.push({ fileName: staged, keys: parseEntryText(text) });
   }
+  const beside = new Set(kept.map(({ fileName }) => `${stableId(fileName)}.cfg`));
   return [
-    ...inert.filter((name) => name !== `${staged ?? ''}.staged`).map((name) => join(ENTRIES, name)),
+    ...inert
+      .filter((name) => name !== `${staged ?? ''}.staged` && !beside.has(name))
+      .map((name) => join(ENTRIES, name)),
     ...kernelLeaks(host, kept),
     ...stateLeaks(root, kept),
     ...repositoryLeaks(root, kept),

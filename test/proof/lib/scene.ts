@@ -5,7 +5,7 @@
 
 import { spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { asBootc, type BootcForm } from '../../helpers/bootc-host.ts';
 import { stableId } from '../checker/entries.ts';
 import { type Answer, checkHost, type Expectation, type Host, repositoryImages } from '../checker/check.ts';
@@ -161,6 +161,11 @@ export async function makeScene(
     damage: (content) => flipBit(`${before.root}/${objectPath(ALGORITHM, content)}`),
     bootc: () => void asBootc(before.root, before.boot, BOOTC),
     useUp: () => useUpNewest(before),
+    grub: () => {
+      mkdirSync(`${before.boot}/grub`);
+      writeFileSync(`${before.boot}/grub/hostctl.cfg`, 'script\n');
+      writeGrubVariables(before.boot, 'hostctl_check=1\n');
+    },
     image: imageReference(lab),
     async trust(securityVersion) {
       const key = generateKeyPairSync('ed25519');
@@ -255,8 +260,18 @@ function flipBit(path: string): void {
 
 function blessNewest(boot: string): void {
   const entries = `${boot}/loader/entries`;
-  const newest = readdirSync(entries).sort().at(-1) ?? '';
+  const newest =
+    readdirSync(entries)
+      .filter((name) => name.endsWith('.conf'))
+      .sort()
+      .at(-1) ?? '';
   renameSync(`${entries}/${newest}`, `${entries}/${stableId(newest)}.conf`);
+  if (!existsSync(`${boot}/grub`)) return;
+  writeGrubVariables(boot, `hostctl_check=1\nhostctl_good=${Number(/\d+/.exec(newest)?.[0])}\n`);
+}
+
+function writeGrubVariables(boot: string, lines: string): void {
+  writeFileSync(`${boot}/grub/grubenv`, `# GRUB Environment Block\n${lines}`.padEnd(1024, '#'));
 }
 
 /** The record of three boots, all that an update gets by default. */

@@ -153,6 +153,9 @@ async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, 
       trust: () => {
         throw new Error('Nothing is sealed in a guest');
       },
+      grub: () => {
+        throw new Error(`"${command.name}" is not recorded in a guest`);
+      },
       image,
     });
     lines.push('close_disks', `open_disks ${index} ${types.root} ${types.boot}`, `mark "begin ${index}"`);
