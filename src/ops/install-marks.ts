@@ -15,12 +15,13 @@ const MARK = '.hostctl-installing';
 export interface MarkedPlaces {
   readonly root: string;
   readonly boot: string;
-  readonly esp: string;
+  readonly esp: string | undefined;
   readonly var: string | undefined;
 }
 
 function marksOf({ root, boot, esp, var: ownVar }: MarkedPlaces): string[] {
-  return [...new Set([root, boot, esp, ...(ownVar === undefined ? [] : [ownVar])])].map((place) => `${place}/${MARK}`);
+  const places = new Set([root, boot, esp, ownVar]);
+  return [...places].filter((place) => place !== undefined).map((place) => `${place}/${MARK}`);
 }
 
 /**

@@ -6,6 +6,7 @@
 
 import * as fs from 'node:fs';
 import { ENTRIES } from '../deploy/boot-entries.ts';
+import { GRUB } from '../deploy/grub.ts';
 import { efiName, loaderFiles, SHIPPED_LOADERS } from '../deploy/loader-files.ts';
 import { materializeTree, repositoryContent } from '../deploy/materialize.ts';
 import { directoryIn } from '../deploy/state.ts';
@@ -14,9 +15,12 @@ import { openSysroot, withSysrootLock } from '../deploy/sysroot.ts';
 import { setDirectoryAttributes } from '../deploy/write-inode.ts';
 import { HostctlError } from '../errors.ts';
 import type { ImageSource } from '../image/source.ts';
+import { findKargs } from '../format/cmdline.ts';
 import { withDirectory } from '../sys/beneath.ts';
+import type { DiskPartition } from '../sys/block-facts.ts';
 import {
   createFile,
+  deviceOf,
   exists,
   freeSpace,
   fsyncPath,
@@ -27,11 +31,12 @@ import {
   temporaryName,
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import { lookup } from '../tree/lookup.ts';
+import { lookup, lookupDirectory } from '../tree/lookup.ts';
 import { contentSize, type DirectoryNode, type FileNode, type VerityAlgorithm } from '../tree/node.ts';
 import type { ContentOf } from './boot-facts.ts';
 import { deployLocked, type DeployResult } from './deploy.ts';
 import { imageBootConfig } from './image-config.ts';
+import { GRUB_FILES, installGrub } from './install-grub.ts';
 import { isInstallationCutOff, isMark, isMarked, markInstallation, unmarkInstallation } from './install-marks.ts';
 import { afterCommit, requireRoot } from './publish.ts';
 import { withUndo, type Undo } from './undo.ts';
@@ -50,10 +55,16 @@ export interface InstallPlaces {
   readonly root: string;
   /** Entries and kernels. */
   readonly boot: string;
-  /** The boot loader; may be the same as `boot`. */
-  readonly esp: string;
+  /** The boot loader of a machine with EFI; may be the same as `boot`. */
+  readonly esp: string | undefined;
   /** A file system of its own for `/var`. */
   readonly var: string | undefined;
+  /** The file system that `boot` lies on. */
+  readonly bootFileSystem: { readonly uuid: string | undefined; readonly type: string };
+  /** Where a loader for a BIOS goes. */
+  readonly biosBoot: DiskPartition | undefined;
+  /** Why systemd-boot cannot start this; undefined when it can. */
+  readonly systemdBootProblem: HostctlError | undefined;
 }
 
 export interface PreparedInstall {
@@ -93,7 +104,7 @@ export function installOnto(
   source: ImageSource,
   options: InstallOptions & InstallPlaces,
 ): Promise<DeployResult> {
-  const { root, boot, esp } = options;
+  const { root, boot } = options;
   checkFree(options, efi);
   const isContinued = isInstallationCutOff(options);
   const sysroot = openSysroot(host, { sysroot: root, boot });
@@ -124,6 +135,7 @@ export function installOnto(
         source,
         {
           kargs: options.kargs,
+          kargsFor: (tree) => (chooseLoader(tree, options, efi).kind === 'grub' ? bootKargs(options) : []),
           algorithm: options.algorithm,
           // Nothing to fall back to: without a counter a failed boot stops with its reason on the console.
           tries: 0,
@@ -135,7 +147,7 @@ export function installOnto(
           const contentOf = repositoryContent(repository);
           if (keys !== undefined) installKeys(etc, keys, tree, contentOf);
           if (options.var !== undefined) fillVar(host, options.var, tree, contentOf, undo);
-          installLoader(undo, { boot, esp, efi }, tree, contentOf);
+          installLoader(host, undo, options, efi, tree, contentOf);
         },
       );
       afterCommit(host, 'remove the marks of the installation', () => unmarkInstallation(options));
@@ -146,8 +158,9 @@ export function installOnto(
 
 /** Directories that an installation may make on the boot partitions, outer ones last. */
 function bootDirectories({ boot, esp }: InstallPlaces): string[] {
-  const ofBoot = ['hostctl', 'loader/entries', 'loader'].map((name) => `${boot}/${name}`);
-  return [...ofBoot, `${esp}/loader`, `${esp}/EFI/systemd`, `${esp}/EFI/BOOT`, `${esp}/EFI`];
+  const ofBoot = ['hostctl', 'loader/entries', 'loader', GRUB].map((name) => `${boot}/${name}`);
+  const ofEsp = ['loader', 'EFI/systemd', 'EFI/BOOT', 'EFI'].map((name) => `${esp}/${name}`);
+  return [...ofBoot, ...(esp === undefined ? [] : ofEsp)];
 }
 
 /** Nothing of anybody's is replaced or built upon, but for what an installation that was cut off made. */
@@ -172,31 +185,65 @@ function removeCutOff(places: InstallPlaces, efi: string): void {
 
 /** What exists of what an installation makes, each with the file system it lies on. */
 function takenPaths({ root, boot, esp, var: ownVar }: InstallPlaces, efi: string): { place: string; path: string }[] {
-  const at = (place: string, names: readonly string[]): { place: string; path: string }[] =>
-    names.map((name) => ({ place, path: `${place}/${name}` })).filter(({ path }) => exists(path));
+  const at = (place: string | undefined, names: readonly string[]): { place: string; path: string }[] =>
+    place === undefined
+      ? []
+      : names.map((name) => ({ place, path: `${place}/${name}` })).filter(({ path }) => exists(path));
   const entries = listNames(`${boot}/${ENTRIES}`).filter((name) => name.startsWith('hostctl-'));
   const inVar = ownVar === undefined ? [] : listNames(ownVar).filter((name) => name !== 'lost+found' && !isMark(name));
   return [
     ...at(root, ['composefs', 'state']),
-    ...at(boot, ['hostctl', ...entries.map((name) => `${ENTRIES}/${name}`)]),
+    ...at(boot, ['hostctl', ...GRUB_FILES, ...entries.map((name) => `${ENTRIES}/${name}`)]),
     ...at(esp, ['loader/loader.conf', ...loaderFiles(efi).map(([directory, name]) => `${directory}/${name}`)]),
     ...(ownVar === undefined ? [] : at(ownVar, inVar)),
   ];
 }
 
-/** systemd-boot as the image ships it, at its own place and at the one firmware looks at without being told. */
+/** The loader that the image ships; systemd-boot where it has both and that can start what is installed. */
+function chooseLoader(
+  tree: DirectoryNode,
+  { systemdBootProblem }: InstallPlaces,
+  efi: string,
+): { readonly kind: 'systemd-boot'; readonly file: FileNode } | { readonly kind: 'grub' } {
+  const file = lookup(tree, `${SHIPPED_LOADERS}/systemd-boot${efi}.efi`);
+  if (file?.kind === 'file' && systemdBootProblem === undefined) return { kind: 'systemd-boot', file };
+  if (lookupDirectory(tree, 'usr/lib/grub') !== undefined) return { kind: 'grub' };
+  if (file?.kind === 'file' && systemdBootProblem !== undefined) throw systemdBootProblem;
+  throw new HostctlError('image-not-bootable', 'The image has neither systemd-boot nor GRUB', {
+    hint: 'Install systemd-boot-efi (systemd-boot on Fedora), or the modules of GRUB, in the image',
+  });
+}
+
+/** systemd finds the boot partition by itself only where the loader tells it the disk, which GRUB does not. */
+function bootKargs({ root, boot, bootFileSystem: { uuid, type }, kargs }: InstallPlaces & InstallOptions): string[] {
+  const isOwn = boot !== `${root}/boot` || deviceOf(boot) !== deviceOf(root);
+  const isSaid = findKargs(kargs, 'systemd.mount-extra').some((value) => value?.split(':')[1] === '/boot');
+  if (!isOwn || isSaid || uuid === undefined) return [];
+  return [`systemd.mount-extra=UUID=${uuid}:/boot:${type}${type === 'vfat' ? ':umask=0077' : ''}`];
+}
+
 function installLoader(
+  host: Host,
   undo: Undo,
-  { boot, esp, efi }: { boot: string; esp: string; efi: string },
+  places: InstallPlaces,
+  efi: string,
   tree: DirectoryNode,
   contentOf: ContentOf,
 ): void {
-  const file = lookup(tree, `${SHIPPED_LOADERS}/systemd-boot${efi}.efi`);
-  if (file?.kind !== 'file') {
-    throw new HostctlError('image-not-bootable', 'The image has no systemd-boot', {
-      hint: 'Install systemd-boot-efi in the image (systemd-boot on Fedora)',
-    });
-  }
+  const loader = chooseLoader(tree, places, efi);
+  const { boot, esp } = places;
+  if (loader.kind === 'grub') installGrub(host, undo, places, `BOOT${efi.toUpperCase()}.EFI`, tree, contentOf);
+  else if (esp !== undefined) installSystemdBoot(undo, { boot, esp }, efi, loader.file, contentOf);
+}
+
+/** At its own place and at the one firmware looks at without being told. */
+function installSystemdBoot(
+  undo: Undo,
+  { boot, esp }: { readonly boot: string; readonly esp: string },
+  efi: string,
+  file: FileNode,
+  contentOf: ContentOf,
+): void {
   checkLoaderSpace(esp, file);
   const create = (base: string, directory: string, name: string, content: string | Iterable<Uint8Array>): void => {
     const path = `${makeDirectories(base, directory)}/${name}`;

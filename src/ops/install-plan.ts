@@ -5,6 +5,7 @@
 
 import { HostctlError } from '../errors.ts';
 import { findKargs } from '../format/cmdline.ts';
+import type { DiskPartition } from '../sys/block-facts.ts';
 import type { InstallPlaces } from './install-onto.ts';
 import { kargsMountVar } from './var-mount.ts';
 
@@ -29,6 +30,7 @@ export interface FilesystemFacts {
   readonly mounts: readonly MountFacts[];
   /** Whether the ESP has a driver by which systemd-boot reads other file systems than FAT. */
   readonly hasLoaderDriver: (esp: string) => boolean;
+  readonly biosBoot: DiskPartition | undefined;
   readonly kargs: readonly string[];
 }
 
@@ -42,7 +44,8 @@ const ROOT_FILE_SYSTEMS = ['ext4', 'btrfs', 'xfs'];
 const ESP_PLACES = ['/efi', '/boot/efi', '/boot'];
 
 /** Throws 'host-unsupported' naming what is missing; nothing has been touched then. */
-export function planFilesystem({ root, mounts, hasLoaderDriver, kargs }: FilesystemFacts): FilesystemPlan {
+export function planFilesystem(facts: FilesystemFacts): FilesystemPlan {
+  const { root, mounts, hasLoaderDriver, biosBoot, kargs } = facts;
   const at = (place: string): MountFacts | undefined => mounts.find(({ mountPoint }) => mountPoint === root + place);
   const rootMount = at('');
   if (rootMount?.uuid === undefined) {
@@ -51,18 +54,24 @@ export function planFilesystem({ root, mounts, hasLoaderDriver, kargs }: Filesys
   if (!ROOT_FILE_SYSTEMS.includes(rootMount.type)) {
     throw refusal(`The root is ${rootMount.type}`, `Use one of ${ROOT_FILE_SYSTEMS.join(', ')}`);
   }
-  const esp = findEsp(ESP_PLACES.map(at));
-  const boot = findBoot(esp, at('/boot'), hasLoaderDriver);
+  const esp = ESP_PLACES.map(at).find((mount) => mount?.type === 'vfat' && mount.partitionType === ESP_TYPE);
+  const boot = at('/boot') ?? esp ?? rootMount;
+  const systemdBootProblem = whyNotSystemdBoot(esp, boot, hasLoaderDriver);
+  // Without either no other loader can be started.
+  if (esp === undefined && biosBoot === undefined && systemdBootProblem !== undefined) throw systemdBootProblem;
   const ownVar = at('/var');
-  const used = [rootMount, esp, boot, ...(ownVar === undefined ? [] : [ownVar])];
+  const used = [rootMount, boot, ...(esp === undefined ? [] : [esp]), ...(ownVar === undefined ? [] : [ownVar])];
   const readOnly = used.find(({ isReadOnly }) => isReadOnly);
   if (readOnly !== undefined) throw refusal(`"${readOnly.mountPoint}" is mounted read-only`, 'Mount it writable');
   const luks = [...new Set(used.flatMap((mount) => mount.luks))].filter((uuid) => !namesLuks(kargs, uuid));
   return {
     root,
-    boot: boot.mountPoint,
-    esp: esp.mountPoint,
+    boot: boot === rootMount ? `${root}/boot` : boot.mountPoint,
+    esp: esp?.mountPoint,
     var: ownVar?.mountPoint,
+    bootFileSystem: { uuid: boot.uuid, type: boot.type },
+    biosBoot,
+    systemdBootProblem,
     kargs: [
       ...(findKargs(kargs, 'root').length > 0 ? [] : rootKargs(rootMount, rootMount.uuid)),
       ...luks.map((uuid) => `rd.luks.uuid=${uuid}`),
@@ -76,28 +85,32 @@ function refusal(message: string, hint: string): HostctlError {
   return new HostctlError('host-unsupported', `${message}; nothing was changed`, { hint });
 }
 
-function findEsp(candidates: readonly (MountFacts | undefined)[]): MountFacts {
-  const esp = candidates.find((mount) => mount?.type === 'vfat' && mount.partitionType === ESP_TYPE);
-  if (esp !== undefined) return esp;
-  throw refusal('No ESP is mounted', 'Mount a FAT partition of the type "EFI System" at ROOT/efi, or at ROOT/boot');
-}
-
 /** systemd-boot reads entries from the ESP and from one XBOOTLDR partition, and nothing but FAT by itself. */
-function findBoot(esp: MountFacts, boot: MountFacts | undefined, hasDriver: (esp: string) => boolean): MountFacts {
-  if (boot === undefined || boot === esp) return esp;
+function whyNotSystemdBoot(
+  esp: MountFacts | undefined,
+  boot: MountFacts,
+  hasDriver: (esp: string) => boolean,
+): HostctlError | undefined {
+  if (esp === undefined) {
+    return refusal(
+      'No ESP is mounted',
+      'Mount a FAT partition of the type "EFI System" at ROOT/efi, or at ROOT/boot; for a BIOS the image needs GRUB',
+    );
+  }
+  if (boot === esp) return undefined;
   if (boot.partitionType !== XBOOTLDR_TYPE) {
-    throw refusal(
-      `The boot loader will not look at "${boot.mountPoint}": its partition has another type than XBOOTLDR`,
+    return refusal(
+      `systemd-boot will not look at "${boot.mountPoint}": its partition has another type than XBOOTLDR`,
       'Give it the type "Linux extended boot", or unmount it: the ESP is used then',
     );
   }
   if (boot.type !== 'vfat' && !hasDriver(esp.mountPoint)) {
-    throw refusal(
-      `The boot loader cannot read "${boot.mountPoint}", which is ${boot.type}`,
+    return refusal(
+      `systemd-boot cannot read "${boot.mountPoint}", which is ${boot.type}`,
       'Use FAT, put a driver into EFI/systemd/drivers of the ESP, or unmount it: the ESP is used then',
     );
   }
-  return boot;
+  return undefined;
 }
 
 function rootKargs({ type, subvolume }: MountFacts, uuid: string): string[] {

@@ -9,9 +9,11 @@ import * as fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HostctlError, isHostctlError } from '../errors.ts';
 import type { ImageSource } from '../image/source.ts';
+import { readBlockFacts } from '../sys/block-facts.ts';
 import { exists, makeDirectories } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { DeployResult } from './deploy.ts';
+import { BIOS_BOOT_TYPE } from './install-grub.ts';
 import { installOnto, prepareInstall, type InstallOptions, type PreparedInstall } from './install-onto.ts';
 import { withImage } from './with-image.ts';
 import type { Restart } from './writable.ts';
@@ -23,6 +25,8 @@ const ROOT_TYPES: ReadonlyMap<string, string> = new Map([
   ['riscv64', '72EC70A6-CF74-40E6-BD49-4BDA08E8F224'],
 ]);
 const ESP_TYPE = 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B';
+/** Before everything else: a BIOS may not reach the end of a disk. */
+const BIOS_BOOT = { startSector: 2048, sectors: 2048 };
 const MIB = 2 ** 20;
 /** Root that holds any real system with room for a second version. */
 const MIN_DISK_BYTES = 1024 * MIB;
@@ -60,8 +64,10 @@ async function installImage(
   await partition(host, options.target, ROOT_TYPES.get(host.architecture) ?? '');
   return withDisk(host, options.target, options.isFile, async (device) => {
     const [esp, root] = await partitionNodes(device);
+    const biosBoot = host.architecture === 'amd64' ? { disk: device, ...BIOS_BOOT } : undefined;
     await host.exec.run('mkfs.vfat', ['-F', '32', '-n', 'ESP', esp]);
     await host.exec.run('mkfs.ext4', ['-q', '-O', 'verity', '-L', 'root', '-U', rootUuid, root]);
+    const uuid = (await readBlockFacts(host.exec, esp))?.uuid;
     return withMounts(host, esp, root, (mountPoint) => {
       const boot = `${mountPoint}/boot`;
       const kargs = [`root=UUID=${rootUuid}`, 'rw', ...options.kargs];
@@ -72,6 +78,9 @@ async function installImage(
         boot,
         esp: boot,
         var: undefined,
+        bootFileSystem: { uuid, type: 'vfat' },
+        biosBoot,
+        systemdBootProblem: undefined,
       });
     });
   });
@@ -159,10 +168,13 @@ async function partition(host: Host, target: string, rootType: string): Promise<
   }
   // Room for the kernels of several deployments, without eating a small disk.
   const espMib = bytes >= 8192 * MIB ? 1024 : bytes >= 3072 * MIB ? 512 : 256;
+  const { startSector, sectors } = BIOS_BOOT;
   const script = [
     'label: gpt',
-    `size=${espMib}MiB, type=${ESP_TYPE}, name="ESP"`,
-    `type=${rootType}, name="root"`,
+    // Whether it is needed is known when the image has been read.
+    `3: start=${startSector}, size=${sectors}, type=${BIOS_BOOT_TYPE}, name="BIOS boot"`,
+    `1: start=${startSector + sectors}, size=${espMib}MiB, type=${ESP_TYPE}, name="ESP"`,
+    `2: type=${rootType}, name="root"`,
     '',
   ].join('\n');
   await host.exec.run('sfdisk', ['--quiet', '--wipe=never', target], { input: script });

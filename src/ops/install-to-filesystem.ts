@@ -6,13 +6,15 @@
 import * as fs from 'node:fs';
 import { openSysroot } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
-import { readBlockFacts } from '../sys/block-facts.ts';
-import { listNames } from '../sys/files.ts';
+import { findPartition, readBlockFacts, type DiskPartition } from '../sys/block-facts.ts';
+import { exists, listNames, makeDirectories } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { MountEntry } from '../sys/mounts.ts';
 import { checkHost, type DeployResult } from './deploy.ts';
 import { installOnto, prepareInstall, type InstallOptions } from './install-onto.ts';
+import { BIOS_BOOT_TYPE } from './install-grub.ts';
 import { luksUuid, planFilesystem, type MountFacts } from './install-plan.ts';
+import { withUndo } from './undo.ts';
 import { withImage } from './with-image.ts';
 
 export async function installToFilesystem(
@@ -30,13 +32,20 @@ export async function installToFilesystem(
     root,
     mounts,
     hasLoaderDriver: (esp) => listNames(`${esp}/EFI/systemd/drivers`).some((name) => /\.efi$/i.test(name)),
+    biosBoot: await findBiosBoot(host, topmost(below)),
     kargs: options.kargs,
   });
-  checkHost(host, openSysroot(host, { sysroot: root, boot: plan.boot }), options.allowMissingVerity);
-  return withImage(host, options.image, undefined, async (source) => {
-    // Before anything is written, as whatever else can fail.
-    await source.blobs.fetch();
-    return installOnto(host, prepared, source, { ...options, ...plan });
+  return withUndo(host.log, (undo) => {
+    if (!exists(plan.boot)) {
+      undo.add(`remove "${plan.boot}" again`, () => fs.rmdirSync(plan.boot));
+      makeDirectories(root, 'boot');
+    }
+    checkHost(host, openSysroot(host, { sysroot: root, boot: plan.boot }), options.allowMissingVerity);
+    return withImage(host, options.image, undefined, async (source) => {
+      // Before anything is written, as whatever else can fail.
+      await source.blobs.fetch();
+      return installOnto(host, prepared, source, { ...options, ...plan });
+    });
   });
 }
 
@@ -49,6 +58,16 @@ function realDirectory(path: string): string {
   throw new HostctlError('usage', 'Cannot install onto the root of the running machine', {
     hint: 'Mount the new root somewhere else, and name that',
   });
+}
+
+/** Where GRUB for a BIOS goes: on a disk that anything of the installation lies on. */
+async function findBiosBoot(host: Host, mounts: readonly MountEntry[]): Promise<DiskPartition | undefined> {
+  if (host.architecture !== 'amd64') return undefined;
+  for (const { source } of mounts) {
+    const found = await findPartition(host.exec, source, BIOS_BOOT_TYPE);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 /** Of several mounts at one place the one that is seen. */

@@ -2,7 +2,7 @@
 
 import * as fs from 'node:fs';
 import type { Exec } from './exec.ts';
-import { listNames, readSmallText } from './files.ts';
+import { exists, isDirectory, listNames, readSmallText, split } from './files.ts';
 
 export interface BlockFacts {
   /** Of the file system on it. */
@@ -30,6 +30,37 @@ export async function readBlockFacts(exec: Exec, source: string): Promise<BlockF
 /** `major:minor`, as glibc's makedev(3) packs them into the lower 32 bits. */
 function deviceNumbers(device: number): string {
   return `${(device >>> 8) & 0xfff}:${(device & 0xff) | ((device >>> 12) & 0xfff00)}`;
+}
+
+/** A partition as the disk's firmware sees it. */
+export interface DiskPartition {
+  /** The whole disk. */
+  readonly disk: string;
+  readonly startSector: number;
+  readonly sectors: number;
+}
+
+/** The partition of this GPT type on a disk that `source` lies on. Sectors of 512 bytes. */
+export async function findPartition(exec: Exec, source: string, type: string): Promise<DiskPartition | undefined> {
+  const stat = source.startsWith('/') ? fs.statSync(source, { throwIfNoEntry: false }) : undefined;
+  if (stat?.isBlockDevice() !== true) return undefined;
+  for (const disk of disksBelow(fs.realpathSync(`/sys/dev/block/${deviceNumbers(stat.rdev)}`))) {
+    for (const name of listNames(disk)) {
+      if (!isDirectory(`${disk}/${name}`) || !exists(`${disk}/${name}/partition`)) continue;
+      if ((await readBlockFacts(exec, `/dev/${name}`))?.partitionType !== type) continue;
+      const number = (file: string): number => Number(readSmallText(`${disk}/${name}/${file}`)?.trim());
+      return { disk: `/dev/${split(disk).name}`, startSector: number('start'), sectors: number('size') };
+    }
+  }
+  return undefined;
+}
+
+/** Whole disks that a device, by its directory in sysfs, is made of. */
+function disksBelow(device: string): string[] {
+  if (exists(`${device}/partition`)) return [split(device).directory];
+  const below = listNames(`${device}/slaves`);
+  if (below.length === 0) return [device];
+  return below.flatMap((name) => disksBelow(fs.realpathSync(`${device}/slaves/${name}`)));
 }
 
 function dmUuids(device: string): string[] {

@@ -44,7 +44,7 @@ describe.skipIf(reason !== undefined)('A machine whose initramfs holds keys', ()
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'hostctl-sealed-'));
-    const image = await testImage(await buildPackage(folder), say, { 'keys.d/test.pub': ours.publicPem });
+    const image = await testImage(await buildPackage(folder), say, { trust: { 'keys.d/test.pub': ours.publicPem } });
     const layout = join(folder, 'layout');
     await cp(image.layout, layout, { recursive: true });
     const key = writeKey(folder, 'ours', ours);

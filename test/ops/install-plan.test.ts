@@ -21,8 +21,12 @@ const root = mount('');
 const esp = (place: string): MountFacts => mount(place, { type: 'vfat', partitionType: ESP_TYPE });
 const xbootldr = (type: string): MountFacts => mount('/boot', { type, partitionType: XBOOTLDR_TYPE });
 
+const BIOS_BOOT = { disk: '/dev/sda', startSector: 2048, sectors: 2048 };
+
 const plan = (mounts: readonly MountFacts[], kargs: readonly string[] = [], hasDriver = false) =>
-  planFilesystem({ root: '/mnt', mounts, kargs, hasLoaderDriver: () => hasDriver });
+  planFilesystem({ root: '/mnt', mounts, kargs, biosBoot: undefined, hasLoaderDriver: () => hasDriver });
+const planForBios = (mounts: readonly MountFacts[]) =>
+  planFilesystem({ root: '/mnt', mounts, kargs: [], biosBoot: BIOS_BOOT, hasLoaderDriver: () => false });
 
 describe('an installation onto mounted file systems', () => {
   test.each([
@@ -36,8 +40,29 @@ describe('an installation onto mounted file systems', () => {
       boot,
       esp: loader,
       var: undefined,
+      bootFileSystem: { uuid: `uuid-of${boot.slice('/mnt'.length).replaceAll('/', '-')}`, type: 'vfat' },
+      biosBoot: undefined,
+      systemdBootProblem: undefined,
       kargs: ['root=UUID=uuid-of', 'rw'],
     });
+  });
+
+  test.each<[string, MountFacts[], string, string | undefined]>([
+    ['/boot of the root file system', [root], '/mnt/boot', 'uuid-of'],
+    ['a /boot of any kind', [root, mount('/boot')], '/mnt/boot', 'uuid-of-boot'],
+    ['the ESP', [root, esp('/efi')], '/mnt/efi', 'uuid-of-efi'],
+  ])('puts entries on %s for the GRUB of a BIOS', (_, mounts, boot, uuid) => {
+    expect(planForBios(mounts)).toMatchObject({ boot, biosBoot: BIOS_BOOT, bootFileSystem: { uuid } });
+  });
+
+  test.each<[string, MountFacts[], RegExp]>([
+    ['there is no ESP', [root], /No ESP is mounted/],
+    ['it will not look at /boot', [root, mount('/boot'), esp('/efi')], /will not look at "\/mnt\/boot"/],
+    ['it cannot read /boot', [root, xbootldr('ext4'), esp('/efi')], /cannot read "\/mnt\/boot".*ext4/],
+  ])('knows why systemd-boot cannot be the loader: %s', (_, mounts, message) => {
+    const { systemdBootProblem } = planForBios(mounts);
+    expect(systemdBootProblem).toMatchObject({ code: 'host-unsupported' });
+    expect(systemdBootProblem?.message).toMatch(message);
   });
 
   test('takes a /boot of another type where the loader has a driver for it', () => {
@@ -88,8 +113,6 @@ describe('an installation onto mounted file systems', () => {
     ['a missing ESP', [root], /No ESP is mounted/],
     ['an ESP by its place alone', [root, mount('/efi', { type: 'vfat' })], /No ESP is mounted/],
     ['an ESP that is not FAT', [root, mount('/efi', { partitionType: ESP_TYPE })], /No ESP is mounted/],
-    ['a /boot that no loader looks at', [root, mount('/boot'), esp('/efi')], /will not look at "\/mnt\/boot"/],
-    ['a /boot that no loader can read', [root, xbootldr('ext4'), esp('/efi')], /cannot read "\/mnt\/boot".*ext4/],
     ['a /var without a name', [root, esp('/efi'), mount('/var', { uuid: undefined })], /not a file system of a block/],
     ['a read-only ESP', [root, { ...esp('/efi'), isReadOnly: true }], /"\/mnt\/efi" is mounted read-only/],
     ['a read-only root', [{ ...root, isReadOnly: true }, esp('/efi')], /"\/mnt" is mounted read-only/],

@@ -27,7 +27,7 @@ export function installCommand(run: Run): CommandModule<GlobalOptions, GlobalOpt
 function toDiskCommand(run: Run): CommandModule<GlobalOptions, InstallArguments & { readonly target: string }> {
   return {
     command: 'to-disk <target> <image>',
-    describe: 'Partition an empty disk or file, install systemd-boot and deploy',
+    describe: 'Partition an empty disk or file, install the boot loader of the image and deploy',
     builder: (argv) =>
       installOptions(argv).positional('target', {
         type: 'string',
@@ -47,7 +47,7 @@ function toDiskCommand(run: Run): CommandModule<GlobalOptions, InstallArguments 
 function toFilesystemCommand(run: Run): CommandModule<GlobalOptions, InstallArguments & { readonly root: string }> {
   return {
     command: 'to-filesystem <root> <image>',
-    describe: 'Install systemd-boot and deploy onto file systems that are mounted',
+    describe: 'Install the boot loader of the image and deploy onto file systems that are mounted',
     builder: (argv) =>
       installOptions(argv).positional('root', {
         type: 'string',

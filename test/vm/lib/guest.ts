@@ -69,8 +69,8 @@ const PORT = '/dev/virtio-ports/hostctl.test';
 const MASKED = ['e2scrub_reap.service', 'dracut-shutdown.service', 'getty@tty1.service', 'apt-daily.timer'].map(
   (unit) => `systemd.mask=${unit}`,
 );
-/** On a busy host the emulated timer can be too slow for the kernel's test of it. */
-const QUIET = ['console=ttyS0', 'quiet', 'loglevel=4', 'panic=-1', 'no_timer_check', ...MASKED];
+/** What every boot has on its command line. On a busy host the emulated timer can be too slow for the kernel's test of it. */
+export const QUIET = ['console=ttyS0', 'quiet', 'loglevel=4', 'panic=-1', 'no_timer_check', ...MASKED];
 
 /**
  * Not `oneshot`: that would be part of the boot, which would then never be finished while the steps run. Ordered after

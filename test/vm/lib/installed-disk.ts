@@ -10,7 +10,8 @@ import { projectPath } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 import { cached, fileHash } from './cache.ts';
 import { blankDisk } from './disk.ts';
-import { type Answer, Answers, runGuest, type Step } from './guest.ts';
+import { type Loader, loaderName } from './debian.ts';
+import { type Answer, Answers, QUIET, runGuest, type Step } from './guest.ts';
 import type { TestImage } from './test-image.ts';
 
 const DISK_MIB = 3072;
@@ -35,13 +36,22 @@ async function recipe(image: TestImage, steps: readonly Step[]): Promise<unknown
   return [await fileHash(image.installer.disk), await fileHash(join(image.layout, 'index.json')), sources, steps];
 }
 
-/** Version 1 installed on a blank disk. */
-export async function installedDisk(image: TestImage, say: (line: string) => void): Promise<MadeDisk> {
+/**
+ * Version 1 installed on a blank disk. What systemd-boot is told by the machine stands in the entries where GRUB starts
+ * them.
+ */
+export async function installedDisk(
+  image: TestImage,
+  say: (line: string) => void,
+  loader: Loader = 'systemd-boot',
+): Promise<MadeDisk> {
+  const kargs = loader === 'grub' ? QUIET.map((arg) => ` --karg ${arg}`).join('') : '';
+  const install = 'hostctl install to-disk "$(realpath /dev/disk/by-id/virtio-target)" oci:/run/layout:v1';
   const steps: Step[] = [
     { name: 'layout', run: MOUNT_LAYOUT },
-    { name: 'install', run: 'hostctl install to-disk "$(realpath /dev/disk/by-id/virtio-target)" oci:/run/layout:v1' },
+    { name: 'install', run: install + kargs },
   ];
-  const folder = await cached('installed', await recipe(image, steps), async (scratch) => {
+  const folder = await cached(loaderName('installed', loader), await recipe(image, steps), async (scratch) => {
     say('Installing the image on a disk in a guest (three minutes or more, kept for next time)');
     const disk = join(scratch, 'disk.img');
     const logs = await logFolder(scratch);

@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { projectPath } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 import { cached, cacheFolder, fileHash } from './cache.ts';
-import { DEBIAN_EPOCH, debianArchive } from './debian.ts';
+import { DEBIAN_EPOCH, debianArchive, type Loader, loaderName } from './debian.ts';
 import { makeExt4 } from './disk.ts';
 import { type ImageSpec, writeOciLayout } from './oci-layout.ts';
 
@@ -133,26 +133,32 @@ export interface TestImage {
   readonly layout: string;
   /** ext4 image of the same layout, to be given to a machine as a disk. */
   readonly disk: string;
-  /** systemd-boot, out of the image. */
+  /** systemd-boot, out of an image that has it. */
   readonly loader: string;
   /** Root file system of the installing machine, its kernel and initramfs. */
   readonly installer: { readonly disk: string; readonly kernel: string; readonly initrd: string };
 }
 
+export interface ImageKind {
+  readonly trust?: Trust;
+  readonly loader?: Loader;
+}
+
 /**
  * Builds the image with the package `deb` in it, or finds it in the cache. Needs root and VM_NEEDS.
- * @param trust keys and the like for an image that asks for seals
+ * @param what.trust keys and the like for an image that asks for seals
  */
-export async function testImage(deb: string, say: Say, trust: Trust = {}): Promise<TestImage> {
-  const archive = await debianArchive(say);
-  const folder = await cached('image', await recipe(archive, deb, trust), async (target) => {
+export async function testImage(deb: string, say: Say, what: ImageKind = {}): Promise<TestImage> {
+  const { trust = {}, loader = 'systemd-boot' } = what;
+  const archive = await debianArchive(say, loader);
+  const folder = await cached(loaderName('image', loader), await recipe(archive, deb, trust), async (target) => {
     say('Building the bootable image, two versions (about a minute, kept for next time)');
     const scratch = await mkdtemp(join(cacheFolder(), '.compose-'));
     try {
       await composeTrees(scratch, archive, deb, trust);
       await writeLayout(scratch, join(target, 'layout'));
       await makeExt4(join(target, 'layout'), join(target, 'layout.ext4'), { label: 'layout' });
-      await writeInstaller(scratch, target);
+      await writeInstaller(scratch, target, loader);
     } finally {
       await rm(scratch, { recursive: true, force: true });
     }
@@ -194,7 +200,7 @@ function labels(version: string): Record<string, string> {
 }
 
 /** The installing machine is the same system, unflattened: its root is an ordinary file system. */
-async function writeInstaller(scratch: string, target: string): Promise<void> {
+async function writeInstaller(scratch: string, target: string, loader: Loader): Promise<void> {
   const tree = join(scratch, 'tree');
   for (const layer of ['kernel', 'hostctl']) {
     await run('cp', ['--archive', '--force', `${join(scratch, 'layers', layer)}/.`, tree]);
@@ -206,6 +212,8 @@ async function writeInstaller(scratch: string, target: string): Promise<void> {
   ] as const) {
     await run('cp', [join(tree, 'usr/lib/modules', version, from), join(target, to)]);
   }
-  await run('cp', [join(tree, 'usr/lib/systemd/boot/efi/systemd-bootx64.efi'), target]);
+  if (loader === 'systemd-boot') {
+    await run('cp', [join(tree, 'usr/lib/systemd/boot/efi/systemd-bootx64.efi'), target]);
+  }
   await makeExt4(tree, join(target, 'installer.ext4'), { label: 'installer', spareMiB: 512 });
 }

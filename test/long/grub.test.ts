@@ -1,0 +1,143 @@
+/**
+ * A machine started by GRUB, once on a BIOS and once on UEFI, from one and the same disk that `hostctl install to-disk`
+ * made: upgraded, rolled back, and rolled back by itself from a deployment that does not come up.
+ */
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
+import { buildPackage } from '../../scripts/lib/deb.ts';
+import { type Answers, runGuest, type Step } from '../vm/lib/guest.ts';
+import { copyDisk, installedDisk, LAYOUT_SERIAL, type MadeDisk, MOUNT_LAYOUT } from '../vm/lib/installed-disk.ts';
+import { reasonNoMachines } from '../vm/lib/requirements.ts';
+import { StoppedDisk } from '../vm/lib/stopped-disk.ts';
+import { type TestImage, testImage } from '../vm/lib/test-image.ts';
+
+const say = (line: string): void => console.error(line);
+const reason = await reasonNoMachines(say);
+
+interface Status {
+  readonly booted: number | null;
+  readonly next: number | null;
+  readonly rollback: number | null;
+  readonly warnings: readonly { readonly code: string }[];
+  readonly deployments: readonly { readonly id: number; readonly state: string; readonly triesLeft: number | null }[];
+}
+
+const COMMON: readonly Step[] = [
+  { name: 'state', run: 'systemctl is-system-running --wait || { systemctl --failed; false; }' },
+  { name: 'cmdline', run: 'cat /proc/cmdline' },
+  { name: 'status', run: 'hostctl status --json' },
+  { name: 'variables', run: "grep -a '^hostctl_' /boot/grub/grubenv" },
+];
+
+function statusOf(guest: Answers, step = 'status'): Status {
+  return JSON.parse(guest.ok(step)) as Status;
+}
+
+/** The variables of ours in GRUB's environment block on a stopped disk. */
+async function variablesOn(disk: string): Promise<string[]> {
+  const block = await (await StoppedDisk.open(disk)).bootFile('/grub/grubenv');
+  expect(block).toHaveLength(1024);
+  return block.split('\n').filter((line) => line.startsWith('hostctl_'));
+}
+
+describe.skipIf(reason !== undefined).each(['bios', 'uefi'] as const)('A machine started by GRUB on %s', (firmware) => {
+  let image: TestImage;
+  let folder: string;
+  let installed: MadeDisk;
+  let disk: string;
+  let kept = false;
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), `hostctl-grub-${firmware}-`));
+    image = await testImage(await buildPackage(folder), say, { loader: 'grub' });
+    installed = await installedDisk(image, say, 'grub');
+    disk = await copyDisk(installed.path, join(folder, 'disk.img'));
+  });
+  afterAll(async () => {
+    if (kept) say(`Disk, variable store and logs are kept in ${folder}`);
+    else await rm(folder, { recursive: true, force: true });
+  });
+
+  async function boot(name: string, steps: readonly Step[]): Promise<Answers> {
+    onTestFailed(() => {
+      kept = true;
+    });
+    const guest = await runGuest({
+      folder,
+      name,
+      firmware,
+      disks: [{ path: disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
+      steps: [...COMMON, ...steps],
+      deadlineMs: 900_000,
+      shutDown: true,
+    });
+    say(`${name}: ${guest.seconds} s`);
+    return guest.answers;
+  }
+
+  test('boots what was installed, and GRUB shows that it can count', async () => {
+    expect(await variablesOn(disk)).toEqual(['hostctl_check=0', 'hostctl_good=1']);
+    const guest = await boot('installed', [
+      { name: 'efi', run: 'test -d /sys/firmware/efi', mayFail: true },
+      { name: 'layout', run: MOUNT_LAYOUT },
+      { name: 'switch', run: 'hostctl switch oci:/run/layout:v2' },
+    ]);
+    expect(guest.of('efi').status).toBe(firmware === 'uefi' ? 0 : 1);
+    expect(guest.ok('state')).toBe('running\n');
+    expect(guest.ok('variables')).toBe('hostctl_check=1\nhostctl_good=1\n');
+    expect(statusOf(guest)).toMatchObject({
+      booted: 1,
+      next: 1,
+      warnings: [],
+      deployments: [{ id: 1, state: 'good' }],
+    });
+    // What was staged got its name at shutdown, and GRUB was told.
+    expect(await (await StoppedDisk.open(disk)).bootFiles('/loader/entries')).toEqual([
+      'hostctl-00000001.cfg',
+      'hostctl-00000001.conf',
+      'hostctl-00000002+3-0.conf',
+      'hostctl-00000002.cfg',
+    ]);
+    expect(await variablesOn(disk)).toEqual(['hostctl_check=1', 'hostctl_try=2', 'hostctl_left=3', 'hostctl_good=1']);
+  });
+
+  test('tries the upgrade, which is good, and is rolled back', async () => {
+    const guest = await boot('upgraded', [
+      { name: 'rollback', run: 'hostctl rollback' },
+      { name: 'after', run: 'hostctl status --json' },
+    ]);
+    expect(guest.ok('cmdline')).toContain(' hostctl.counted=2/3');
+    expect(guest.ok('state')).toBe('running\n');
+    expect(statusOf(guest)).toMatchObject({ booted: 2, next: 2, rollback: 1, warnings: [] });
+    expect(guest.ok('variables')).toBe('hostctl_check=1\nhostctl_good=2\n');
+    expect(statusOf(guest, 'after')).toMatchObject({ booted: 2, next: 1 });
+    expect(await variablesOn(disk)).toEqual(['hostctl_check=1', 'hostctl_good=3']);
+  });
+
+  test('runs what it was rolled back to; a deployment without an init is published', async () => {
+    const guest = await boot('rolled-back', [
+      { name: 'layout', run: MOUNT_LAYOUT },
+      { name: 'deploy', run: 'hostctl deploy --tries 1 --karg init=/none oci:/run/layout:v2' },
+      { name: 'after', run: 'hostctl status --json' },
+    ]);
+    expect(guest.ok('cmdline')).not.toContain('hostctl.counted');
+    expect(statusOf(guest)).toMatchObject({ booted: 1, next: 1, warnings: [] });
+    expect(statusOf(guest, 'after')).toMatchObject({ booted: 1, next: 4 });
+    expect(await variablesOn(disk)).toEqual(['hostctl_check=1', 'hostctl_try=4', 'hostctl_left=1', 'hostctl_good=3']);
+  });
+
+  test('goes back by itself from what does not come up, and stays there', async () => {
+    const steps = { folder, firmware, disks: [{ path: disk }], steps: COMMON };
+    const bad = await runGuest({ ...steps, name: 'bad', expectNoBoot: true });
+    say(`bad: ${bad.seconds} s`);
+    expect(bad.ended).toBe(true);
+    expect(await variablesOn(disk)).toContain('hostctl_left=0');
+    const guest = await boot('back', []);
+    expect(guest.ok('state')).toBe('running\n');
+    expect(statusOf(guest)).toMatchObject({ booted: 1, next: 1 });
+    expect(statusOf(guest).deployments[0]).toMatchObject({ id: 4, state: 'failed', triesLeft: 0 });
+  });
+});
