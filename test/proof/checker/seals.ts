@@ -13,6 +13,8 @@ export function sealProblem(root: Files, origin: string, digest: string): string
   const signatures = root.read(`composefs/seals/${digest}.sig`)?.toString('latin1');
   if (seal === undefined || signatures === undefined) return `the seal of ${digest} is missing`;
   const keys = (root.list('state/deploy') ?? [])
+    // What a killed command left half made.
+    .filter((name) => !name.startsWith('.'))
     .map((name) => `state/deploy/${name}/etc/hostctl/keys.d`)
     .flatMap((folder) => (root.list(folder) ?? []).flatMap((name) => root.read(`${folder}/${name}`) ?? []))
     .map((pem) => createPublicKey(pem));
