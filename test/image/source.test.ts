@@ -55,6 +55,8 @@ describe('an image in a layout', () => {
       reference: { transport: 'oci', path: directory, tag: 'v1' },
       manifestDigest: built.manifestDigest,
       manifest: source.manifest,
+      manifestType: 'application/vnd.oci.image.manifest.v1+json',
+      referrers: source.referrers,
       manifestBytes: source.manifestBytes,
       config: { platform: amd64, diffIds: [sha256(layer.tar), sha256(layer.tar)], labels: new Map([['version', '1']]) },
       configBytes: source.configBytes,
