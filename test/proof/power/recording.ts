@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { run } from '../../../scripts/lib/run.ts';
 import { mount } from '../lib/disks.ts';
 import { BOOTED_ROOT, imageReference, type Lab, runAgain, runToEnd, type Scene, sceneCommand } from '../lib/scene.ts';
@@ -107,11 +108,21 @@ export async function startRecorder(
     log,
     mark: (text) => writeFileSync(`${at}/mark`, text),
     async close() {
-      await run('umount', [at]);
+      await unmountWhenFree(at);
       const code = await ended;
       if (code !== 0) throw new Error(`The recorder ended with ${String(code)}`);
     },
   };
+}
+
+/** A loop device that was detached lets go of its file a moment later when somebody else looked at it. */
+async function unmountWhenFree(at: string): Promise<void> {
+  for (let tries = 0; ; tries += 1) {
+    const { code, output } = await runToEnd(['umount', at]);
+    if (code === 0) return;
+    if (tries === 100) throw new Error(`Cannot unmount "${at}": ${output}`);
+    await delay(100);
+  }
 }
 
 export interface RecordOptions {
