@@ -226,9 +226,9 @@ describe('upgrade', () => {
       id: 1,
       avoided: null,
     });
-    expect(checkUpgrade(sysroot.host, { sysroot: sysroot.path })).toMatchObject({ isNew: false });
+    expect(await checkUpgrade(sysroot.host, { sysroot: sysroot.path })).toMatchObject({ isNew: false });
     layout.replace('2');
-    expect(checkUpgrade(sysroot.host, { sysroot: sysroot.path })).toMatchObject({ isNew: true });
+    expect(await checkUpgrade(sysroot.host, { sysroot: sysroot.path })).toMatchObject({ isNew: true });
     expect(await upgrade(sysroot.host, upgradeOptions(sysroot))).toMatchObject({
       changed: true,
       id: 2,
@@ -259,7 +259,7 @@ describe('upgrade', () => {
     const { sysroot, layout } = await upgradedSysroot();
     await rollback(sysroot.host, { sysroot: sysroot.path });
     const avoided = expect.stringMatching(/was left by hand \(deployment 2\)$/) as string;
-    expect(checkUpgrade(sysroot.host, { sysroot: sysroot.path })).toMatchObject({ isNew: false, avoided });
+    expect(await checkUpgrade(sysroot.host, { sysroot: sysroot.path })).toMatchObject({ isNew: false, avoided });
     expect(await upgrade(sysroot.host, upgradeOptions(sysroot))).toMatchObject({ changed: false, id: 1, avoided });
     expect(sysroot.status()).toMatchObject({ next: 1 });
     const again = await upgrade(sysroot.host, upgradeOptions(sysroot, { image: layout.reference }));
