@@ -33,7 +33,6 @@ set hostctl_counted=
 set hostctl_tried=
 set hostctl_known=
 set hostctl_newest=
-set hostctl_newest_other=
 
 regexp --set=1:hostctl_boot --set=2:root '^(\(([^)]*)\).*)/[^/]*$' "$prefix"
 set hostctl_environment="$hostctl_boot/grub/grubenv"
@@ -53,18 +52,17 @@ for hostctl_file in "$hostctl_boot"/loader/entries/hostctl-*.conf; do
       if [ "$hostctl_number" = "$hostctl_try" ]; then set hostctl_tried="$hostctl_id"; fi
       if [ "$hostctl_number" = "$hostctl_good" ]; then set hostctl_known="$hostctl_id"; fi
       # All numbers have the same width.
-      if [ "$hostctl_id" \> "$hostctl_newest" ]; then set hostctl_newest="$hostctl_id"; fi
-      if [ "$hostctl_number" != "$hostctl_try" -a "$hostctl_id" \> "$hostctl_newest_other" ]; then
-        set hostctl_newest_other="$hostctl_id"
+      if [ "$hostctl_number" != "$hostctl_try" -a "$hostctl_id" \> "$hostctl_newest" ]; then
+        set hostctl_newest="$hostctl_id"
       fi
     fi
   fi
 done
 
-if [ -z "$hostctl_known" ]; then set hostctl_known="$hostctl_newest_other"; fi
 if [ -z "$hostctl_known" ]; then set hostctl_known="$hostctl_newest"; fi
+if [ -z "$hostctl_known" ]; then set hostctl_known="$hostctl_tried"; fi
 set hostctl_first="$hostctl_known"
-set hostctl_second="$hostctl_newest_other"
+set hostctl_second="$hostctl_newest"
 
 if [ -n "$hostctl_tried" -a "$hostctl_check" = 1 ]; then
   set hostctl_less=
