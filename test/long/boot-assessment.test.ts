@@ -173,6 +173,11 @@ describe.skipIf(reason !== undefined)('A bad update undoes itself:', () => {
       name,
       disks: [{ path: made.path }, { path: made.layout, serial: 'layout' }],
       steps: [
+        {
+          name: 'units',
+          run: 'systemctl is-system-running --wait; systemctl list-units --failed; journalctl -b --no-pager -o short-monotonic | grep -E "hostctl" | tail -60',
+          mayFail: true,
+        },
         { name: 'status', run: 'hostctl status --json' },
         { name: 'cmdline', run: 'cat /proc/cmdline' },
         { name: 'journal', run: 'journalctl -b -o cat -u hostctl-mark-good' },
@@ -217,6 +222,23 @@ describe.skipIf(reason !== undefined)('A bad update undoes itself:', () => {
     expect(guest.of('upgrade').output).toContain('failed to boot as deployment 2');
     expect(guest.of('upgrade').status).toBe(77);
   }
+
+  test('one that is not bad stays, and is good', async () => {
+    failures += 1;
+    const made = await disks.make('fine', {});
+    const guest = await goodBoot('fine', made, [{ name: 'entries', run: 'ls /boot/loader/entries' }]);
+    expect(guest.ok('cmdline')).toContain(`:${made.bad} `);
+    const status = JSON.parse(guest.ok('status')) as Status;
+    expect(status).toMatchObject({
+      booted: 2,
+      next: 2,
+      warnings: [],
+      deployments: [{ state: 'good' }, { state: 'good' }],
+    });
+    expect(guest.ok('entries')).toBe('hostctl-00000001.conf\nhostctl-00000002.conf\n');
+    expect(guest.ok('metrics')).toMatch(/^hostctl_boot_failed 0$/m);
+    failures -= 1;
+  });
 
   test.each(KINDS)('$name', async (kind) => {
     failures += 1;

@@ -1,8 +1,8 @@
 /** How a boot ends that fails: what dracut's emergency hook and the generator make of the boot loader's counter. */
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { HookSandbox, reasonNoHook } from '../helpers/hook-sandbox.ts';
 
 const reason = reasonNoHook();
@@ -86,9 +86,9 @@ function generated(cmdline: string, entry: string | undefined, { initramfs = fal
 }
 
 const ON_HOST = [
-  'boot-complete.target.d/50-hostctl.conf',
-  'emergency.target.d/50-hostctl.conf',
-  'hostctl-mark-failed.service.d/50-hostctl.conf',
+  'boot-complete.target.d/55-hostctl-counted.conf',
+  'emergency.target.d/55-hostctl-counted.conf',
+  'hostctl-mark-failed.service.d/55-hostctl-counted.conf',
 ];
 
 describe.skipIf(reason !== undefined)('The generator', () => {
@@ -103,8 +103,13 @@ describe.skipIf(reason !== undefined)('The generator', () => {
 
   test('ends a counted initramfs that takes too long', () => {
     expect(generated(`composefs=${sandbox.digest}`, 'x+2-1.conf', { initramfs: true })).toEqual({
-      'initrd.target.d/50-hostctl.conf': '[Unit]\nJobTimeoutSec=10min\nJobTimeoutAction=reboot-force\n',
+      'initrd.target.d/55-hostctl-counted.conf': '[Unit]\nJobTimeoutSec=10min\nJobTimeoutAction=reboot-force\n',
     });
+  });
+
+  test('takes the place of no drop-in that is installed', () => {
+    const installed = readdirSync(new URL('../../systemd/boot-complete.target.d', import.meta.url));
+    expect(ON_HOST.map((file) => basename(file)).filter((name) => installed.includes(name))).toEqual([]);
   });
 
   test.each<[string, string, string | undefined]>([
