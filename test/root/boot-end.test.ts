@@ -95,9 +95,9 @@ describe.skipIf(reason !== undefined)('The generator', () => {
   test('ends a counted boot that takes too long, fails to be judged, or ends in emergency mode', () => {
     const units = generated(`composefs.digest=v1-sha512-12:${sandbox.digest}`, 'x+2-1.conf');
     expect(units).toEqual({
-      [ON_HOST[0] ?? '']: '[Unit]\nJobTimeoutSec=15min\nJobTimeoutAction=reboot\n',
+      [ON_HOST[0] ?? '']: '[Unit]\nJobTimeoutSec=15min\n',
       [ON_HOST[1] ?? '']: '[Unit]\nWants=hostctl-mark-failed.service\n',
-      [ON_HOST[2] ?? '']: '[Unit]\nFailureAction=reboot\n',
+      [ON_HOST[2] ?? '']: '[Unit]\nFailureAction=reboot\nJobTimeoutSec=5min\nJobTimeoutAction=reboot\n',
     });
   });
 
