@@ -164,9 +164,6 @@ export class HookSandbox {
     writeFileSync(join(this.root, 'cmdline'), cmdline);
     cpSync(HOOK, join(chroot, 'etc/hook'));
     for (const [name, path] of Object.entries(OTHERS)) cpSync(path, join(chroot, 'etc', name));
-    // Ends the script that waits for ever, and says that it did.
-    this.#standIn('bin/sleep', '#!/bin/sh\necho stopped\nkill "$PPID"\n');
-    this.#standIn('sbin/reboot', '#!/bin/sh\necho reboot "$@"\n');
     writeFileSync(join(chroot, 'etc/probes'), probes.map((probe) => `( ${probe} ) 2>&1; echo '#end'\n`).join(''));
     writeFileSync(join(this.root, 'enter'), ENTER);
     rmSync(join(this.root, 'efivars'), { recursive: true, force: true });

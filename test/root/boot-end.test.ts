@@ -29,9 +29,11 @@ function emergency(
     ...(variables && { variables }),
     probes: [
       [
-        'rm -f /dev/console.test',
         ...(fallback ? [': >/run/hostctl-fallback'] : []),
         `getargbool() { return ${shell ? 0 : 1}; }`,
+        // It is sourced: these are called in place of the programs.
+        'reboot() { echo reboot "$@"; }',
+        'sleep() { echo stopped; exit; }',
         // Not the test machine's console.
         "sed 's:/dev/console:/run/console:' /etc/emergency >/run/emergency",
         '. /run/emergency',
@@ -39,7 +41,7 @@ function emergency(
       ].join('\n'),
     ],
   });
-  return run.probes[0]?.replace('Terminated', '').trim() ?? '';
+  return run.probes[0]?.trim() ?? '';
 }
 
 describe.skipIf(reason !== undefined)('In the emergency of', () => {
@@ -54,6 +56,14 @@ describe.skipIf(reason !== undefined)('In the emergency of', () => {
   ])('%s', (_, entry, options, expected) => {
     const variables = entry === undefined ? {} : counted(entry);
     expect(emergency(`composefs=${sandbox.digest} rd.emergency=reboot`, variables, options)).toBe(expected);
+  });
+
+  test.each([
+    ['hostctl.counted=2/3', 'returned'],
+    ['hostctl.counted=0/3', 'returned'],
+    ['hostctl.counted=x', 'stopped'],
+  ])('a boot that GRUB counted (%s), dracut reboots', (argument, expected) => {
+    expect(emergency(`composefs=${sandbox.digest} ${argument} rd.emergency=reboot`, undefined)).toBe(expected);
   });
 
   test('a machine without EFI variables, it stops', () => {
