@@ -254,7 +254,7 @@ describe('usage', () => {
     ['an unknown option', ['status', '--nope'], /nope/],
     ['an option without its value', ['status', '--sysroot'], /sysroot/],
     ['an option given twice', ['status', '--sysroot', '/a', '--sysroot', '/b'], /more than once/],
-    ['a missing image', ['deploy'], /non-option arguments/],
+    ['a missing image', ['deploy'], /Too few arguments/],
     ['a bad number of tries', ['deploy', 'oci:/x', '--tries', '0'], /--tries/],
     ['a bad wait', ['status', '--wait', 'soon'], /--wait/],
     ['a sysroot that is no directory', ['status', '--sysroot', '/etc/passwd'], /not a directory/],
