@@ -262,22 +262,22 @@ test('what failed is not taken again by itself, not even when it is gone, until 
   const check = () => checkUpgrade(host, { ...options(), image: undefined, tag: undefined });
   const avoided = expect.stringMatching(/failed to boot as deployment 2: Its only boot/) as string;
   track(1, reference);
-  expect(check()).toMatchObject({ isNew: false, avoided });
+  expect(await check()).toMatchObject({ isNew: false, avoided });
   rmSync(path('hostctl-00000002+0-1.conf'));
   await gc(host, { ...options(), keep: 2, dryRun: false });
   expect(sysroot.status().deployments.map(({ id }) => id)).toEqual([1]);
   expect(readdirSync(`${sysroot.path}/state/hostctl`).filter((each) => each.startsWith('trial-'))).toEqual([]);
-  expect(check()).toMatchObject({ isNew: false, avoided });
+  expect(await check()).toMatchObject({ isNew: false, avoided });
   expect(sysroot.status().warnings.map(({ code }) => code)).toEqual(['boot-failed']);
 
   // The same image as before is no other one.
   await sysroot.deploy(bootableLayout({ version: '1' }).reference, { kargs: ['debug'] });
   track(3, reference);
-  expect(check()).toMatchObject({ isNew: false, avoided });
+  expect(await check()).toMatchObject({ isNew: false, avoided });
   await update(3, '3');
   track(4, reference);
   expect(sysroot.status().warnings).toEqual([]);
-  expect(check()).toMatchObject({ isNew: true, avoided: null });
+  expect(await check()).toMatchObject({ isNew: true, avoided: null });
 });
 
 test('going to what failed by hand begins its tries anew', async () => {
