@@ -18,7 +18,7 @@ import { copyDisk, type FileSystem, makeDisk, mount } from './disks.ts';
 export interface Lab {
   /** Scratch folder on tmpfs. */
   readonly directory: string;
-  /** The program under proof: `hostctl.mjs`. */
+  /** The program under proof: `hostctl.js`. */
   readonly program: string;
   /** OCI layout with the tags of `oci-image.ts`. */
   readonly images: string;
@@ -155,49 +155,60 @@ export async function makeScene(
   };
 
   const before = await mountDisks(disks, `${directory}/mnt`);
-  await command.prepare({
-    hostctl: (...args) => hostctl(before, args),
-    bless: () => blessNewest(before.boot),
-    damage: (content) => flipBit(`${before.root}/${objectPath(ALGORITHM, content)}`),
-    bootc: () => void asBootc(before.root, before.boot, BOOTC),
-    useUp: () => useUpNewest(before),
-    grub: () => {
-      mkdirSync(`${before.boot}/grub`);
-      writeFileSync(`${before.boot}/grub/hostctl.cfg`, 'script\n');
-      writeGrubVariables(before.boot, 'hostctl_check=1\n');
-    },
-    image: imageReference(lab),
-    async trust(securityVersion) {
-      const key = generateKeyPairSync('ed25519');
-      const file = `${directory}/seal.key`;
-      writeFileSync(file, key.privateKey.export({ type: 'pkcs8', format: 'pem' }));
-      for (const tag of ['v1', 'v2'] as const) {
-        const words = ['image', 'seal', imageReference(lab)(tag), '--key', file, '--hash', ALGORITHM];
-        await hostctl(before, [...words, '--security-version', String(securityVersion)]);
-      }
-      const states = `${before.root}/state/deploy`;
-      for (const name of readdirSync(states)) {
-        const keys = `${states}/${name}/etc/hostctl/keys.d`;
-        mkdirSync(keys, { recursive: true });
-        writeFileSync(`${keys}/proof.pub`, key.publicKey.export({ type: 'spki', format: 'pem' }));
-      }
-    },
+  const old = await closing(before, async () => {
+    await command.prepare({
+      hostctl: (...args) => hostctl(before, args),
+      bless: () => blessNewest(before.boot),
+      damage: (content) => flipBit(`${before.root}/${objectPath(ALGORITHM, content)}`),
+      bootc: () => void asBootc(before.root, before.boot, BOOTC),
+      useUp: () => useUpNewest(before),
+      grub: () => {
+        mkdirSync(`${before.boot}/grub`);
+        writeFileSync(`${before.boot}/grub/hostctl.cfg`, 'script\n');
+        writeGrubVariables(before.boot, 'hostctl_check=1\n');
+      },
+      image: imageReference(lab),
+      async trust(securityVersion) {
+        const key = generateKeyPairSync('ed25519');
+        const file = `${directory}/seal.key`;
+        writeFileSync(file, key.privateKey.export({ type: 'pkcs8', format: 'pem' }));
+        for (const tag of ['v1', 'v2'] as const) {
+          const words = ['image', 'seal', imageReference(lab)(tag), '--key', file, '--hash', ALGORITHM];
+          await hostctl(before, [...words, '--security-version', String(securityVersion)]);
+        }
+        const states = `${before.root}/state/deploy`;
+        for (const name of readdirSync(states)) {
+          const keys = `${states}/${name}/etc/hostctl/keys.d`;
+          mkdirSync(keys, { recursive: true });
+          writeFileSync(`${keys}/proof.pub`, key.publicKey.export({ type: 'spki', format: 'pem' }));
+        }
+      },
+    });
+    return look(hostAt(before), command);
   });
-  const old = look(hostAt(before), command);
-  await before.close();
 
   const copy = { root: `${directory}/after-root.img`, boot: `${directory}/after-boot.img` };
   await copyDisk(disks.root, copy.root);
   await copyDisk(disks.boot, copy.boot);
   const after = await mountDisks(copy, `${directory}/mnt`);
   const words = sceneCommand(lab, command, after, command.args(imageReference(lab)));
-  const { code, output } = await runToEnd(words);
-  if (code !== 0) throw new Error(`"${command.name}" ended with ${String(code)}: ${output}`);
-  const next = look(hostAt(after), command);
-  await after.close();
+  const next = await closing(after, async () => {
+    const { code, output } = await runToEnd(words);
+    if (code !== 0) throw new Error(`"${command.name}" ended with ${String(code)}: ${output}`);
+    return look(hostAt(after), command);
+  });
   rmSync(copy.root);
   rmSync(copy.boot);
   return sceneBetween(command, types, disks, old, next);
+}
+
+/** Closes disks whatever happens, so that what happened is what is said. */
+async function closing<T>(mounted: Mounted, body: () => Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } finally {
+    await mounted.close();
+  }
 }
 
 /** The scene of a command of which both ends have been looked at. */

@@ -2,7 +2,7 @@
 
 import { build, type Plugin } from 'esbuild';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, relative } from 'node:path';
 import { projectPath } from '../../../scripts/lib/project.ts';
@@ -43,7 +43,7 @@ export function programName(name: string): string {
  */
 export async function bundleHostctl(scratch: string, name: string, patches: readonly Patch[] = []): Promise<string> {
   const directory = `${scratch}/hostctl-${name}`;
-  const outfile = `${directory}/hostctl.mjs`;
+  const outfile = `${directory}/hostctl.js`;
   const applied = new Set<Patch>();
   const patching: Plugin = {
     name: 'patches',
@@ -63,8 +63,9 @@ export async function bundleHostctl(scratch: string, name: string, patches: read
     },
   };
   await build({
-    entryPoints: [projectPath('src/main.ts')],
-    outfile,
+    // The threads that read large images have a program of their own beside.
+    entryPoints: { hostctl: projectPath('src/main.ts'), 'decode-worker': projectPath('src/image/decode-worker.ts') },
+    outdir: directory,
     bundle: true,
     platform: 'node',
     target: 'node20',
@@ -78,6 +79,7 @@ export async function bundleHostctl(scratch: string, name: string, patches: read
   });
   const lost = patches.filter((patch) => !applied.has(patch));
   if (lost.length > 0) throw new Error(`Mutant "${name}": src/${lost[0]?.file ?? ''} is not part of hostctl`);
+  writeFileSync(`${directory}/package.json`, '{ "type": "module" }\n');
   // koffi is native and is found beside the bundle.
   const modules = `${directory}/node_modules`;
   if (!existsSync(modules)) symlinkSync(projectPath('node_modules'), modules);
