@@ -36,6 +36,7 @@ export const VM_NEEDS: readonly HostNeed[] = [
   { probe: 'sfdisk', package: 'fdisk' },
   { probe: 'debugfs', package: 'e2fsprogs' },
   { probe: 'fsverity', package: 'fsverity' },
+  { probe: 'mkfs.btrfs', package: 'btrfs-progs' },
   { probe: 'grub-mkimage', package: 'grub-common' },
   { probe: '/usr/lib/grub/i386-pc/boot.img', package: 'grub-pc-bin' },
 ];
@@ -52,7 +53,6 @@ export const TEST_NEEDS: readonly HostNeed[] = [
   { probe: 'gcc', package: 'gcc' },
   { probe: '/usr/include/stdlib.h', package: 'libc6-dev' },
   { probe: 'mkfs.xfs', package: 'xfsprogs' },
-  { probe: 'mkfs.btrfs', package: 'btrfs-progs' },
   { probe: 'qemu-storage-daemon', package: 'qemu-system-common' },
   { probe: 'strace', package: 'strace' },
   { probe: 'tmux', package: 'tmux' },

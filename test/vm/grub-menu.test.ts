@@ -202,4 +202,19 @@ describe.skipIf(reason !== undefined)('GRUB', () => {
     await mtools('mcopy', ['-n', '-i', `${disk}@@${FILES_OFFSET}`, `::/${at}/grub/grubenv`, copy]);
     expect(Object.fromEntries(parseEnvironment(await readFile(copy)))).toEqual(leaves);
   });
+
+  test('that cannot write its environment block tries nothing, at no boot', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'hostctl-grub-btrfs-'));
+    try {
+      const path = join(folder, 'disk.img');
+      const environment = env({ ...TRY_3, hostctl_check: '0' });
+      const decision = { name: 'btrfs', entries: THREE, environment, starts: 2 };
+      await makeGrubDisk(folder, path, [filesOf(decision, 0)], 'btrfs');
+      // Had the first one written that it can, the second one would try.
+      const boots = [await runGrubDisk(folder, path, 1), await runGrubDisk(folder, path, 1)];
+      expect(boots.map((started) => started.get(0)?.[0])).toEqual(['/0/linux-2', '/0/linux-2']);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
 });

@@ -3,7 +3,7 @@
  * print what they are given. Several cases are decided one after the other in one run of a few seconds.
  */
 
-import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { run } from '../../../scripts/lib/run.ts';
 import { changeEnvironment, emptyEnvironment } from '../../../src/format/grub/environment-block.ts';
@@ -13,10 +13,10 @@ import { lastSerialLines, runMachine } from './qemu.ts';
 
 const SECTOR = 512;
 const BIOS_BOOT = { type: '21686148-6449-6E6F-744E-656564454649', sector: 2048, sectors: 4096 };
-const FILES = { sector: 8192, mib: 40 };
-const MODULES = 'biosdisk part_gpt fat normal configfile loadenv test regexp echo serial terminal reboot true'.split(
-  ' ',
-);
+/** Large enough for FAT32, or for btrfs. */
+const FILES = { sector: 8192, mib: { fat: 40, btrfs: 128 } };
+const MODULES =
+  'biosdisk part_gpt fat btrfs normal configfile loadenv test regexp echo serial terminal reboot true'.split(' ');
 
 /** Where the files lie in the disk, for mtools. */
 export const FILES_OFFSET = FILES.sector * SECTOR;
@@ -48,7 +48,13 @@ configfile (hd0,gpt2)/$number/grub/grub.cfg
 export type GrubCase = Readonly<Record<string, string | Uint8Array>>;
 
 /** Writes a disk for BIOS with the cases as folders `0`, `1`, …, each a boot partition of its own. */
-export async function makeGrubDisk(scratch: string, disk: string, cases: readonly GrubCase[]): Promise<void> {
+export async function makeGrubDisk(
+  scratch: string,
+  disk: string,
+  cases: readonly GrubCase[],
+  type: 'fat' | 'btrfs' = 'fat',
+): Promise<void> {
+  const mib = FILES.mib[type];
   const stage = join(scratch, 'files');
   const put = async (path: string, content: string | Uint8Array): Promise<void> => {
     await mkdir(dirname(join(stage, path)), { recursive: true });
@@ -69,21 +75,21 @@ export async function makeGrubDisk(scratch: string, disk: string, cases: readonl
   await put('next.cfg', steps.reverse().join(''));
   await put('number', changeEnvironment(emptyEnvironment(), { number: '0' }));
   await put('grub/grub.cfg', START);
-  await blankDisk(disk, FILES.sector / 2048 + FILES.mib + 1);
+  await blankDisk(disk, FILES.sector / 2048 + mib + 1);
   const table = [
     'label: gpt',
     `start=${BIOS_BOOT.sector}, size=${BIOS_BOOT.sectors}, type=${BIOS_BOOT.type}`,
-    `start=${FILES.sector}, size=${FILES.mib}MiB, type=linux`,
+    `start=${FILES.sector}, size=${mib}MiB, type=linux`,
   ];
   await run('sfdisk', ['-q', disk], { input: `${table.join('\n')}\n` });
   const files = join(scratch, 'files.img');
-  await blankDisk(files, FILES.mib);
-  await run('mkfs.vfat', ['-F', '32', files]);
-  const names = [
-    ...cases.map((_, at) => join(stage, String(at))),
-    ...['next.cfg', 'number', 'grub'].map((name) => join(stage, name)),
-  ];
-  await mtools('mcopy', ['-s', '-i', files, ...names, '::/']);
+  await blankDisk(files, mib);
+  if (type === 'btrfs') await run('mkfs.btrfs', ['--quiet', '--rootdir', stage, files]);
+  else {
+    await run('mkfs.vfat', ['-F', '32', files]);
+    const names = await readdir(stage);
+    await mtools('mcopy', ['-s', '-i', files, ...names.map((name) => join(stage, name)), '::/']);
+  }
   await run('dd', [`if=${files}`, `of=${disk}`, 'bs=1M', `seek=${FILES.sector / 2048}`, 'conv=notrunc', 'status=none']);
   await writeGrub(scratch, disk);
 }
