@@ -41,8 +41,8 @@ describe.skipIf(reason !== undefined)('The initramfs that dracut makes with host
     const wanted = [
       'usr/lib/hostctl/hostctl-root',
       'usr/lib/hostctl/boot-counter',
-      'usr/lib/dracut/hooks/emergency/99-hostctl-emergency.sh',
-      'usr/lib/dracut/hooks/shutdown-emergency/99-hostctl-emergency.sh',
+      'var/lib/dracut/hooks/emergency/99-hostctl-emergency.sh',
+      'var/lib/dracut/hooks/shutdown-emergency/99-hostctl-emergency.sh',
       'usr/lib/systemd/system-generators/hostctl-generator',
       'usr/lib/systemd/system/hostctl-root.service',
       'etc/systemd/system/initrd-root-fs.target.requires/hostctl-root.service',
