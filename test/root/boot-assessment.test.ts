@@ -36,7 +36,7 @@ beforeEach(async () => {
   sysroot = scratchSysroot();
   await sysroot.deploy(bootableLayout({ version: '1' }).reference);
   bless(sysroot, 1);
-});
+}, 60_000);
 
 async function update(tries = 3, version = '2'): Promise<string> {
   const { reference } = bootableLayout({ version });
