@@ -494,6 +494,14 @@ read_config() {
     set -f
 }
 
+# Where systemd cannot be read, process 1 would stand still for ever in its place; here the boot ends, with a reason.
+check_init() {
+    init=$root/usr/lib/systemd/systemd
+    [ -e "$init" ] || return 0
+    error=$({ cat "$init" >/dev/null; } 2>&1) ||
+        refuse image-unreadable "Cannot read ${init#"$root"} of the image: $error"
+}
+
 # Mounts the verified image at $1 with the further overlay options $2.
 mount_root() {
     must_mount -t overlay -o \
@@ -568,6 +576,7 @@ mount_root "$root" ro
 for directory in etc var sysroot; do
     is_directory "$root/$directory" || refuse image-unsuitable "The image has no directory /$directory"
 done
+check_init
 read_config
 case $root_mode:$etc_mode in
 transient:*)

@@ -360,6 +360,14 @@ describe.skipIf(reason !== undefined)('The root hook refuses', () => {
     expect(run.stderr).toMatch(/has no directory \/sysroot \(image-unsuitable\)/);
   });
 
+  test('an image whose systemd cannot be read, in whose place process 1 would stand still', () => {
+    sandbox.remove();
+    sandbox = new HookSandbox('sha512', undefined, { 'usr/lib/systemd/systemd/is-a-directory': '' });
+    const run = sandbox.run(`composefs=${sandbox.digest}`);
+    expect(run.stderr).toMatch(/Cannot read \/usr\/lib\/systemd\/systemd of the image: .+ \(image-unreadable\)/);
+    expect(run.status).toBe(1);
+  });
+
   test('and still says why where nothing can be recorded', () => {
     rmSync(inState(''), { recursive: true });
     const run = sandbox.run(`composefs=${sandbox.digest}`);
