@@ -39,6 +39,7 @@ export const VM_NEEDS: readonly HostNeed[] = [
   { probe: 'mkfs.btrfs', package: 'btrfs-progs' },
   { probe: 'grub-mkimage', package: 'grub-common' },
   { probe: '/usr/lib/grub/i386-pc/boot.img', package: 'grub-pc-bin' },
+  { probe: '/usr/lib/grub/x86_64-efi/normal.mod', package: 'grub-efi-amd64-bin' },
 ];
 
 /** Everything that any test of the normal suite calls: machines, and referees. */

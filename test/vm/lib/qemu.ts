@@ -5,7 +5,7 @@
 
 import { spawn } from 'node:child_process';
 import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const OVMF_CODE = '/usr/share/OVMF/OVMF_CODE_4M.fd';
@@ -13,6 +13,8 @@ const OVMF_VARS = '/usr/share/OVMF/OVMF_VARS_4M.fd';
 
 /** A boot takes 30–50 s on an idle machine of two cores; on a busy one three times as long was seen. */
 const DEFAULT_DEADLINE_MS = 300_000;
+/** In which a machine that reboots would have done so. */
+const LAST_MS = 30_000;
 
 export interface MachineDisk {
   readonly path: string;
@@ -36,7 +38,11 @@ export interface Boot {
   /** Strings of SMBIOS type 11, which systemd and systemd-boot take settings from. */
   readonly smbios: readonly string[];
   readonly memoryMiB?: number;
+  /** One goes by a clock of its own: a busy host makes it slow, and no time limit in it is reached for that. */
+  readonly processors?: 1 | 2;
   readonly deadlineMs?: number;
+  /** Once the serial log has this, the machine gets another `LAST_MS` to end by itself. */
+  readonly stopAfter?: string;
 }
 
 export interface BootResult {
@@ -56,7 +62,9 @@ async function variableStore(folder: string): Promise<string> {
 }
 
 async function machineArguments(boot: Boot, channel: string, serial: string): Promise<string[]> {
-  const args = ['-M', 'q35', '-cpu', 'qemu64', '-accel', 'tcg,thread=multi', '-smp', '2'];
+  const args = ['-M', 'q35', '-cpu', 'qemu64'];
+  if (boot.processors === 1) args.push('-accel', 'tcg', '-icount', 'shift=1');
+  else args.push('-accel', 'tcg,thread=multi', '-smp', '2');
   args.push('-m', String(boot.memoryMiB ?? 2048), '-nodefaults', '-display', 'none', '-vga', 'none', '-no-reboot');
   if (boot.direct !== undefined) {
     args.push('-kernel', boot.direct.kernel, '-initrd', boot.direct.initrd, '-append', boot.direct.cmdline);
@@ -99,14 +107,23 @@ export async function runMachine(boot: Boot): Promise<BootResult> {
   const kill = (): void => void child.kill('SIGKILL');
   process.once('exit', kill);
   let ended = true;
-  const deadline = setTimeout(() => {
+  const stop = (): void => {
     ended = false;
     kill();
-  }, boot.deadlineMs ?? DEFAULT_DEADLINE_MS);
+  };
+  let deadline = setTimeout(stop, boot.deadlineMs ?? DEFAULT_DEADLINE_MS);
+  const { stopAfter } = boot;
+  const watch = setInterval(() => {
+    if (stopAfter === undefined || !existsSync(serial) || !readFileSync(serial, 'utf8').includes(stopAfter)) return;
+    clearInterval(watch);
+    clearTimeout(deadline);
+    deadline = setTimeout(stop, LAST_MS);
+  }, 1000);
   const code = await new Promise<number | null>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', resolve);
   }).finally(() => {
+    clearInterval(watch);
     clearTimeout(deadline);
     process.removeListener('exit', kill);
   });

@@ -8,11 +8,17 @@ import { readFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { run } from '../../../scripts/lib/run.ts';
+import { blessForGrub } from '../../../src/deploy/grub.ts';
+import { changeEnvironment, emptyEnvironment } from '../../../src/format/grub/environment-block.ts';
+import { MENU_SCRIPT } from '../../../src/format/grub/menu-script.ts';
 import { deploy } from '../../../src/ops/deploy.ts';
 import { testHost } from '../../helpers/test-host.ts';
 import { tar, tarFile, tarSymlink } from '../../helpers/tar-builder.ts';
+import type { Loader } from './debian.ts';
 import { makeExt4 } from './disk.ts';
+import { QUIET } from './guest.ts';
 import { makeOfflineDisk } from './offline-disk.ts';
+import { verityTail } from './offline-verity.ts';
 import type { TestImage } from './test-image.ts';
 
 /** Text of files by path; `-> target` is a link. An executable script begins with `#!`. */
@@ -22,6 +28,8 @@ export type Files = Readonly<Record<string, string | Buffer>>;
 export interface Change {
   /** A layer above version 1. */
   readonly files?: Files;
+  /** Programs of version 1, one byte longer: objects that no other image has. */
+  readonly own?: readonly string[];
   /** Files in its initramfs, later than all others. */
   readonly initramfs?: Files;
   /** Done to the disks before they are joined; `digest` is the changed image's. */
@@ -42,6 +50,8 @@ export interface TrialDisk {
   readonly layoutPath: string;
   readonly good: string;
   readonly bad: string;
+  /** Digests of the objects that only the bad one has, in the order of `own`. */
+  readonly own: readonly string[];
 }
 
 interface Descriptor {
@@ -56,8 +66,11 @@ interface Manifest {
   readonly layers: readonly Descriptor[];
 }
 
+const ALGORITHM = 'sha512';
 const LABEL = 'root';
 const TAG = 'stable';
+const GRUB_MODULES =
+  'part_gpt fat search_fs_file normal configfile loadenv test regexp true echo linux boot reboot all_video'.split(' ');
 
 /** Makes one after the other from the same good deployment. */
 export class TrialDisks {
@@ -66,20 +79,27 @@ export class TrialDisks {
   readonly #layout: string;
   /** The reference is the same text on this host and in the guest. */
   readonly #link: string;
+  readonly #isGrub: boolean;
+  /** The EFI program of the boot loader. */
+  #program: string;
 
-  private constructor(image: TestImage, folder: string, link: string) {
+  private constructor(image: TestImage, folder: string, link: string, loader: Loader) {
     this.#image = image;
     this.#folder = folder;
+    this.#isGrub = loader === 'grub';
+    this.#program = image.loader;
     this.#layout = join(folder, 'layout');
     this.#link = link;
   }
 
-  static async open(image: TestImage, folder: string): Promise<TrialDisks> {
+  /** @param kind.loader what starts them; `image` is one for it */
+  static async open(image: TestImage, folder: string, kind: { loader: Loader }): Promise<TrialDisks> {
     const link = await mkdtemp('/run/hostctl-layout-');
     await rm(link, { recursive: true });
-    const disks = new TrialDisks(image, folder, link);
+    const disks = new TrialDisks(image, folder, link, kind.loader);
     await run('cp', ['--archive', '--link', image.layout, disks.#layout]);
     await symlink(disks.#layout, link);
+    if (kind.loader === 'grub') await disks.#addGrub();
     await disks.#setTag(await disks.#manifestOf('v1'));
     await disks.#deploy(disks.#base, 3);
     await disks.#bless();
@@ -99,19 +119,21 @@ export class TrialDisks {
     const folder = join(this.#folder, name);
     await run('cp', ['--archive', join(this.#folder, 'base'), folder]);
     const host = { sysroot: join(folder, 'sysroot'), boot: join(folder, 'boot') };
-    await this.#setTag(await this.#changedImage(change));
+    const programs = await this.#ownPrograms(change.own ?? []);
+    const files = { ...Object.fromEntries(programs), ...change.files };
+    await this.#setTag(await this.#changedImage({ ...change, files }));
     const bad = await this.#deploy(host, change.tries ?? 1);
     await change.damage?.(host, bad);
     const path = join(folder, 'disk.img');
-    const { loader } = this.#image;
     await makeOfflineDisk(
-      { ...host, loader, algorithm: 'sha512', label: LABEL, scratch: join(folder, 'scratch') },
+      { ...host, loader: this.#program, algorithm: ALGORITHM, label: LABEL, scratch: join(folder, 'scratch') },
       path,
     );
     await rm(host.sysroot, { recursive: true });
     const layout = join(folder, 'layout.ext4');
     await this.#writeSmallLayout(join(folder, 'layout'), layout);
-    return { path, layout, layoutPath: this.#link, good: this.#good, bad };
+    const own = programs.map(([, content]) => verityTail(content, ALGORITHM).digest);
+    return { path, layout, layoutPath: this.#link, good: this.#good, bad, own };
   }
 
   #good = '';
@@ -123,7 +145,8 @@ export class TrialDisks {
       sysroot,
       boot,
       image: `oci:${this.#link}:${TAG}`,
-      kargs: [`root=LABEL=${LABEL}`, 'rw'],
+      // systemd-boot takes the others from the machine.
+      kargs: [`root=LABEL=${LABEL}`, 'rw', ...(this.#isGrub ? QUIET : [])],
       algorithm: undefined,
       tries,
       allowMissingVerity: true,
@@ -135,8 +158,23 @@ export class TrialDisks {
   async #bless(): Promise<void> {
     const entries = join(this.#base.boot, 'loader/entries');
     await rename(join(entries, 'hostctl-00000001+3-0.conf'), join(entries, 'hostctl-00000001.conf'));
+    if (this.#isGrub) blessForGrub(this.#base.boot, 1);
     const [name = ''] = await readdir(join(this.#base.sysroot, 'state/deploy'));
     this.#good = name;
+  }
+
+  /** As `install` leaves it, and GRUB after its first boot: it has shown that it can count. */
+  async #addGrub(): Promise<void> {
+    const grub = join(this.#base.boot, 'grub');
+    await mkdir(grub, { recursive: true });
+    await writeFile(join(grub, 'grub.cfg'), 'set timeout=0\nsource "$prefix/hostctl.cfg"\n');
+    await writeFile(join(grub, 'hostctl.cfg'), MENU_SCRIPT);
+    await writeFile(join(grub, 'grubenv'), changeEnvironment(emptyEnvironment(), { hostctl_check: '1' }));
+    const early = join(this.#folder, 'early.cfg');
+    await writeFile(early, 'search.file /grub/hostctl.cfg root\nset prefix=($root)/grub\n');
+    this.#program = join(this.#folder, 'grub.efi');
+    const options = ['-O', 'x86_64-efi', '-p', '/grub', '-c', early, '-o', this.#program];
+    await run('grub-mkimage', [...options, ...GRUB_MODULES]);
   }
 
   async #manifestOf(tag: string): Promise<Descriptor> {
@@ -188,6 +226,17 @@ export class TrialDisks {
       rootfs: { ...config.rootfs, diff_ids: [...config.rootfs.diff_ids, stored.digest] },
     });
     return this.#storeJson(base.mediaType, { ...manifest, config: changed, layers: [...manifest.layers, stored] });
+  }
+
+  async #ownPrograms(paths: readonly string[]): Promise<[string, Buffer][]> {
+    const copy = join(this.#folder, 'copy');
+    const programs: [string, Buffer][] = [];
+    for (const path of paths) {
+      await run('debugfs', ['-R', `dump /${path} ${copy}`, this.#image.installer.disk]);
+      programs.push([path, Buffer.concat([await readFile(copy), Buffer.alloc(1)])]);
+      await rm(copy);
+    }
+    return programs;
   }
 
   async #kernelVersions(): Promise<string[]> {
