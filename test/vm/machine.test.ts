@@ -15,6 +15,7 @@ import {
   LAYOUT_SERIAL,
   type MadeDisk,
   MOUNT_LAYOUT,
+  MOVE_TAG,
   updatedDisk,
 } from './lib/installed-disk.ts';
 import { verityTail } from './lib/offline-verity.ts';
@@ -30,7 +31,7 @@ interface Status {
   readonly booted: number | null;
   readonly next: number | null;
   readonly staged: number | null;
-  readonly warnings: readonly { readonly code: string }[];
+  readonly warnings: readonly { readonly code: string; readonly message: string }[];
   readonly deployments: readonly {
     readonly id: number;
     readonly state: string;
@@ -55,12 +56,12 @@ const COMMON: readonly Step[] = [
   { name: 'release', run: `cat /${PROBE_FOLDER}/release; ls /${PROBE_FOLDER}` },
 ];
 
-/** The tag that was installed means version 2 from now on. */
-const MOVE_TAG = [
-  'mkdir -p /run/over/upper /run/over/work',
-  'mount -t overlay -o lowerdir=/run/layout,upperdir=/run/over/upper,workdir=/run/over/work overlay /run/layout',
-  'sed -i -e \'s/"v1"/"old"/\' -e \'s/"v2"/"v1"/\' /run/layout/index.json',
-].join(' && ');
+/** What is asked where an upgrade was undone. */
+const UNDONE: readonly Step[] = [
+  { name: 'journal', run: 'journalctl -b -o cat -u hostctl-mark-good' },
+  { name: 'layout', run: `${MOUNT_LAYOUT} && ${MOVE_TAG}` },
+  { name: 'retaken', run: 'hostctl upgrade --unchanged-exit-77', mayFail: true },
+];
 
 /** What is local in /etc, and the one file whose default differs between the versions. */
 const READ_ETC = 'cd /etc && grep -s . local late two three four hostctl-test.conf; cat /var/data';
@@ -251,6 +252,56 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
     expect(events.map(({ action }) => action)).toEqual(['upgrade', 'rollback', 'switch', 'upgrade', 'install']);
   });
 
+  /** On version 1 again, which says which digest was left and why, and does not take it a second time. */
+  function expectUndone(guest: Answers, howOften: string, why: RegExp): void {
+    expectBootedDigest(guest, v1);
+    const status = statusOf(guest);
+    expect(status).toMatchObject({ booted: 1, next: 1, deployments: [{ id: 2, state: 'failed' }, { state: 'good' }] });
+    const message = status.warnings.find(({ code }) => code === 'boot-failed')?.message ?? '';
+    expect(message).toContain(`Deployment 2 (${v2}) ${howOften} and was left by itself: `);
+    expect(message).toMatch(why);
+    expect(guest.ok('journal')).toContain(message);
+    expect(guest.of('retaken')).toMatchObject({
+      status: 77,
+      output: expect.stringContaining('failed to boot as deployment 2') as string,
+    });
+  }
+
+  test('leaves an upgrade by itself in which a required service fails', async () => {
+    await copyDisk(updated.path, disk);
+    const entries = '/loader/entries';
+    const stopped = await StoppedDisk.open(disk);
+    await stopped.renameBootFile(`${entries}/hostctl-00000002+3-0.conf`, 'hostctl-00000002+1-0.conf');
+    const service = '[Unit]\nBefore=boot-complete.target\n[Service]\nType=oneshot\nExecStart=/bin/false\n';
+    const units = `/state/deploy/${v2}/etc/systemd/system`;
+    await stopped.add({
+      [`${units}/bad.service`]: service,
+      [`${units}/boot-complete.target.requires`]: '',
+      [`${units}/boot-complete.target.requires/bad.service`]: '-> ../bad.service',
+    });
+    await endedBoot('failed-unit');
+    const guest = await boot('failed-unit-undone', UNDONE);
+    expectUndone(guest, 'failed to boot once', /Units failed: bad\.service \(unit-failed\)/);
+  });
+
+  /** A boot of version 2, which must not come up and ends by itself, into the next one. Returns its serial log. */
+  async function endedBoot(name: string): Promise<string> {
+    onTestFailed(() => {
+      kept = true;
+    });
+    const guest = await runGuest({
+      folder,
+      name,
+      disks: [{ path: disk }],
+      steps: COMMON,
+      expectNoBoot: true,
+      deadlineMs: 900_000,
+    });
+    say(`${name}: ${guest.seconds} s`);
+    expect(guest.ended).toBe(true);
+    return guest.serial;
+  }
+
   describe('whose disk was tampered with', () => {
     const objectPath = (digest: string): string => `/composefs/objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
     const probeObject = (name: string): string => objectPath(verityTail(Buffer.from(probe(name)), 'sha512').digest);
@@ -259,15 +310,9 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
       await copyDisk(updated.path, disk);
     });
 
-    /** Boots version 2, which must not come up, and returns what the hook recorded. */
+    /** Boots version 2 and returns what the hook recorded. */
     async function refusedBoot(name: string): Promise<Record<string, string>> {
-      onTestFailed(() => {
-        kept = true;
-      });
-      const guest = await runGuest({ folder, name, disks: [{ path: disk }], steps: COMMON, expectNoBoot: true });
-      say(`${name}: ${guest.seconds} s`);
-      // By itself, into the next try: the command line says so while tries are counted.
-      expect(guest.ended).toBe(true);
+      const serial = await endedBoot(name);
       const record = await (await StoppedDisk.open(disk)).read(`/state/hostctl/boot-failure-${v2}`);
       const fields = Object.fromEntries(
         record
@@ -275,7 +320,7 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
           .filter(Boolean)
           .map((line) => line.split(/=(.*)/s).slice(0, 2) as [string, string]),
       );
-      expect(guest.serial).toContain(`Refusing to boot: ${fields.message} (${fields.reason})`);
+      expect(serial).toContain(`Refusing to boot: ${fields.message} (${fields.reason})`);
       return fields;
     }
 
@@ -320,6 +365,7 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
           run: `cat ${folderIn(root)}/probe-${name}`,
         }));
       const guest = await boot('tampered-objects', [
+        ...UNDONE,
         ...readAll(''),
         {
           name: 'control',
@@ -331,7 +377,7 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
         },
         ...readAll('/run/control/root'),
       ]);
-      expectBootedDigest(guest, v1);
+      expectUndone(guest, 'failed to boot 3 times', /does not exist in the repository \(image-missing\)/);
 
       const eio = /Input\/output error/;
       const answer = (step: string): Answer => guest.of(step);

@@ -29,6 +29,13 @@ export interface MadeDisk {
 export const LAYOUT_SERIAL = 'layout';
 export const MOUNT_LAYOUT = `mkdir -p /run/layout && mount -o ro /dev/disk/by-id/virtio-${LAYOUT_SERIAL} /run/layout`;
 
+/** The tag that was installed means version 2 from now on. */
+export const MOVE_TAG = [
+  'mkdir -p /run/over/upper /run/over/work',
+  'mount -t overlay -o lowerdir=/run/layout,upperdir=/run/over/upper,workdir=/run/over/work overlay /run/layout',
+  'sed -i -e \'s/"v1"/"old"/\' -e \'s/"v2"/"v1"/\' /run/layout/index.json',
+].join(' && ');
+
 /** The image and everything that builds, boots or asks. */
 async function recipe(image: TestImage, steps: readonly Step[]): Promise<unknown> {
   const lib = projectPath('test/vm/lib');

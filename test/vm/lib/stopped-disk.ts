@@ -124,12 +124,26 @@ export class StoppedDisk {
     }
   }
 
-  async unlink(path: string): Promise<void> {
-    await this.#edit(`unlink ${path}`);
+  /** Adds files: text by path, `-> target` for a link, nothing for a folder. */
+  async add(files: Readonly<Record<string, string>>): Promise<void> {
+    const folder = await mkdtemp(join(tmpdir(), 'hostctl-debugfs-'));
+    try {
+      const commands: string[] = [];
+      for (const [at, [path, text]] of Object.entries(files).entries()) {
+        const source = join(folder, String(at));
+        await writeFile(source, text);
+        if (text === '') commands.push(`mkdir ${path}`);
+        else if (text.startsWith('-> ')) commands.push(`symlink ${path} ${text.slice(3)}`);
+        else commands.push(`write ${source} ${path}`);
+      }
+      await this.#edit(...commands);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   }
 
-  async symlink(path: string, target: string): Promise<void> {
-    await this.#edit(`symlink ${path} ${target}`);
+  async unlink(path: string): Promise<void> {
+    await this.#edit(`unlink ${path}`);
   }
 
   /** Names in a folder of the boot partition, sorted. */
@@ -151,6 +165,16 @@ export class StoppedDisk {
     } finally {
       await rm(folder, { recursive: true });
     }
+  }
+
+  /** Gives a file of the boot partition another name in its folder. */
+  async renameBootFile(path: string, name: string): Promise<void> {
+    await mtools('mren', ['-i', `${this.path}@@${this.#espOffset}`, `::${path}`, name]);
+  }
+
+  /** Gives the root file system another label, by which nobody finds it. */
+  async relabelRoot(label: string): Promise<void> {
+    await run('e2label', [this.#root, label]);
   }
 
   /** Content of a file of the boot partition. */
