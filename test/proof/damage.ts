@@ -49,20 +49,25 @@ export interface DamageOptions {
   readonly jobs: number;
   /** Take every Nth damage only. */
   readonly stride: number;
+  /** Files that are damaged; all of them unless it says which. */
+  readonly among?: RegExp;
+  /** For mutants, where one violation is enough. */
+  readonly stopAtFirst?: boolean;
 }
 
 /** Damages a host with two deployments; every damage starts from the same one. */
-export async function damageAll(lab: Lab, { jobs, stride }: DamageOptions): Promise<DamageResult> {
+export async function damageAll(lab: Lab, { jobs, stride, among, stopAtFirst }: DamageOptions): Promise<DamageResult> {
   const whole = `${lab.directory}/damage-whole`;
   await makeHost(lab, whole);
   const files = filesBelow(whole).filter((path) => !LOCAL.test(path) && !IDLE.test(path));
   const points = files
+    .filter((path) => among?.test(path) !== false)
     .flatMap((path) => DAMAGES.map((damage) => ({ path, damage })))
     .filter((_, index) => index % stride === 0);
   const violations = [...(await falseAlarms(lab, whole))];
   let next = 0;
   const work = async (job: number): Promise<void> => {
-    while (next < points.length) {
+    while (next < points.length && (stopAtFirst !== true || violations.length === 0)) {
       const point = points[next];
       next += 1;
       if (point === undefined) continue;

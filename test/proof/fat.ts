@@ -23,7 +23,8 @@ interface Tools {
 type Say = (line: string) => void;
 
 /** Mutants that show only on FAT. */
-export function isForGuest({ hunt }: Mutant): boolean {
+export function isForGuest(mutant: Mutant): mutant is Mutant & { readonly hunt: { readonly kind: 'power' } } {
+  const { hunt } = mutant;
   return hunt.kind === 'power' && hunt.boot === 'vfat';
 }
 

@@ -3,6 +3,7 @@
  * source. The proof must catch every one of them; a proof that passes a mutant is broken.
  */
 
+import type { ConcurrencyOptions } from './concurrency.ts';
 import type { FileSystem } from './lib/disks.ts';
 import type { Patch } from './lib/tools.ts';
 
@@ -13,7 +14,11 @@ export type Hunt =
   /** Power cuts, and the command run again, on a root that can have files without their data: see `CARELESS_ROOT`. */
   | { readonly kind: 'power, then again'; readonly command: string }
   /** One fault at every call. */
-  | { readonly kind: 'fault'; readonly command: string; readonly fault: string };
+  | { readonly kind: 'fault'; readonly command: string; readonly fault: string }
+  /** Files of a host damaged, these of them. */
+  | { readonly kind: 'damage'; readonly among: RegExp }
+  /** Many commands at a time. */
+  | { readonly kind: 'together'; readonly options: ConcurrencyOptions };
 
 export interface Mutant {
   readonly name: string;
@@ -179,6 +184,55 @@ export const MUTANTS: readonly Mutant[] = [
       },
     ],
     hunt: { kind: 'fault', command: 'deploy', fault: 'short' },
+  },
+  {
+    name: 'gc forgets what is deployed',
+    patches: [
+      {
+        file: 'ops/gc-plan.ts',
+        find: '  for (const deployment of kept) {',
+        replace: '  for (const deployment of [] as typeof kept) {',
+      },
+      {
+        file: 'ops/gc-plan.ts',
+        find: "owner.kind !== 'name' && !ids.has(owner.id)",
+        replace: "owner.kind !== 'name'",
+      },
+    ],
+    hunt: { kind: 'fault', command: 'gc', fault: 'kill' },
+  },
+  {
+    name: 'objects not read by fsck',
+    patches: [
+      {
+        file: 'store/check.ts',
+        find: 'if (deep && digestOfFile(fd, repository.algorithm) !== digest)',
+        replace: 'if (deep && digestOfFile(fd, repository.algorithm) === undefined)',
+      },
+    ],
+    hunt: { kind: 'damage', among: /^composefs\/objects\// },
+  },
+  {
+    name: 'checksums of entries and records not compared',
+    patches: [
+      {
+        file: 'ops/fsck-text.ts',
+        find: '(hasChecksum(text) && isMisplaced !== true)',
+        replace: '(hasChecksum(text) || isMisplaced !== true)',
+      },
+    ],
+    hunt: { kind: 'damage', among: /^boot\/loader\/entries\// },
+  },
+  {
+    name: 'no lock',
+    patches: [
+      {
+        file: 'sys/lock.ts',
+        find: '  while (!syscalls.tryLock(fd, mode)) {',
+        replace: '  while (!syscalls.tryLock(fd, mode) && false) {',
+      },
+    ],
+    hunt: { kind: 'together', options: { workers: 8, seconds: 120, seed: 1 } },
   },
 ];
 

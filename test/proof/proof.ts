@@ -196,25 +196,34 @@ class Proof {
   async #hunt({ name, patches, hunt }: Mutant): Promise<boolean> {
     const program = await bundleHostctl(this.#lab.directory, programName(name), patches);
     const lab = { ...this.#lab, program };
-    const scene = await this.#scene(commandNamed(hunt.command), 'ext4', hunt.kind === 'power' ? hunt.boot : 'ext4');
+    const scene = (command: string, boot: FileSystem = 'ext4'): Promise<Scene> =>
+      this.#scene(commandNamed(command), 'ext4', boot);
     switch (hunt.kind) {
       case 'power': {
         const options: ReplayOptions = { subsets: { all: 4, boot: 0 }, stopAtFirst: true };
-        return (await this.#recordAndReplay(lab, scene, {}, options)).violations.length > 0;
+        const { violations } = await this.#recordAndReplay(lab, await scene(hunt.command, hunt.boot), {}, options);
+        return violations.length > 0;
       }
       case 'power, then again': {
         const options: ReplayOptions = { subsets: { all: 2, boot: 0 }, stopAtFirst: true };
+        const prepared = await scene(hunt.command);
         // What the kernel happens to write before it is asked to differs from one recording to the next.
         for (let recordings = 0; recordings < MAX_RECORDINGS; recordings += 1) {
-          if ((await this.#recordAndReplay(lab, scene, CARELESS_ROOT, options)).violations.length > 0) return true;
+          if ((await this.#recordAndReplay(lab, prepared, CARELESS_ROOT, options)).violations.length > 0) return true;
         }
         return false;
       }
       case 'fault': {
         const fault: Fault = { kind: hunt.fault, sticky: false };
         const options = { tracer: this.#tracer, jobs: this.#plan.jobs, stopAtFirst: true };
-        return (await sweep(lab, scene, fault, options)).violations.length > 0;
+        return (await sweep(lab, await scene(hunt.command), fault, options)).violations.length > 0;
       }
+      case 'damage':
+        return (
+          (await damageAll(lab, { ...hunt, jobs: this.#plan.jobs, stride: 1, stopAtFirst: true })).violations.length > 0
+        );
+      case 'together':
+        return (await runTogether(lab, hunt.options)).violations.length > 0;
     }
   }
 }
