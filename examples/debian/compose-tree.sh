@@ -23,6 +23,16 @@ rm -f "$tree"/vmlinuz* "$tree"/initrd.img*
 mkdir -p "$tree/sysroot"
 chmod 0755 "$tree/sysroot"
 
+# What the package tools know of /usr goes with /usr: in /var it would stay that of a host's first deployment.
+rm -f "$tree/var/lib/systemd/catalog/database"
+mkdir -p "$tree/usr/lib/sysimage"
+for path in "$tree"/var/lib/dpkg "$tree"/var/lib/apt/extended_states "$tree"/var/lib/pam "$tree"/var/lib/shells.state \
+    "$tree"/var/lib/systemd/deb-systemd-*; do
+    name=$(basename "$path")
+    mv "$path" "$tree/usr/lib/sysimage/$name"
+    ln -s "/usr/lib/sysimage/$name" "$path"
+done
+
 # The root is read-only: what people write outside of /etc lives in /var.
 for name in home srv opt mnt; do
     mkdir -p "$tree/var/$name"

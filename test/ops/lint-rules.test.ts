@@ -46,7 +46,7 @@ describe('a finding tells', () => {
     ['no updater', { '/usr/bin/hostctl': undefined, '/usr/bin/node': undefined }, ['warning no-updater: There is no hostctl and no node inside: the host cannot upgrade itself once it runs this image']],
     ['a line for the root in fstab', { '/etc/fstab': file('# / is not meant\nLABEL=data /data ext4\n  UUID=1 / ext4 rw\n') }, ['warning fstab-root: /etc/fstab has a line for "/": at boot it would be applied to the verified root and fail']],
     ['two etc', { '/usr/etc': dir() }, ['warning usr-etc: It has both /etc and /usr/etc; only /etc is used']],
-    ['files in /var', { '/var/lib/a': file(), '/var/lib/b': dir() }, ['warning var-content: 1 files lie in /var (/var/lib/a): they reach a host with its first deployment and never again']],
+    ['files in /var', { '/var/lib/a': file(), '/var/lib/b': dir(), '/var/lib/c': symlink('/usr/lib/c') }, ['warning var-content: 1 files lie in /var (/var/lib/a): they reach a host with its first deployment and never again']],
     ['/var/run as a directory', { '/var/run': dir() }, ['warning var-run: /var/run is a directory']],
     ['what a build left at mount points', { '/tmp/x': file('x'), '/dev/null': charDevice(0x103), '/proc/empty': file() }, ['warning mount-point-content: 1 entries lie in /dev (/dev/null), which is not seen on a running host', 'warning mount-point-content: 1 entries lie in /tmp (/tmp/x), which is not seen on a running host']],
     ['a machine id', { '/etc/machine-id': file('0123456789abcdef0123456789abcdef\n') }, ['warning machine-id: All hosts would have the same /etc/machine-id']],
