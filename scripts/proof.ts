@@ -3,7 +3,7 @@
  * and prints what came of it. See `test/proof/README.md`. Takes an hour or more; `--slice` takes a few minutes. With
  * `--keep` a part that was run on the same tree is not run again, so the whole can be run in pieces and after a stop.
  *
- *   npm run proof -- [--slice] [--only kills|errors|power|killed|fat|full|damage|together|mutants] [--command NAME]... [--keep FOLDER]
+ *   npm run proof -- [--slice] [--only kills|errors|power|killed|fat|boots|full|damage|together|mutants] [--command NAME]... [--keep FOLDER]
  *                    [--json FILE]
  */
 
@@ -34,6 +34,7 @@ function choose(plan: Plan): Plan {
     power: wanted('power') ? plan.power : undefined,
     killedFirst: wanted('killed') ? plan.killedFirst : undefined,
     fat: wanted('fat') ? plan.fat : undefined,
+    realBoots: wanted('boots') ? plan.realBoots : undefined,
     fullDisks: wanted('full') ? plan.fullDisks : undefined,
     concurrency: wanted('together') ? plan.concurrency : undefined,
     damageStride: wanted('damage') ? plan.damageStride : undefined,

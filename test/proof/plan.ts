@@ -6,6 +6,7 @@ import type { FullDisksOptions } from './full-disks.ts';
 import type { FileSystem } from './lib/disks.ts';
 import { MUTANTS } from './mutants.ts';
 import type { ReplayOptions } from './power/replay.ts';
+import type { RealBootsOptions } from './real-boots.ts';
 
 /** Calls of a first run at which it is killed; the second run then ends in a power cut. */
 export interface KilledFirst {
@@ -36,6 +37,8 @@ export interface Plan {
         readonly killedFirst: number;
       }
     | undefined;
+  /** Disks after a cut that are booted. */
+  readonly realBoots: RealBootsOptions | undefined;
   /** Every Nth damage to a file; 1 is all of them. Undefined leaves the part out. */
   readonly damageStride: number | undefined;
   readonly fullDisks: FullDisksOptions | undefined;
@@ -60,6 +63,7 @@ export const FULL: Plan = {
   },
   killedFirst: { stride: 3, last: 12 },
   fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 4 },
+  realBoots: { recordings: 3, boots: 10 },
   damageStride: 1,
   fullDisks: {
     pairs: [
@@ -86,6 +90,7 @@ export const SLICE: Plan = {
   },
   killedFirst: { stride: 40, last: 5 },
   fat: undefined,
+  realBoots: undefined,
   damageStride: 29,
   fullDisks: { pairs: [{ root: 'ext4', boot: 'ext4' }], stepMib: 8 },
   concurrency: { workers: 3, seconds: 15, seed: 1 },

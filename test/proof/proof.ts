@@ -18,6 +18,7 @@ import { type Mutant, mutantNamed } from './mutants.ts';
 import type { KilledFirst, Plan } from './plan.ts';
 import { CARELESS_ROOT, record, type RecordOptions } from './power/recording.ts';
 import { replay, type ReplayOptions, type ReplayResult } from './power/replay.ts';
+import { realBootParts } from './real-boots.ts';
 import { type Outcome, type Part, type Row, runKept } from './results.ts';
 import { countCalls, ERRORS, type Fault, KILLS, sweep, type Violation } from './sweep.ts';
 
@@ -45,8 +46,9 @@ export async function prove(plan: Plan, { say, keep, script }: ProveOptions): Pr
       hash.update(readFileSync(path));
     }
     const tree = hash.digest('hex');
+    const boots = plan.realBoots === undefined ? [] : realBootParts(tools.recorder, plan.realBoots, say);
     const outcomes: Outcome[] = [];
-    for (const part of [...new Proof(lab, plan, tools).parts(), ...fatParts(lab, plan, tools, say)]) {
+    for (const part of [...new Proof(lab, plan, tools).parts(), ...fatParts(lab, plan, tools, say), ...boots]) {
       const { outcomes: found, kept } = await runKept(part, keep, tree);
       outcomes.push(...found);
       for (const { name, row, points, violations } of found) {

@@ -13,6 +13,7 @@ export const ROWS = [
   'injectedErrors',
   'powerCutStates',
   'fatStates',
+  'realBoots',
   'fullDisks',
   'corruption',
   'concurrency',

@@ -50,6 +50,30 @@ export function parseRecordings(log: Buffer, jobs: number): Recording[] {
   });
 }
 
+/**
+ * Reads a recording of a whole disk, which becomes those of its partitions; a write to the second disk is where the
+ * command begins, and the end of the recording is where it has ended.
+ */
+export function parseWholeDisk(
+  log: Buffer,
+  partitions: Readonly<Record<(typeof DEVICES)[number], { readonly start: number; readonly size: number }>>,
+): Recording {
+  const events = parseEvents(log);
+  const begin = events.findIndex((event) => event.kind === 'write' && event.device === 1);
+  if (begin < 0) throw new Error('The recording has no beginning');
+  const split = (list: readonly Event[]): Event[] =>
+    list.flatMap((event) => {
+      if (event.kind === 'mark' || event.device !== 0) return [];
+      return DEVICES.flatMap((name, device): Event[] => {
+        if (event.kind === 'flush') return [{ kind: 'flush', device }];
+        const offset = event.offset - partitions[name].start;
+        return offset >= 0 && offset < partitions[name].size ? [{ ...event, device, offset }] : [];
+      });
+    });
+  const own = split(events.slice(begin + 1));
+  return { before: split(events.slice(0, begin)), events: own, endedAt: own.length };
+}
+
 function cut(events: readonly Event[], begin: number, end: number, after: number): Recording {
   const between = events.slice(begin + 1, end);
   return {

@@ -22,6 +22,8 @@ export interface MachineDisk {
   readonly serial?: string;
   /** The guest may write, the file stays as it is. */
   readonly discardWrites?: boolean;
+  /** Writes and flushes go on to the file as the guest makes them. */
+  readonly direct?: boolean;
 }
 
 export interface Boot {
@@ -74,7 +76,8 @@ async function machineArguments(boot: Boot, channel: string, serial: string): Pr
   }
   for (const [index, disk] of boot.disks.entries()) {
     const discard = disk.discardWrites === true ? ',snapshot=on' : '';
-    args.push('-drive', `file=${disk.path},if=none,id=d${index},format=raw,cache=unsafe${discard}`);
+    const cache = disk.direct === true ? 'none' : 'unsafe';
+    args.push('-drive', `file=${disk.path},if=none,id=d${index},format=raw,cache=${cache}${discard}`);
     const serialNumber = disk.serial === undefined ? '' : `,serial=${disk.serial}`;
     const bootIndex = index === 0 && boot.direct === undefined ? ',bootindex=0' : '';
     args.push('-device', `virtio-blk-pci,drive=d${index}${serialNumber}${bootIndex}`);
