@@ -8,6 +8,6 @@ import { onTestFinished } from 'vitest';
 export function scratchDir(): string {
   const path = mkdtempSync(`${os.tmpdir()}/hostctl-test-`);
   // Removing many files takes long on a busy machine.
-  onTestFinished(() => rmSync(path, { recursive: true, force: true }), 120_000);
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }), 600_000);
   return path;
 }
