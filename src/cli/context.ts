@@ -54,7 +54,7 @@ export function openContext(options: GlobalOptions, signal: AbortSignal): Contex
   };
   const printPieces = async (pieces: Iterable<string | Uint8Array>): Promise<void> => {
     try {
-      await pipeline(Readable.from(pieces), process.stdout, { end: false });
+      await pipeline(Readable.from(copies(pieces)), process.stdout, { end: false });
     } catch (error) {
       if (errnoOf(error) !== 'EPIPE') throw error;
     }
@@ -72,6 +72,11 @@ export function openContext(options: GlobalOptions, signal: AbortSignal): Contex
       return printPieces([render(Array.from(items, data), () => '', options.format)]);
     },
   };
+}
+
+/** A stream reads ahead of a slow reader, while whoever makes the pieces fills the same buffer again. */
+function* copies(pieces: Iterable<string | Uint8Array>): Generator<string | Uint8Array, void> {
+  for (const piece of pieces) yield typeof piece === 'string' ? piece : Uint8Array.from(piece);
 }
 
 function* linesOf<T>(items: Iterable<T>, line: (item: T) => string): Generator<string, void> {
