@@ -54,7 +54,7 @@ test.skipIf(reason !== undefined)(
       folder: scratch,
       name: 'example',
       disks: [{ path: disk }],
-    deadlineMs: 900_000,
+      deadlineMs: 900_000,
       steps: [
         { name: 'status', run: 'hostctl status --json' },
         { name: 'root', run: 'findmnt --noheadings --output SOURCE,FSTYPE /' },

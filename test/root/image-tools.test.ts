@@ -233,6 +233,31 @@ describe('image export', () => {
     expect(output('image', 'digest', `oci:${made.directory}`)).toBe(`${digest}\n`);
   });
 
+  test('is whole for a reader that takes its time', () => {
+    const own = `${scratchDir()}/repo`;
+    const large = Buffer.from(Array.from({ length: 1_000_000 }, (_, at) => String(at)).join('\n'));
+    const more = [tarFile('usr/share/large', large)];
+    const { stdout } = hostctl(['image', 'pull', bootableLayout({ more }).reference, '--repo', own]);
+    const archive = execFileSync(
+      'sh',
+      [
+        '-c',
+        '"$@" | { sleep 2; cat; }',
+        'sh',
+        process.execPath,
+        PROGRAM,
+        'image',
+        'export',
+        stdout.trim(),
+        '--repo',
+        own,
+      ],
+      { maxBuffer: 1 << 28 },
+    );
+    const made = ociLayout(scratchDir(), { layers: [{ tar: archive, compression: 'none' }] });
+    expect(output('image', 'digest', `oci:${made.directory}`)).toBe(stdout);
+  });
+
   test('is unpacked by GNU tar as what it is', () => {
     const directory = scratchDir();
     const script = 'set -o pipefail; "$@" | tar -x -p --xattrs --xattrs-include="*" --numeric-owner -C "$0"';
