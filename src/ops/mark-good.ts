@@ -9,7 +9,7 @@ import { bootBarrier } from '../deploy/boot-partition.ts';
 import { readDeployments, type Deployment } from '../deploy/deployments.ts';
 import type { FailedDeployment } from '../deploy/failed.ts';
 import { clearFallbackTried, writeFallback } from '../deploy/fallback.ts';
-import { raiseFloor } from '../deploy/floor.ts';
+import { planFloor, raiseFloor } from '../deploy/floor.ts';
 import { bootLoader } from '../deploy/loader.ts';
 import { isSound, newestFirst } from '../deploy/retention.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
@@ -54,26 +54,37 @@ export function markGood(host: Host, options: MarkGoodOptions): Promise<MarkGood
       await bootBarrier(host, sysroot.boot);
       return { id: booted.id, entryFile: entry.file, failed: null };
     }
+    // Read while nothing is changed yet: from then on only writing it can fail.
+    const floor = planFloor(sysroot, { booted });
     const entryFile = await bootLoader(host, sysroot).bless(entry);
-    raiseFloor(sysroot, { booted });
-    const { name, origin } = booted;
-    // A root that is full must not make this boot fail: each of these can be missed.
-    const also = (what: string, step: () => void): void => void afterCommit(host, what, step);
-    if (origin !== undefined) also('forget its failures', () => clearBootFailure(sysroot, origin.digest));
-    also('forget the count of its boots', () => clearTrial(sysroot, name));
-    const deployments = readDeployments(host, sysroot);
-    const loader = bootLoader(host, sysroot);
-    const good = deployments.list.filter(isSound).sort(newestFirst);
-    also('write what the initramfs may go back to', () => writeFallback(sysroot, good));
-    also('forget that it did', () => clearFallbackTried(sysroot));
-    also('have the initramfs know what is revoked', () => installRevoked(host, sysroot, booted));
-    const failed = lastFailure(sysroot, loader, deployments);
-    if (failed !== undefined) host.log.warn(failureText(failed));
-    also('record what failed', () => recordFailures(host, sysroot, loader, deployments, failed));
-    const { metricsFile } = options;
-    if (metricsFile !== undefined) also('write metrics', () => replaceFile(metricsFile, failureMetrics(failed)));
+    raiseFloor(sysroot, floor);
+    const failed = afterCommit(host, 'see to what was before this boot', () => settle(host, sysroot, booted, options));
     return { id: booted.id, entryFile, failed: failed ?? null };
   });
+}
+
+/** A root that is full must not make this boot fail: each of these can be missed. Returns what failed before. */
+function settle(
+  host: Host,
+  sysroot: Sysroot,
+  booted: Deployment,
+  { metricsFile }: MarkGoodOptions,
+): FailedDeployment | undefined {
+  const also = (what: string, step: () => void): void => void afterCommit(host, what, step);
+  const { name, origin } = booted;
+  if (origin !== undefined) also('forget its failures', () => clearBootFailure(sysroot, origin.digest));
+  also('forget the count of its boots', () => clearTrial(sysroot, name));
+  const deployments = readDeployments(host, sysroot);
+  const loader = bootLoader(host, sysroot);
+  const good = deployments.list.filter(isSound).sort(newestFirst);
+  also('write what the initramfs may go back to', () => writeFallback(sysroot, good));
+  also('forget that it did', () => clearFallbackTried(sysroot));
+  also('have the initramfs know what is revoked', () => installRevoked(host, sysroot, booted));
+  const failed = lastFailure(sysroot, loader, deployments);
+  if (failed !== undefined) host.log.warn(failureText(failed));
+  also('record what failed', () => recordFailures(host, sysroot, loader, deployments, failed));
+  if (metricsFile !== undefined) also('write metrics', () => replaceFile(metricsFile, failureMetrics(failed)));
+  return failed;
 }
 
 /**
