@@ -112,7 +112,10 @@ function expectedEtc(world: World, image: ModelImage): ReturnType<typeof modelMe
   const base = running ?? world.defaultEntry('systemd-boot')?.stateName;
   const shipped = base === undefined ? undefined : world.imageOf(base.slice(0, 64));
   if (base === undefined || shipped === undefined) return { result: image.etc, conflicts: [] };
-  return modelMerge(shipped.etc, readPlain(`${world.path}/state/deploy/${base}/etc`), image.etc, undefined);
+  const local = readPlain(`${world.path}/state/deploy/${base}/etc`);
+  // One in which nothing is left is taken for lost, not for an administrator who removed every file.
+  if ('dir' in local && Object.keys(local.dir).length === 0) return { result: image.etc, conflicts: [] };
+  return modelMerge(shipped.etc, local, image.etc, undefined);
 }
 
 const rollbackVerb: Verb = {
