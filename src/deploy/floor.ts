@@ -25,15 +25,23 @@ export function checkFloor(sysroot: Sysroot): void {
   for (const name of COPIES) readCopy(sysroot, name);
 }
 
-/** Durable when this returns. It never goes down; both copies are whole afterwards. */
-export function raiseFloor(sysroot: Sysroot, { booted }: Pick<Deployments, 'booted'>): void {
-  const floor = Math.max(readFloor(sysroot, { booted }), securityVersionOf(booted));
+export interface FloorPlan {
+  readonly version: number;
+  /** Those that do not say so, or are damaged. */
+  readonly copies: readonly string[];
+}
+
+/** What is to be written once the boot is known to be good; the floor never goes down. Only reads. */
+export function planFloor(sysroot: Sysroot, { booted }: Pick<Deployments, 'booted'>): FloorPlan {
+  const version = Math.max(readFloor(sysroot, { booted }), securityVersionOf(booted));
   // A host without security versions has nothing to remember.
-  if (floor === 0) return;
-  for (const name of COPIES) {
-    if (ifSound(() => readCopy(sysroot, name)) === floor) continue;
-    writeRecord(sysroot, name, SECTION, { version: String(floor) });
-  }
+  if (version === 0) return { version, copies: [] };
+  return { version, copies: COPIES.filter((name) => ifSound(() => readCopy(sysroot, name)) !== version) };
+}
+
+/** Durable when this returns; both copies are whole afterwards. */
+export function raiseFloor(sysroot: Sysroot, { version, copies }: FloorPlan): void {
+  for (const name of copies) writeRecord(sysroot, name, SECTION, { version: String(version) });
 }
 
 function securityVersionOf(deployment: Deployment | undefined): number {

@@ -9,7 +9,7 @@ import { bootBarrier } from '../deploy/boot-partition.ts';
 import { readDeployments, type Deployment } from '../deploy/deployments.ts';
 import type { FailedDeployment } from '../deploy/failed.ts';
 import { clearFallbackTried, writeFallback } from '../deploy/fallback.ts';
-import { raiseFloor } from '../deploy/floor.ts';
+import { planFloor, raiseFloor } from '../deploy/floor.ts';
 import { bootLoader } from '../deploy/loader.ts';
 import { isSound, newestFirst } from '../deploy/retention.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
@@ -54,16 +54,16 @@ export function markGood(host: Host, options: MarkGoodOptions): Promise<MarkGood
       await bootBarrier(host, sysroot.boot);
       return { id: booted.id, entryFile: entry.file, failed: null };
     }
+    // Read while nothing is changed yet: from then on only writing it can fail.
+    const floor = planFloor(sysroot, { booted });
     const entryFile = await bootLoader(host, sysroot).bless(entry);
+    raiseFloor(sysroot, floor);
     const failed = afterCommit(host, 'see to what was before this boot', () => settle(host, sysroot, booted, options));
     return { id: booted.id, entryFile, failed: failed ?? null };
   });
 }
 
-/**
- * A root that is full must not make this boot fail: each of these can be missed, and is made up for by the next good
- * boot. Returns what failed before.
- */
+/** A root that is full must not make this boot fail: each of these can be missed. Returns what failed before. */
 function settle(
   host: Host,
   sysroot: Sysroot,
@@ -72,7 +72,6 @@ function settle(
 ): FailedDeployment | undefined {
   const also = (what: string, step: () => void): void => void afterCommit(host, what, step);
   const { name, origin } = booted;
-  also('raise the floor of security versions', () => raiseFloor(sysroot, { booted }));
   if (origin !== undefined) also('forget its failures', () => clearBootFailure(sysroot, origin.digest));
   also('forget the count of its boots', () => clearTrial(sysroot, name));
   const deployments = readDeployments(host, sysroot);

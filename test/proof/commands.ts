@@ -71,10 +71,6 @@ async function staged(setup: Setup): Promise<void> {
 
 const isStaged = ({ root }: Host): boolean => root.read(STAGED) !== undefined;
 
-/** No entry has a boot counter. */
-const isBlessed = ({ boot }: Host): boolean =>
-  (boot.list('loader/entries') ?? []).every((name) => /^hostctl-\d+\.conf$/.test(name));
-
 /** Of two deployments. */
 const DELETE_FIRST: Pick<Command, 'args' | 'again' | 'isDone' | 'removes'> = {
   args: () => ['delete', '1'],
@@ -111,8 +107,10 @@ export const COMMANDS: readonly Command[] = [
       await setup.hostctl('deploy', WITHOUT_VERITY, setup.image('v2'));
     },
     args: () => ['mark-good'],
-    // What cannot be raised now is raised by the next good boot.
-    isDone: isBlessed,
+    isDone: ({ root }) =>
+      ['floor', 'floor-copy'].every((name) =>
+        /^version = 1$/m.test(root.read(`state/hostctl/${name}`)?.toString() ?? ''),
+      ),
     isBooted: true,
   },
   {
@@ -208,7 +206,7 @@ export const COMMANDS: readonly Command[] = [
     name: 'mark-good',
     prepare: (setup) => setup.hostctl('deploy', WITHOUT_VERITY, setup.image('v1')),
     args: () => ['mark-good'],
-    isDone: isBlessed,
+    isDone: ({ boot }) => (boot.list('loader/entries') ?? []).some((name) => /^hostctl-\d+\.conf$/.test(name)),
     isBooted: true,
   },
   {
