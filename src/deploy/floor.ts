@@ -6,9 +6,9 @@
 
 import { HostctlError } from '../errors.ts';
 import { hasChecksum } from '../format/checksum.ts';
-import { readSmallText } from '../sys/files.ts';
+import { readSmallFile, readSmallText, replaceFile } from '../sys/files.ts';
 import type { Deployment, Deployments } from './deployments.ts';
-import { ifSound, readRecord, writeRecord } from './records.ts';
+import { ifSound, readRecord, removeRecord, writeRecord } from './records.ts';
 import type { Sysroot } from './sysroot.ts';
 
 const COPIES = ['floor-copy', 'floor'] as const;
@@ -28,7 +28,13 @@ export function checkFloor(sysroot: Sysroot): void {
 export interface FloorPlan {
   readonly version: number;
   /** Those that do not say so, or are damaged. */
-  readonly copies: readonly string[];
+  readonly copies: readonly FloorCopy[];
+}
+
+interface FloorCopy {
+  readonly name: string;
+  /** What it holds until then; undefined where there is none, or nothing that can be read. */
+  readonly before: Uint8Array | undefined;
 }
 
 /** What is to be written once the boot is known to be good; the floor never goes down. Only reads. */
@@ -36,12 +42,22 @@ export function planFloor(sysroot: Sysroot, { booted }: Pick<Deployments, 'boote
   const version = Math.max(readFloor(sysroot, { booted }), securityVersionOf(booted));
   // A host without security versions has nothing to remember.
   if (version === 0) return { version, copies: [] };
-  return { version, copies: COPIES.filter((name) => ifSound(() => readCopy(sysroot, name)) !== version) };
+  const stale = COPIES.filter((name) => ifSound(() => readCopy(sysroot, name)) !== version);
+  const before = (name: string): Uint8Array | undefined => ifSound(() => readSmallFile(`${sysroot.hostState}/${name}`));
+  return { version, copies: stale.map((name) => ({ name, before: before(name) })) };
 }
 
 /** Durable when this returns; both copies are whole afterwards. */
 export function raiseFloor(sysroot: Sysroot, { version, copies }: FloorPlan): void {
-  for (const name of copies) writeRecord(sysroot, name, SECTION, { version: String(version) });
+  for (const { name } of copies) writeRecord(sysroot, name, SECTION, { version: String(version) });
+}
+
+/** Puts back what was there: a copy that may not be durable must not pass for one that is when this is tried again. */
+export function restoreFloor(sysroot: Sysroot, { copies }: FloorPlan): void {
+  for (const { name, before } of copies) {
+    if (before === undefined) removeRecord(sysroot, name);
+    else replaceFile(`${sysroot.hostState}/${name}`, before);
+  }
 }
 
 function securityVersionOf(deployment: Deployment | undefined): number {

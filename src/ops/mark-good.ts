@@ -9,7 +9,7 @@ import { bootBarrier } from '../deploy/boot-partition.ts';
 import { readDeployments, type Deployment } from '../deploy/deployments.ts';
 import type { FailedDeployment } from '../deploy/failed.ts';
 import { clearFallbackTried, writeFallback } from '../deploy/fallback.ts';
-import { planFloor, raiseFloor } from '../deploy/floor.ts';
+import { planFloor, raiseFloor, restoreFloor } from '../deploy/floor.ts';
 import { bootLoader } from '../deploy/loader.ts';
 import { isSound, newestFirst } from '../deploy/retention.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
@@ -25,6 +25,7 @@ import { REVOKED_LIST, writeSigned } from '../store/seals.ts';
 import { hostTrust, revokedLists } from './judge-image.ts';
 import { afterCommit, requireRoot } from './publish.ts';
 import { readThisBoot } from './this-boot.ts';
+import { withUndo } from './undo.ts';
 
 export interface MarkGoodOptions extends SysrootOptions {
   /** File that a metrics collector reads; undefined for none. */
@@ -57,7 +58,11 @@ export function markGood(host: Host, options: MarkGoodOptions): Promise<MarkGood
     // Read while nothing is changed yet: from then on only writing it can fail.
     const floor = planFloor(sysroot, { booted });
     const entryFile = await bootLoader(host, sysroot).bless(entry);
-    raiseFloor(sysroot, floor);
+    await withUndo(host.log, (undo) => {
+      undo.add('put the floor back', () => restoreFloor(sysroot, floor));
+      raiseFloor(sysroot, floor);
+      return Promise.resolve();
+    });
     const failed = afterCommit(host, 'see to what was before this boot', () => settle(host, sysroot, booted, options));
     return { id: booted.id, entryFile, failed: failed ?? null };
   });

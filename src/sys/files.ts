@@ -77,19 +77,24 @@ export function overwriteFile(path: string, bytes: Uint8Array): void {
 
 /**
  * Replaces a small state file by temporary file, fsync, rename, fsync of the directory. For journalled file systems
- * and files that no boot loader reads.
+ * and files that no boot loader reads. The directory is opened first: a lack of descriptors must change nothing.
  */
 export function replaceFile(path: string, bytes: Uint8Array | string, mode = 0o644): void {
   const { directory, name } = split(path);
   const temporary = `${directory}/${temporaryName(name)}`;
-  createFile(temporary, bytes, mode);
+  const fd = fs.openSync(directory, O_RDONLY | O_DIRECTORY);
   try {
-    fs.renameSync(temporary, path);
-  } catch (error) {
-    removeQuietly(temporary);
-    throw error;
+    createFile(temporary, bytes, mode);
+    try {
+      fs.renameSync(temporary, path);
+    } catch (error) {
+      removeQuietly(temporary);
+      throw error;
+    }
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
   }
-  fsyncPath(directory);
 }
 
 /**
