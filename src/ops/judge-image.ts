@@ -81,7 +81,7 @@ export async function judgeImage(
       ? []
       : { ...first, keys: [...new Set(good.flatMap(({ keys }) => keys))] };
   });
-  if (wanted.length > 0 && accepted.length === 0) throw unsealed(reference, published.length, trust, reasons);
+  if (wanted.length > 0 && accepted.length === 0) throw unsealed(reference, trust, reasons);
   for (const requirement of requirements) {
     if (requirement.type !== 'sigstoreSigned') continue;
     const keys = keysOf(trust, requirement.keys);
@@ -143,11 +143,11 @@ function labelledVersion({ config, manifest }: ImageSource): number {
 
 const SECURITY_VERSION = 'security-version';
 
-function unsealed(reference: string, count: number, trust: Trust, reasons: readonly string[]): HostctlError {
+function unsealed(reference: string, trust: Trust, reasons: readonly string[]): HostctlError {
   const hint = trust.isPolicyWritten
     ? 'The policy in /etc/hostctl/policy.json asks for a seal; the publisher makes one with "hostctl image seal"'
     : 'There are keys in /etc/hostctl/keys.d, so a seal is needed; the publisher makes one with "hostctl image seal"';
-  if (count === 0) return new HostctlError('image-unsigned', `The image "${reference}" has no seal`, { hint });
+  if (reasons.length === 0) return new HostctlError('image-unsigned', `The image "${reference}" has no seal`, { hint });
   const why = [...new Set(reasons)].join('; ');
   return new HostctlError('signature-invalid', `No seal of "${reference}" can be accepted: ${why}`, { hint });
 }

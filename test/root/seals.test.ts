@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { withChecksum } from '../../src/format/checksum.ts';
+import { formatSignatures, parseSignatures } from '../../src/format/seal/signatures.ts';
 import { deploy, type DeployOptions, type DeployResult } from '../../src/ops/deploy.ts';
 import { gc } from '../../src/ops/gc.ts';
 import { markGood } from '../../src/ops/mark-good.ts';
@@ -383,11 +384,24 @@ describe('a host with keys refuses, before anything is written', () => {
       'a signature with one bit changed',
       async () => {
         const layout = await sealed('2');
-        editSeal(layout, 1, (bytes) => flipped(bytes, 70));
+        editSeal(layout, 1, (file) => {
+          const [{ keyId, bytes } = { keyId: '', bytes: Buffer.alloc(0) }] = parseSignatures(file);
+          return formatSignatures([{ keyId, bytes: flipped(bytes, 5) }]);
+        });
         return layout;
       },
       'signature-invalid',
-      /is wrong|cannot be used/,
+      /signature by key [0-9a-f]+ is wrong/,
+    ],
+    [
+      'a signature that is no base64',
+      async () => {
+        const layout = await sealed('2');
+        editSeal(layout, 1, (file) => Buffer.from(file).fill('@', 70, 71));
+        return layout;
+      },
+      'signature-invalid',
+      /cannot be used.* is no signature/,
     ],
     [
       'a key id that was changed to a known one',
