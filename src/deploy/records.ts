@@ -70,7 +70,7 @@ export function writeRecord(
 }
 
 /** What others write there: pins, the initramfs, the lock. */
-const NO_RECORD = /^(?:pinned-|boot-failure-|lock-holder$)/;
+const NO_RECORD = /^(?:pinned-|boot-failure-|fallback-tried$|lock-holder$)/;
 
 /** Names of all records below `state/hostctl`, those in its directories with the directory. */
 export function recordNames({ hostState }: Sysroot): string[] {

@@ -4,20 +4,21 @@
  * were last removed so.
  */
 
-import { readSmallText, replaceFile } from '../sys/files.ts';
-import { removeRecord } from './records.ts';
+import { ifSound, readRecord, removeRecord, writeRecord } from './records.ts';
 import type { Sysroot } from './sysroot.ts';
 
-/** Id of the boot that has to end first; undefined when nothing waits. */
-export function readWaiting({ hostState }: Sysroot): string | undefined {
-  return readSmallText(`${hostState}/waiting`)?.trim();
+const NAME = 'waiting';
+
+/** Id of the boot that has to end first; undefined when nothing waits, or the record is broken: then gc asks anew. */
+export function readWaiting(sysroot: Sysroot): string | undefined {
+  return ifSound(() => readRecord(sysroot, NAME, NAME)?.get('boot'));
 }
 
-export function writeWaiting({ hostState }: Sysroot, bootId: string): void {
-  replaceFile(`${hostState}/waiting`, `${bootId}\n`);
+export function writeWaiting(sysroot: Sysroot, bootId: string): void {
+  writeRecord(sysroot, NAME, NAME, { boot: bootId });
 }
 
 /** Idempotent. */
 export function clearWaiting(sysroot: Sysroot): void {
-  removeRecord(sysroot, 'waiting');
+  removeRecord(sysroot, NAME);
 }

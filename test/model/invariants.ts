@@ -3,11 +3,12 @@
 import * as fs from 'node:fs';
 import type { StatusDocument } from '../../src/cli/view/status-json.ts';
 import { fsverityDigest } from '../../src/format/fsverity/digest.ts';
+import { fsck } from '../../src/ops/fsck.ts';
 import { goodStates, idOf, readEntries, type DiskEntry } from './disk.ts';
 import { demand, Violation } from './violation.ts';
 import { LOADERS, type Loader, type World } from './world.ts';
 
-export function checkWorld(world: World): void {
+export async function checkWorld(world: World): Promise<void> {
   const entries = readEntries(world.path);
   for (const entry of entries) checkWhole(world, entry);
   for (const [path, text] of world.foreign) {
@@ -17,6 +18,14 @@ export function checkWorld(world: World): void {
   const document = truthful(world);
   checkNext(world, entries, document);
   checkRoles(world, entries, document);
+  await checkSound(world);
+}
+
+/** TRUTH: fsck finds nothing corrupt where nobody damaged anything. */
+async function checkSound(world: World): Promise<void> {
+  const { findings } = await fsck(world.host, { ...world.options, deep: false, repair: false });
+  const [corrupt] = findings.filter(({ isCorrupt }) => isCorrupt);
+  demand(corrupt === undefined, 'TRUTH', `fsck: ${corrupt?.message}`);
 }
 
 function truthful(world: World): StatusDocument {

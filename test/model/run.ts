@@ -78,7 +78,7 @@ async function runSequence(
   try {
     for (const next of [...firstSteps(good), ...steps]) {
       told.push(await runStep(world, next));
-      checkWorld(world);
+      await checkWorld(world);
     }
   } catch (error) {
     const story = told.map((line) => `  ${line}`).join('\n');

@@ -2,8 +2,10 @@
 
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { beforeEach, expect, test, vi } from 'vitest';
+import { withChecksum } from '../../src/format/checksum.ts';
 import { checkBoot } from '../../src/ops/check-boot.ts';
 import { countBoot } from '../../src/ops/count-boot.ts';
+import { fsck } from '../../src/ops/fsck.ts';
 import { gc } from '../../src/ops/gc.ts';
 import { markFailed } from '../../src/ops/mark-failed.ts';
 import { markGood } from '../../src/ops/mark-good.ts';
@@ -122,8 +124,10 @@ test('what the initramfs may go back to is what is good, the newest first', asyn
   await markGood(boot('hostctl-00000002+3-0.conf', 'hostctl-00000002+2-1.conf'), options());
   const [second, first] = sysroot.status().deployments.map(({ composefs }) => composefs.digest);
   writeFileSync(`${sysroot.path}/state/hostctl/fallback-tried`, '');
+  expect((await fsck(sysroot.host, { ...options(), deep: false, repair: false })).findings).toEqual([]);
   await markGood(boot('hostctl-00000002.conf'), options());
-  expect(record('fallback')).toBe(`hostctl-00000002.conf ${second}\nhostctl-00000001.conf ${first}\n`);
+  const lines = `hostctl-00000002.conf ${second}\nhostctl-00000001.conf ${first}\n`;
+  expect(record('fallback')).toBe(withChecksum(lines, '#'));
   expect(existsSync(`${sysroot.path}/state/hostctl/fallback-tried`)).toBe(false);
 });
 

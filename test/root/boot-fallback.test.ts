@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { withChecksum } from '../../src/format/checksum.ts';
 import { HookSandbox, type HookRun, reasonNoHook } from '../helpers/hook-sandbox.ts';
 
 const reason = reasonNoHook();
@@ -29,7 +30,7 @@ const hostState = (name: string): string => join(sandbox.physical, 'state/hostct
 /** The list of a host with these deployments, images and all. */
 function offer(...list: readonly (readonly [entry: string, name: string])[]): void {
   mkdirSync(hostState(''), { recursive: true });
-  writeFileSync(hostState('fallback'), list.map(([entry, name]) => `${entry} ${name}\n`).join(''));
+  writeFileSync(hostState('fallback'), withChecksum(list.map(([entry, name]) => `${entry} ${name}\n`).join(''), '#'));
   for (const [, name] of list) {
     writeFileSync(join(sandbox.physical, 'composefs/images', name.slice(0, 128)), '');
     if (name.slice(0, 128) !== sandbox.digest) sandbox.addDeployment(name);

@@ -7,6 +7,7 @@
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../../scripts/lib/run.ts';
+import { withChecksum } from '../../../src/format/checksum.ts';
 import { joinDisk, makeEsp, makeExt4 } from './disk.ts';
 import { appendVerity, markVerity, type OfflineAlgorithm } from './offline-verity.ts';
 
@@ -62,7 +63,8 @@ async function makeBoot(source: OfflineDisk, image: string): Promise<void> {
   const entries = join(stage, 'loader/entries');
   for (const name of await readdir(entries)) {
     const text = await readFile(join(entries, name), 'utf8');
-    await writeFile(join(entries, name), text.replace(/(\bcomposefs(?:\.digest)?=)\?/g, '$1'));
+    const strict = text.replace(/(\bcomposefs(?:\.digest)?=)\?/g, '$1').replace(/^# sha256 .*\n/m, '');
+    await writeFile(join(entries, name), withChecksum(strict, '#'));
   }
   await mkdir(join(stage, 'EFI/BOOT'), { recursive: true });
   await cp(source.loader, join(stage, 'EFI/BOOT/BOOTX64.EFI'));
