@@ -111,7 +111,7 @@ async function bootDisk(image: TestImage, digest: string): Promise<void> {
       { name: 'mounts', run: 'findmnt --list --types overlay,erofs,ext4,vfat --output TARGET,FSTYPE,VFS-OPTIONS' },
       { name: 'release', run: '. /etc/os-release && echo "$PRETTY_NAME, kernel $(uname -r)"' },
       { name: 'status', run: 'hostctl status' },
-      { name: 'write', run: 'touch /usr/written' },
+      { name: 'write', run: 'touch /usr/written', mayFail: true },
     ],
   });
   say(`The machine ran ${guest.seconds} s. In it:`);
