@@ -9,7 +9,16 @@ import { objectPath, VerityHasher } from '../format/fsverity/digest.ts';
 import type { TarEntry } from '../format/tar/entry.ts';
 import type { TarHandler } from '../format/tar/reader.ts';
 import type { RawName } from '../tree/name.ts';
-import { encodeDevice, type FileContent, type Metadata, type TreeNode, type VerityAlgorithm } from '../tree/node.ts';
+import {
+  encodeDevice,
+  NO_CONTENT,
+  NO_XATTRS,
+  type FileContent,
+  type Metadata,
+  type Timestamp,
+  type TreeNode,
+  type VerityAlgorithm,
+} from '../tree/node.ts';
 import type { ObjectSink, ObjectWriter } from '../tree/objects.ts';
 import { INLINE_LIMIT, MAX_XATTRS_SIZE } from '../tree/validate.ts';
 import type { ImageTotals, LayerEntry } from './layer-entry.ts';
@@ -55,6 +64,8 @@ export class LayerIngest implements TarHandler {
   #entryCount: number;
   #metadataBytes: number;
   #file: OpenFile | undefined;
+  /** Of the last node: most come with the time of the one before, and share it. */
+  #mtime: Timestamp = { sec: 0n, nsec: 0 };
 
   /**
    * @param before - what the layers below used of the image's limits
@@ -168,10 +179,11 @@ export class LayerIngest implements TarHandler {
   }
 
   #metadata({ mode, uid, gid, mtime, xattrs }: TarEntry): Metadata {
-    return { mode, uid, gid, mtime, xattrs: this.#keptXattrs(xattrs) };
+    if (mtime.sec !== this.#mtime.sec || mtime.nsec !== this.#mtime.nsec) this.#mtime = mtime;
+    return { mode, uid, gid, mtime: this.#mtime, xattrs: this.#keptXattrs(xattrs) };
   }
 
-  #keptXattrs(xattrs: ReadonlyMap<RawName, Uint8Array>): Map<RawName, Uint8Array> {
+  #keptXattrs(xattrs: ReadonlyMap<RawName, Uint8Array>): Metadata['xattrs'] {
     const kept = new Map<RawName, Uint8Array>();
     let bytes = 12;
     for (const [name, value] of xattrs) {
@@ -182,7 +194,8 @@ export class LayerIngest implements TarHandler {
     if (bytes > MAX_XATTRS_SIZE) {
       throw new HostctlError('image-unsupported', `Xattrs take ${bytes} bytes, at most ${MAX_XATTRS_SIZE} fit`);
     }
-    if (kept.size > 0) this.#charge(bytes);
+    if (kept.size === 0) return NO_XATTRS;
+    this.#charge(bytes);
     return kept;
   }
 
@@ -199,6 +212,7 @@ export class LayerIngest implements TarHandler {
 
 /** The content of a file whose data has passed. */
 function contentOf({ entry, writer, kept }: OpenFile): FileContent {
+  if (entry.size === 0) return NO_CONTENT;
   if (writer === undefined) return { kind: 'inline', bytes: kept! };
   const digest = writer.finish();
   const external = { kind: 'external', size: entry.size, digest, path: objectPath(digest) } as const;

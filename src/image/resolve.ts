@@ -5,7 +5,7 @@
 
 import { HostctlError } from '../errors.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
-import { inodeOf, type DirectoryNode, type TreeNode } from '../tree/node.ts';
+import { inodeOf, NO_XATTRS, type DirectoryNode, type TreeNode } from '../tree/node.ts';
 import type { LayerIndexNode, Stated } from './layer-index.ts';
 
 const MAX_LINKS = 40;
@@ -136,7 +136,7 @@ export function impliedDirectory(): DirectoryNode {
     uid: 0,
     gid: 0,
     mtime: { sec: 0n, nsec: 0 },
-    xattrs: new Map(),
+    xattrs: NO_XATTRS,
     entries: new Map(),
   };
 }

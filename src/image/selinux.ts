@@ -9,7 +9,7 @@ import { addSubstitutions, FileContexts, parseSelinuxType, type TypeLetter } fro
 import { settleLinks } from '../tree/links.ts';
 import { lookup } from '../tree/lookup.ts';
 import { compareRaw, displayRaw, rawToBytes, type RawName } from '../tree/name.ts';
-import { inodeOf, type DirectoryNode, type LeafNode, type TreeNode } from '../tree/node.ts';
+import { inodeOf, NO_XATTRS, type DirectoryNode, type LeafNode, type Metadata, type TreeNode } from '../tree/node.ts';
 
 const LABEL = 'security.selinux' as RawName;
 const CONFIG = 'etc/selinux/config';
@@ -50,12 +50,13 @@ export function relabel(root: DirectoryNode, limitMs = LIMIT_MS): void {
 
 function labelTree(root: DirectoryNode, policy: Policy | undefined): void {
   const labels = new Map<LeafNode, RawName | undefined>();
+  const labeller = new Labeller();
   let hasSplit = false;
   const stack: Visit[] = [];
   const enter = (directory: DirectoryNode, path: string): void => {
     stack.push({ directory, path, names: [...directory.entries.keys()].sort(compareRaw), at: 0 });
   };
-  setLabel(root, policy?.contexts.lookup('/' as RawName, 'd'));
+  labeller.set(root, policy?.contexts.lookup('/' as RawName, 'd'));
   enter(root, '');
   for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
     const name = top.names[top.at++];
@@ -68,12 +69,12 @@ function labelTree(root: DirectoryNode, policy: Policy | undefined): void {
     const path = substituted(`${top.path}/${name}`, policy);
     const label = policy?.contexts.lookup((path === '' ? '/' : path) as RawName, typeLetter(inode));
     if (entry.kind !== 'hardlink') {
-      setLabel(inode, label);
+      labeller.set(inode, label);
       if (inode.kind === 'directory') enter(inode, path);
       else if (inode.nlink > 1) labels.set(inode, label);
     } else if (labels.get(entry.target) !== label) {
-      const own = { ...entry.target, xattrs: new Map(entry.target.xattrs) };
-      setLabel(own, label);
+      const own = { ...entry.target };
+      labeller.set(own, label);
       top.directory.entries.set(name, own);
       hasSplit = true;
     }
@@ -143,10 +144,25 @@ function substituted(path: string, policy: Policy | undefined): string {
   return original === undefined ? path : original.replace(/\/+$/, '');
 }
 
-function setLabel(node: TreeNode, label: RawName | undefined): void {
-  if (label === undefined) node.xattrs.delete(LABEL);
-  // As composefs-rs writes it: without the NUL at the end that the kernel's own labels have.
-  else node.xattrs.set(LABEL, Uint8Array.from(rawToBytes(label)));
+/** Gives nodes their labels. Those that have nothing else share the xattrs of each label. */
+class Labeller {
+  readonly #alone = new Map<RawName | undefined, Metadata['xattrs']>([[undefined, NO_XATTRS]]);
+
+  set(node: TreeNode, label: RawName | undefined): void {
+    const others = [...node.xattrs].filter(([name]) => name !== LABEL);
+    if (others.length === 0) node.xattrs = this.#labelOnly(label);
+    else node.xattrs = new Map([...others, ...this.#labelOnly(label)]);
+  }
+
+  #labelOnly(label: RawName | undefined): Metadata['xattrs'] {
+    let xattrs = this.#alone.get(label);
+    if (xattrs === undefined) {
+      // As composefs-rs writes it: without the NUL at the end that the kernel's own labels have.
+      xattrs = new Map([[LABEL, Uint8Array.from(rawToBytes(label!))]]);
+      this.#alone.set(label, xattrs);
+    }
+    return xattrs;
+  }
 }
 
 function typeLetter(node: TreeNode): TypeLetter {

@@ -20,7 +20,7 @@ export function transformForOci(root: DirectoryNode): void {
   root.uid = usr.uid;
   root.gid = usr.gid;
   root.mtime = usr.mtime;
-  root.xattrs = new Map(usr.xattrs);
+  root.xattrs = usr.xattrs;
   const run = lookupDirectory(root, 'run');
   if (run !== undefined) {
     run.entries.clear();

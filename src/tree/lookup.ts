@@ -54,14 +54,14 @@ export function lookupDirectory(root: DirectoryNode, path: string): DirectoryNod
   return node?.kind === 'directory' ? node : undefined;
 }
 
-/** A copy of the tree that can be changed without changing the original; contents and xattr values are shared. */
+/** A copy of the tree that can be changed without changing the original; what is never changed is shared. */
 export function copyTree(root: DirectoryNode): DirectoryNode {
   const copies = new Map<TreeNode, TreeNode>();
   const pending: { readonly from: DirectoryNode; readonly to: DirectoryNode }[] = [];
   const copy = <T extends TreeNode>(node: T): T => {
     const known = copies.get(node);
     if (known !== undefined) return known as T;
-    const made = { ...node, xattrs: new Map(node.xattrs) };
+    const made = { ...node };
     if (made.kind === 'directory') {
       const to: DirectoryNode = { ...made, entries: new Map() };
       pending.push({ from: node as DirectoryNode, to });

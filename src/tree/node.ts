@@ -28,9 +28,12 @@ export interface Metadata {
   uid: number;
   gid: number;
   mtime: Timestamp;
-  /** Full xattr name to value. Insertion order carries no meaning. */
-  xattrs: Map<RawName, Uint8Array>;
+  /** Full xattr name to value. Insertion order carries no meaning. Nodes may share one, so it is replaced, never changed. */
+  xattrs: ReadonlyMap<RawName, Uint8Array>;
 }
+
+/** What almost all nodes have: a million maps of their own would take more memory than the nodes. */
+export const NO_XATTRS: ReadonlyMap<RawName, Uint8Array> = new Map();
 
 export interface DirectoryNode extends Metadata {
   readonly kind: 'directory';
@@ -94,6 +97,9 @@ export interface HardlinkEntry {
 }
 
 export type TreeEntry = TreeNode | HardlinkEntry;
+
+/** Of an empty file. */
+export const NO_CONTENT: FileContent = { kind: 'inline', bytes: new Uint8Array(0) };
 
 /** Bytes of a file. */
 export function contentSize(content: FileContent): number {

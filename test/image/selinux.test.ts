@@ -115,10 +115,10 @@ describe('labelling', () => {
     const entries = Object.fromEntries(
       Array.from({ length: 60_000 }, (_, i) => [`/usr/share/app${i % 600}/f${i}`, file()]),
     );
-    const start = performance.now();
+    const start = process.cpuUsage();
     const found = labelled(`/.* base\n${contexts}`, entries);
     expect(found['/usr/share/app1/f1']).toBe('label1');
-    expect(performance.now() - start).toBeLessThan(20_000);
+    expect(process.cpuUsage(start).user).toBeLessThan(20e6);
   });
 });
 

@@ -22,7 +22,7 @@ function external(fields: object): DirectoryNode {
 
 function withXattr(name: string, size: number): DirectoryNode {
   const node = file();
-  node.xattrs.set(name as RawName, new Uint8Array(size));
+  node.xattrs = new Map([[name as RawName, new Uint8Array(size)]]);
   return holding(node);
 }
 

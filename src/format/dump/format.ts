@@ -11,7 +11,7 @@ import { prepareTree, type ComposefsVersion, type PreparedInode, type PreparedTr
 import { directoryExtent, directorySize } from '../erofs/directory-blocks.ts';
 import { FILE_TYPES } from '../erofs/file-type.ts';
 import { unescapeXattrName } from '../erofs/xattr-name.ts';
-import { splitShared } from '../erofs/xattrs.ts';
+import { splitShared, type Xattr } from '../erofs/xattrs.ts';
 import { escapeField, escapeXattrText } from './escape.ts';
 
 export interface FormatDumpOptions {
@@ -39,7 +39,7 @@ export function* formatDump(root: DirectoryNode, options: FormatDumpOptions = {}
   yield piece;
 }
 
-function* dumpLines({ inodes }: PreparedTree): Generator<string, void> {
+function* dumpLines({ inodes, xattrsOf }: PreparedTree): Generator<string, void> {
   const nameCounts = countNames(inodes);
   const firstPaths = new Map<PreparedInode, string>();
   const stack: { readonly path: string; readonly inode: PreparedInode }[] = [{ path: '', inode: inodes[0]! }];
@@ -48,7 +48,7 @@ function* dumpLines({ inodes }: PreparedTree): Generator<string, void> {
     const path = top.path === '' ? '/' : top.path;
     if (inode.node === undefined) continue; // stubs are no part of the tree
     const firstPath = firstPaths.get(inode);
-    yield dumpLine(path, inode, inode.node, firstPath);
+    yield dumpLine(path, inode, inode.node, xattrFields(xattrsOf(inode), inode.node), firstPath);
     if (firstPath !== undefined) continue;
     if (nameCounts[inode.ino]! > 1) firstPaths.set(inode, path);
     for (let i = inode.names.length - 1; i >= 0; i--) {
@@ -68,7 +68,13 @@ function countNames(inodes: readonly PreparedInode[]): Uint32Array {
 }
 
 /** One line; with `firstPath`, a further name of the inode found there. */
-function dumpLine(path: string, inode: PreparedInode, node: TreeNode, firstPath: string | undefined): string {
+function dumpLine(
+  path: string,
+  inode: PreparedInode,
+  node: TreeNode,
+  xattrs: readonly string[],
+  firstPath: string | undefined,
+): string {
   const mode = (FILE_TYPES[node.kind].modeType | node.mode).toString(8);
   const { size, payload, content, digest } = dataFields(inode, node);
   const fields = [
@@ -83,7 +89,7 @@ function dumpLine(path: string, inode: PreparedInode, node: TreeNode, firstPath:
     optionalField(firstPath ?? payload),
     optionalField(content),
     digest ?? '-',
-    ...xattrFields(inode, node),
+    ...xattrs,
   ];
   return `${fields.join(' ')}\n`;
 }
@@ -119,7 +125,7 @@ function dataFields(inode: PreparedInode, node: TreeNode): DataFields {
 }
 
 /** In the order of the image: those written with the inode first, then the shared ones. */
-function xattrFields({ xattrs }: PreparedInode, node: TreeNode): string[] {
+function xattrFields(xattrs: readonly Xattr[], node: TreeNode): string[] {
   const { inline, shared } = splitShared(xattrs);
   const fields: string[] = [];
   for (const { name } of [...inline, ...shared]) {

@@ -48,7 +48,7 @@ export interface DumpLine {
   readonly payload: RawName | undefined;
   readonly content: RawName | undefined;
   readonly digest: VerityDigest | undefined;
-  readonly xattrs: Map<RawName, Uint8Array>;
+  readonly xattrs: ReadonlyMap<RawName, Uint8Array>;
 }
 
 /** Makes the `Fail` of line `number` (from 1). */

@@ -5,13 +5,14 @@
 
 import type { RawName } from '../../tree/name.ts';
 import { displayRaw } from '../../tree/name.ts';
-import type {
-  DirectoryNode,
-  FileContent,
-  HardlinkEntry,
-  LeafNode,
-  TreeNode,
-  VerityAlgorithm,
+import {
+  NO_XATTRS,
+  type DirectoryNode,
+  type FileContent,
+  type HardlinkEntry,
+  type LeafNode,
+  type TreeNode,
+  type VerityAlgorithm,
 } from '../../tree/node.ts';
 import {
   contentProblems,
@@ -134,7 +135,7 @@ const UNRESOLVED: LeafNode = {
   uid: 0,
   gid: 0,
   mtime: { sec: 0n, nsec: 0 },
-  xattrs: new Map(),
+  xattrs: NO_XATTRS,
   nlink: 0,
 };
 

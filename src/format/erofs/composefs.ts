@@ -5,9 +5,7 @@
  */
 
 import { rawFromBytes, type RawName } from '../../tree/name.ts';
-import type { DirectoryNode, LeafNode, Metadata, Timestamp, TreeNode, VerityDigest } from '../../tree/node.ts';
-import { VERITY_PARAMETERS } from '../fsverity/algorithm.ts';
-import { digestAlgorithm, digestToBytes } from '../fsverity/digest.ts';
+import type { DirectoryNode, LeafNode, Metadata, Timestamp, TreeNode } from '../../tree/node.ts';
 import { FILE_TYPES, type NodeKind } from './file-type.ts';
 import { escapeXattrName } from './xattr-name.ts';
 import { XattrPool, type Xattr } from './xattrs.ts';
@@ -28,8 +26,6 @@ export interface PreparedInode {
   readonly uid: number;
   readonly gid: number;
   readonly mtime: Timestamp;
-  /** Sorted by full name. */
-  readonly xattrs: readonly Xattr[];
   /** Directories only: all names in byte order, "." and ".." among them, and the inode of each. */
   readonly names: readonly string[];
   readonly targets: readonly PreparedInode[];
@@ -39,6 +35,8 @@ export interface PreparedTree {
   readonly version: ComposefsVersion;
   /** In image order; the root is the first. */
   readonly inodes: readonly PreparedInode[];
+  /** The xattrs of an inode, by full name; made anew each time, since all of them together would take much memory. */
+  readonly xattrsOf: (inode: PreparedInode) => readonly Xattr[];
   readonly hasAcl: boolean;
   /** The least mtime; compact inodes have it implied. */
   readonly minMtime: Timestamp;
@@ -104,6 +102,7 @@ class Preparation {
     return {
       version: this.#version,
       inodes: this.#inodes,
+      xattrsOf: (inode) => this.#settings(inode).map(([name, key]) => this.#pool.get(name, key)),
       hasAcl: this.#pool.has('system.posix_acl_access') || this.#pool.has('system.posix_acl_default'),
       minMtime: this.#inodes.reduce((least, { mtime }) => (isBefore(mtime, least) ? mtime : least), root.mtime),
       sharedXattrs: shared.entries,
@@ -147,17 +146,14 @@ class Preparation {
   #addNode(node: TreeNode, parent: PreparedInode | undefined): DraftInode {
     const kind = isWhiteout(node) ? 'file' : node.kind;
     const nlink = node.kind === 'directory' ? 2 + countDirectories(node) : node.nlink;
-    const xattrs = this.#poolXattrs(finalXattrs(node, this.#version, parent === undefined));
-    const inode = this.#add(kind, node, node, node.mode, nlink, xattrs, parent);
+    const inode = this.#add(kind, node, node, node.mode, nlink, parent);
     if (node.kind !== 'directory' && this.#linked.has(node)) this.#linked.set(node, inode);
     return inode;
   }
 
   /** A whiteout for an object directory, looking like the root it stands in. */
   #addStub(): DraftInode {
-    const label = this.#root.xattrs.get('security.selinux' as RawName);
-    const xattrs = label === undefined ? NO_XATTRS : [this.#pool.use('security.selinux', rawFromBytes(label))];
-    return this.#add('char', undefined, this.#root, 0o644, 1, xattrs, undefined);
+    return this.#add('char', undefined, this.#root, 0o644, 1, undefined);
   }
 
   /** One literal for all inodes: spreading objects here took half the time of writing an image. */
@@ -167,7 +163,6 @@ class Preparation {
     { uid, gid, mtime }: Metadata,
     permissions: number,
     nlink: number,
-    xattrs: readonly Xattr[],
     parent: PreparedInode | undefined,
   ): DraftInode {
     const inode: DraftInode = {
@@ -179,37 +174,39 @@ class Preparation {
       uid,
       gid,
       mtime,
-      xattrs,
       names: NO_NAMES,
       targets: NO_TARGETS,
       parent,
     };
     this.#inodes.push(inode);
+    for (const [name, key] of this.#settings(inode)) this.#pool.use(name, key);
     return inode;
   }
 
-  /** Pools in order of names; the last value set for a name holds. */
-  #poolXattrs(settings: (readonly [name: string, value: string])[]): readonly Xattr[] {
-    if (settings.length === 0) return NO_XATTRS;
+  /** In order of names; the last value set for a name holds. */
+  #settings({ node }: PreparedInode): (readonly [name: string, key: string])[] {
+    if (node === undefined) {
+      const label = this.#root.xattrs.get('security.selinux' as RawName);
+      return label === undefined ? [] : [['security.selinux', rawFromBytes(label)]];
+    }
+    const settings = finalXattrs(node, this.#version, node === this.#root);
     settings.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-    const last = settings.filter(([name], index) => settings[index + 1]?.[0] !== name);
-    return last.map(([name, value]) => this.#pool.use(name, value));
+    return settings.filter(([name], index) => settings[index + 1]?.[0] !== name);
   }
 }
 
 // Shared by all inodes without any: a million empty arrays would cost more than the inodes.
 const NO_NAMES: string[] = [];
 const NO_TARGETS: PreparedInode[] = [];
-const NO_XATTRS: readonly Xattr[] = [];
 
 /** What sets the xattrs of an inode in the image, in order: a later setting replaces one of the same full name. */
-function finalXattrs(node: TreeNode, version: ComposefsVersion, isRoot: boolean): [name: string, value: string][] {
+function finalXattrs(node: TreeNode, version: ComposefsVersion, isRoot: boolean): [name: string, key: string][] {
   const settings: [string, string][] = [];
   for (const [name, value] of node.xattrs) settings.push([escapeXattrName(name), rawFromBytes(value)]);
   if (node.kind === 'file' && node.content.kind === 'external') {
     const { digest, path } = node.content;
-    settings.push(['trusted.overlay.metacopy', digest === undefined ? '' : metacopyValue(digest)]);
-    if (path !== undefined) settings.push(['trusted.overlay.redirect', `/${path}`]);
+    settings.push(['trusted.overlay.metacopy', digest ?? '']);
+    if (path !== undefined) settings.push(['trusted.overlay.redirect', path]);
   }
   if (isWhiteout(node)) {
     settings.push(['trusted.overlay.overlay.whiteout', ''], ['user.overlay.whiteout', '']);
@@ -220,12 +217,6 @@ function finalXattrs(node: TreeNode, version: ComposefsVersion, isRoot: boolean)
   }
   if (isRoot) settings.push(['trusted.overlay.opaque', 'y']);
   return settings;
-}
-
-/** Value of `trusted.overlay.metacopy`: version 0, total size, flags 0, fs-verity algorithm, digest. */
-export function metacopyValue(digest: VerityDigest): string {
-  const { id, digestSize } = VERITY_PARAMETERS[digestAlgorithm(digest)];
-  return String.fromCharCode(0, 4 + digestSize, 0, id) + rawFromBytes(digestToBytes(digest));
 }
 
 /** A hard link to a whiteout does not count: only the name that carries the inode does. */

@@ -62,7 +62,7 @@ export function planImage(tree: PreparedTree): ImagePlan {
     const { ino } = inode;
     const room = dataRoom(inode);
     const extended = needsExtended(inode, room, tree);
-    const xattrSize = xattrAreaSize(inode.xattrs);
+    const xattrSize = xattrAreaSize(tree.xattrsOf(inode));
     const head = (extended ? extendedInode.size : compactInode.size) + xattrSize;
     position = roundUp(position, SLOT_SIZE);
     const placed = inode.kind === 'symlink' ? placeSymlink(position, head, room) : placeOther(position, head, room);

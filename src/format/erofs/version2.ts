@@ -9,13 +9,13 @@ import { rawFromBytes } from '../../tree/name.ts';
 import type { DirectoryNode, LeafNode, TreeNode } from '../../tree/node.ts';
 import { HostctlError } from '../../errors.ts';
 import { roundUp } from '../bytes/align.ts';
-import { metacopyValue, type PreparedInode, type PreparedTree } from './composefs.ts';
+import type { PreparedInode, PreparedTree } from './composefs.ts';
 import { directoryExtent } from './directory-blocks.ts';
 import { FILE_TYPES } from './file-type.ts';
 import { BLOCK_SIZE, extendedInode, INODES_START, MAX_CHUNK_BITS, SLOT_SIZE } from './layout.ts';
 import { newColumns, placeData, type ExternalContent, type ImagePlan } from './plan.ts';
 import { escapeXattrName } from './xattr-name.ts';
-import { xattrAreaSize, XattrPool, type Xattr } from './xattrs.ts';
+import { xattrAreaSize, XattrPool } from './xattrs.ts';
 
 /** What the count in an inode's xattr header can say. */
 const MAX_SHARED = 255;
@@ -43,11 +43,11 @@ export function prepareVersion2(root: DirectoryNode): PreparedTree {
       uid: node.uid,
       gid: node.gid,
       mtime: { sec: node.mtime.sec, nsec: 0 },
-      xattrs: xattrsOf(node, pool),
       names: [],
       targets: [],
     };
     inodes.push(inode);
+    for (const [name, key] of settingsOf(node)) pool.use(name, key);
     return inode;
   };
   const frames: {
@@ -89,6 +89,7 @@ export function prepareVersion2(root: DirectoryNode): PreparedTree {
   return {
     version: 2,
     inodes,
+    xattrsOf: ({ node }) => settingsOf(node!).map(([name, key]) => pool.get(name, key)),
     hasAcl: false,
     minMtime: EPOCH,
     sharedXattrs: shared.entries,
@@ -103,17 +104,16 @@ function countDirectories(node: DirectoryNode): number {
 }
 
 /** What sends overlayfs to the object first, then those of the node by name. */
-function xattrsOf(node: TreeNode, pool: XattrPool): readonly Xattr[] {
-  const found: Xattr[] = [];
+function settingsOf(node: TreeNode): (readonly [name: string, key: string])[] {
+  const found: [string, string][] = [];
   if (node.kind === 'file' && node.content.kind === 'external') {
     const { digest, path } = node.content;
-    found.push(pool.use('trusted.overlay.metacopy', digest === undefined ? '' : metacopyValue(digest)));
-    if (path !== undefined) found.push(pool.use('trusted.overlay.redirect', `/${path}`));
+    found.push(['trusted.overlay.metacopy', digest ?? '']);
+    if (path !== undefined) found.push(['trusted.overlay.redirect', path]);
   }
   const own = [...node.xattrs].map(([name, value]) => [escapeXattrName(name), rawFromBytes(value)] as const);
   own.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  for (const [name, value] of own) found.push(pool.use(name, value));
-  return found;
+  return [...found, ...own];
 }
 
 /** Places everything. Throws `image-invalid` when the image would outgrow its address fields. */
@@ -124,7 +124,7 @@ export function planVersion2(tree: PreparedTree): ImagePlan {
   for (const inode of tree.inodes) {
     const { ino } = inode;
     const { blocks, tail } = dataRoom(inode);
-    const xattrSize = xattrAreaSize(inode.xattrs, MAX_SHARED);
+    const xattrSize = xattrAreaSize(tree.xattrsOf(inode), MAX_SHARED);
     const head = extendedInode.size + xattrSize;
     position = roundUp(position, SLOT_SIZE);
     const isChunked = inode.node?.kind === 'file' && inode.node.content.kind === 'external';

@@ -130,8 +130,10 @@ function dataField(plan: ImagePlan, { ino, kind, node }: PreparedInode): number 
   return block;
 }
 
-function emitXattrs(output: Output, plan: ImagePlan, { ino, xattrs }: PreparedInode): void {
-  if (xattrs.length === 0) return;
+function emitXattrs(output: Output, plan: ImagePlan, inode: PreparedInode): void {
+  const { ino } = inode;
+  if (plan.xattrSize[ino] === 0) return;
+  const xattrs = plan.tree.xattrsOf(inode);
   const { shared, inline } = splitShared(xattrs, plan.maxShared);
   let at = plan.offset[ino]! + headSize(plan, ino);
   L.xattrHeader.encode(output.view, at, {

@@ -1,9 +1,13 @@
 /**
- * The xattrs of a whole image: every distinct name and value once, with the count of inodes that use it, and from that
- * the table of shared xattrs. Values are latin1 strings, which are small, compare as bytes and work as map keys.
+ * The xattrs of a whole image: how many inodes use each name and value, and from that the table of shared xattrs. Only
+ * what is shared is held. Values are latin1 strings, which are small, compare as bytes and work as map keys.
  */
 
+import { rawFromBytes } from '../../tree/name.ts';
+import type { VerityDigest } from '../../tree/node.ts';
 import { roundUp } from '../bytes/align.ts';
+import { VERITY_PARAMETERS } from '../fsverity/algorithm.ts';
+import { digestAlgorithm, digestToBytes } from '../fsverity/digest.ts';
 import { MAX_SHARED_REFERENCES, xattrEntry, xattrHeader } from './layout.ts';
 import { filterBit, splitXattrName } from './xattr-name.ts';
 
@@ -18,17 +22,31 @@ export interface XattrName {
 export interface Xattr {
   readonly name: XattrName;
   readonly value: string;
-  /** Inodes that have it. */
-  uses: number;
-  /** Offset in the shared table, or -1. Known after `shareXattrs`. */
-  sharedOffset: number;
+  /** Offset in the shared table, or -1. */
+  readonly sharedOffset: number;
 }
 
 interface NameValues extends XattrName {
-  readonly values: Map<string, Xattr>;
+  /** Makes a value of its key. */
+  readonly valueOf: (key: string) => string;
+  /** How many inodes have each value, by keys, until the shared ones are placed. */
+  readonly uses: Map<string, number>;
+  readonly shared: Map<string, Xattr>;
 }
 
-/** Collects the xattrs of all inodes. */
+/** Keys of these are what the tree holds anyway, the digest and the path of an object; of all others the values. */
+const KEYED: ReadonlyMap<string, (key: string) => string> = new Map([
+  ['trusted.overlay.metacopy', (digest) => (digest === '' ? '' : metacopyValue(digest as VerityDigest))],
+  ['trusted.overlay.redirect', (path) => `/${path}`],
+]);
+
+/** Version 0, total size, flags 0, fs-verity algorithm, digest. */
+function metacopyValue(digest: VerityDigest): string {
+  const { id, digestSize } = VERITY_PARAMETERS[digestAlgorithm(digest)];
+  return String.fromCharCode(0, 4 + digestSize, 0, id) + rawFromBytes(digestToBytes(digest));
+}
+
+/** Counts the xattrs of all inodes; once they are shared, knows each. */
 export class XattrPool {
   readonly #names = new Map<string, NameValues>();
   readonly #isVersion2: boolean;
@@ -37,21 +55,23 @@ export class XattrPool {
     this.#isVersion2 = isVersion2;
   }
 
-  /** The pooled xattr, counted once more. */
-  use(name: string, value: string): Xattr {
+  /** Counts one use of the value with this key. */
+  use(name: string, key: string): void {
     let entry = this.#names.get(name);
     if (entry === undefined) {
       const { index, suffix } = splitXattrName(name, this.#isVersion2);
-      entry = { full: name, index, suffix, filterBit: filterBit(index, suffix), values: new Map() };
+      const valueOf = KEYED.get(name) ?? ((key: string) => key);
+      const bit = filterBit(index, suffix);
+      entry = { full: name, index, suffix, filterBit: bit, valueOf, uses: new Map(), shared: new Map() };
       this.#names.set(name, entry);
     }
-    let xattr = entry.values.get(value);
-    if (xattr === undefined) {
-      xattr = { name: entry, value, uses: 0, sharedOffset: -1 };
-      entry.values.set(value, xattr);
-    }
-    xattr.uses++;
-    return xattr;
+    entry.uses.set(key, (entry.uses.get(key) ?? 0) + 1);
+  }
+
+  /** What was counted, once `share` has placed it. */
+  get(name: string, key: string): Xattr {
+    const entry = this.#names.get(name)!;
+    return entry.shared.get(key) ?? { name: entry, value: entry.valueOf(key), sharedOffset: -1 };
   }
 
   /** Whether any inode has an xattr of this name. */
@@ -64,25 +84,35 @@ export class XattrPool {
    * then longer values first, then values descending; in version 2 ascending by prefix number, suffix and value.
    */
   share(): { readonly entries: readonly Xattr[]; readonly sizeBytes: number } {
-    const entries: Xattr[] = [];
+    const found: NamedValue[] = [];
     for (const name of this.#names.values()) {
-      for (const xattr of name.values.values()) if (xattr.uses > 1) entries.push(xattr);
+      for (const [key, uses] of name.uses) if (uses > 1) found.push({ name, key, value: name.valueOf(key) });
+      // A million values, most of which one inode has.
+      name.uses.clear();
     }
-    entries.sort(this.#isVersion2 ? byNumberAndSuffix : byNameDescending);
+    found.sort(this.#isVersion2 ? byNumberAndSuffix : byNameDescending);
     let sizeBytes = 0;
-    for (const xattr of entries) {
-      xattr.sharedOffset = sizeBytes;
+    const entries = found.map(({ name, key, value }) => {
+      const xattr: Xattr = { name, value, sharedOffset: sizeBytes };
+      name.shared.set(key, xattr);
       sizeBytes += xattrEntrySize(xattr);
-    }
+      return xattr;
+    });
     return { entries, sizeBytes };
   }
 }
 
-function byNameDescending(a: Xattr, b: Xattr): number {
+interface NamedValue {
+  readonly name: NameValues;
+  readonly key: string;
+  readonly value: string;
+}
+
+function byNameDescending(a: NamedValue, b: NamedValue): number {
   return descending(a.name.full, b.name.full) || b.value.length - a.value.length || descending(a.value, b.value);
 }
 
-function byNumberAndSuffix(a: Xattr, b: Xattr): number {
+function byNumberAndSuffix(a: NamedValue, b: NamedValue): number {
   return a.name.index - b.name.index || descending(b.name.suffix, a.name.suffix) || descending(b.value, a.value);
 }
 
