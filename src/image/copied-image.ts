@@ -72,5 +72,5 @@ function resolveCopy(reference: CopiedReference, directory: string, platform: Pl
     const { descriptor, what, maxBytes } = step.value;
     step = resolving.next(readBlob(fileOf(descriptor), descriptor, what, maxBytes));
   }
-  return withLayerFiles(reference, step.value, fileOf, LAYERS_IN_PLACE);
+  return withLayerFiles(reference, step.value, ({ descriptor }) => ({ blobFile: fileOf(descriptor) }), LAYERS_IN_PLACE);
 }

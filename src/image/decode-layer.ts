@@ -6,7 +6,7 @@
 import * as fs from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { HostctlError, isHostctlError } from '../errors.ts';
-import { algorithmOf, OciHasher, type DiffId } from '../format/oci/digest.ts';
+import { algorithmOf, OciHasher, type DiffId, type OciDigest } from '../format/oci/digest.ts';
 import type { LayerDescriptor } from '../format/oci/manifest.ts';
 import type { LayerCompression } from '../format/oci/media-types.ts';
 import { openBlob } from './blob.ts';
@@ -19,7 +19,7 @@ import {
   type OutputBuffer,
 } from './decoder.ts';
 import { openGunzip } from './gunzip.ts';
-import { builtinZstd, ZstdBuiltinDecoder, ZstdProgramDecoder, type StartFilter } from './zstd-decoder.ts';
+import { openZstd, type StartFilter } from './zstd-decoder.ts';
 
 /** A layer of an opened image. Plain data, which can be handed to another thread. */
 export interface LayerSource {
@@ -30,6 +30,8 @@ export interface LayerSource {
   readonly diffId: DiffId;
   /** The blob's file on this host. */
   readonly blobFile: string;
+  /** What may stand there in its place: the layer unpacked, a blob with the diff id as its digest. */
+  readonly plainFile?: string;
 }
 
 /** Gets the decompressed bytes, lent for the call, and how many bytes of the blob they came from so far. */
@@ -65,15 +67,18 @@ export function stopped(cause: unknown): HostctlError {
 
 /** Decodes a layer. Digests that do not match win over the errors that follow from that. */
 export async function decodeLayer(layer: LayerSource, output: LayerOutput, options: DecodeOptions): Promise<void> {
-  const { descriptor, diffId } = layer;
-  const fd = openBlob(layer.blobFile, descriptor.size);
+  const present = presentForm(layer);
+  const { descriptor, diffId } = present;
+  const fd = openBlob(present.blobFile, descriptor.size);
+  // Whoever counts bytes, or holds them against limits, counts those of the blob.
+  const share = layer.descriptor.size / Math.max(1, descriptor.size);
   let decoder: Decoder | undefined;
   try {
-    const blob = new BlobReader(fd, layer, options.checkStop);
+    const blob = new BlobReader(fd, present, options.checkStop);
     const hasher = new OciHasher(algorithmOf(diffId));
     const take: DecoderOutput = (chunk) => {
       hasher.update(chunk);
-      output(chunk, blob.takenBytes);
+      output(chunk, Math.floor(blob.takenBytes * share));
     };
     try {
       for await (const chunk of blob.chunks()) {
@@ -99,6 +104,15 @@ export async function decodeLayer(layer: LayerSource, output: LayerOutput, optio
     await decoder?.close();
     fs.closeSync(fd);
   }
+}
+
+/** The layer as it lies here. */
+function presentForm(layer: LayerSource): LayerSource {
+  const { plainFile, diffId, descriptor } = layer;
+  if (plainFile === undefined || fs.existsSync(layer.blobFile) || !fs.existsSync(plainFile)) return layer;
+  const { size } = fs.statSync(plainFile);
+  const plain = { ...descriptor, digest: diffId as string as OciDigest, size, compression: 'none' as const };
+  return { ...layer, descriptor: plain, blobFile: plainFile };
 }
 
 /** Reads the blob piece by piece and counts up its digest. */
@@ -155,9 +169,7 @@ function openDecoder(compression: LayerCompression, output: DecoderOutput, optio
     case 'gzip':
       return openGzip(output, options.nextBuffer ?? fixedBuffer());
     case 'zstd':
-      return builtinZstd === undefined
-        ? new ZstdProgramDecoder(output, options.startFilter)
-        : new ZstdBuiltinDecoder(output, builtinZstd);
+      return openZstd(output, options.startFilter);
   }
 }
 

@@ -4,6 +4,8 @@
 export interface FetchedLayers {
   readonly fetchedLayers: number;
   readonly fetchedBytes: number;
+  /** Of the fetched layers, what did not have to come because objects of the repository hold it. */
+  readonly savedBytes: number;
   readonly reusedLayers: number;
   readonly reusedBytes: number;
 }
@@ -17,7 +19,13 @@ export interface LayerBlobs {
   release(): void;
 }
 
-const NOTHING_FETCHED: FetchedLayers = { fetchedLayers: 0, fetchedBytes: 0, reusedLayers: 0, reusedBytes: 0 };
+const NOTHING_FETCHED: FetchedLayers = {
+  fetchedLayers: 0,
+  fetchedBytes: 0,
+  savedBytes: 0,
+  reusedLayers: 0,
+  reusedBytes: 0,
+};
 
 /** Layers that lie on this host already. */
 export const LAYERS_IN_PLACE: LayerBlobs = {

@@ -6,7 +6,7 @@
 import { HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
 import { checkContent, type Descriptor, type Platform } from '../format/oci/descriptor.ts';
-import { digestLike, type OciDigest } from '../format/oci/digest.ts';
+import { digestLike, type DiffId, type OciDigest } from '../format/oci/digest.ts';
 import { describeDocument, MAX_MANIFEST_BYTES } from '../format/oci/manifest.ts';
 import { formatImageReference, type ImageReference } from '../format/oci/reference.ts';
 import { formatMebibytes } from '../format/size.ts';
@@ -14,8 +14,15 @@ import type { BlobCache } from '../store/blob-cache.ts';
 import { freeSpace } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { FetchedLayers, LayerBlobs } from './layer-blobs.ts';
-import type { RegistryReader } from './registry/reader.ts';
-import { resolveImage, withLayerFiles, type DocumentRequest, type ImageSource, type ResolvedImage } from './source.ts';
+import type { MissingLayer, RegistryReader } from './registry/reader.ts';
+import {
+  resolveImage,
+  withLayerFiles,
+  type DocumentRequest,
+  type ImageSource,
+  type ResolvedImage,
+  type ResolvedLayer,
+} from './source.ts';
 
 export type RegistryReference = Extract<ImageReference, { readonly transport: 'docker' }>;
 
@@ -43,7 +50,11 @@ export async function openRegistryImage(
     let step = resolving.next();
     while (step.done !== true) step = resolving.next(await documents.read(step.value));
     const blobs = new RegistryLayers(host, { documents, reader, cache, resolved: step.value });
-    return withLayerFiles(reference, step.value, ({ digest }) => cache.fileOf(digest), blobs);
+    const filesOf = ({ descriptor, diffId }: ResolvedLayer): { blobFile: string; plainFile: string } => ({
+      blobFile: cache.fileOf(descriptor.digest),
+      plainFile: cache.fileOf(plainDigest(diffId)),
+    });
+    return withLayerFiles(reference, step.value, filesOf, blobs);
   } catch (error) {
     throw withContext(`Cannot use "${formatImageReference(reference)}"`, error);
   }
@@ -110,15 +121,18 @@ class RegistryLayers implements LayerBlobs {
   readonly #host: Host;
   readonly #options: RegistryLayersOptions;
   /** Each blob once, also where it is more than one layer. */
-  readonly #layers: readonly Descriptor[];
+  readonly #layers: readonly MissingLayer[];
   #fetched: Promise<FetchedLayers> | undefined;
 
   constructor(host: Host, options: RegistryLayersOptions) {
     const { cache, resolved } = options;
     this.#host = host;
     this.#options = options;
-    this.#layers = [...new Map(resolved.layers.map(({ descriptor }) => [descriptor.digest, descriptor])).values()];
-    this.missingBytes = sizeOf(this.#layers.filter(({ digest, size }) => !cache.has(digest, size)));
+    const layers = resolved.layers.map(({ descriptor, diffId }) => ({ ...descriptor, diffId }));
+    this.#layers = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+    const isHere = ({ digest, size, diffId }: MissingLayer): boolean =>
+      cache.has(digest, size) || cache.has(plainDigest(diffId));
+    this.missingBytes = sizeOf(this.#layers.filter((layer) => !isHere(layer)));
   }
 
   fetch(): Promise<FetchedLayers> {
@@ -134,8 +148,11 @@ class RegistryLayers implements LayerBlobs {
     const { cache, documents, reader, resolved } = this.#options;
     await cache.open();
     for (const [digest, bytes] of documents.held) cache.put(digest, bytes);
-    const missing: Descriptor[] = [];
-    for (const layer of this.#layers) if (!(await cache.check(layer.digest, layer.size))) missing.push(layer);
+    const missing: MissingLayer[] = [];
+    for (const layer of this.#layers) {
+      const { digest, size, diffId } = layer;
+      if (!(await cache.check(digest, size)) && !(await cache.check(plainDigest(diffId)))) missing.push(layer);
+    }
     const total = sizeOf(missing);
     if (missing.length > 0) {
       checkRoom(cache, total);
@@ -143,10 +160,17 @@ class RegistryLayers implements LayerBlobs {
     }
     // Also where nothing is missing: what was fetched under another policy is not accepted for that.
     const image = { manifest: resolved.manifestDigest, layers: this.#layers, missing };
-    await reader.layers(image, cache, this.#progress(total));
+    const transferred = await reader.layers(image, cache, this.#progress(total));
+    const saved = Math.max(0, total - transferred);
+    if (saved > 0) {
+      this.#host.log.info(
+        `Fetched ${formatMebibytes(transferred)} of layers; ${formatMebibytes(saved)} were here already`,
+      );
+    }
     return {
       fetchedLayers: missing.length,
-      fetchedBytes: total,
+      fetchedBytes: transferred,
+      savedBytes: saved,
       reusedLayers: this.#layers.length - missing.length,
       reusedBytes: sizeOf(this.#layers) - total,
     };
@@ -161,6 +185,11 @@ class RegistryLayers implements LayerBlobs {
       this.#host.progress({ step: 'Fetching layers', done, total, unit: 'bytes' });
     };
   }
+}
+
+/** What a layer is called that lies in the cache unpacked. */
+function plainDigest(diffId: DiffId): OciDigest {
+  return diffId as string as OciDigest;
 }
 
 /** Before the first byte comes. */

@@ -58,8 +58,10 @@ export interface DocumentRequest {
 export type Resolving<T> = Generator<DocumentRequest, T, Uint8Array>;
 
 export type ResolvedImage = Omit<ImageSource, 'reference' | 'blobs' | 'layers' | 'referrers'> & {
-  readonly layers: readonly Omit<LayerSource, 'blobFile'>[];
+  readonly layers: readonly ResolvedLayer[];
 };
+
+export type ResolvedLayer = Omit<LayerSource, 'blobFile' | 'plainFile'>;
 
 const MAX_INDEX_DEPTH = 8;
 const MAX_DOCUMENTS = 1000;
@@ -84,7 +86,8 @@ export function openImageSource(reference: ImageReference, host: Platform): Imag
       const { descriptor, what, maxBytes } = step.value;
       step = resolving.next(readBlob(fileOf(descriptor), descriptor, what, maxBytes));
     }
-    const source = withLayerFiles(reference, step.value, fileOf, LAYERS_IN_PLACE);
+    const filesOf = ({ descriptor }: ResolvedLayer): { blobFile: string } => ({ blobFile: fileOf(descriptor) });
+    const source = withLayerFiles(reference, step.value, filesOf, LAYERS_IN_PLACE);
     return { ...source, referrers: layoutReferrers(path, source.manifestDigest) };
   } catch (error) {
     throw withContext(`Cannot use "${formatImageReference(reference)}"`, error);
@@ -95,10 +98,10 @@ export function openImageSource(reference: ImageReference, host: Platform): Imag
 export function withLayerFiles(
   reference: ImageReference,
   resolved: ResolvedImage,
-  fileOf: (descriptor: Descriptor) => string,
+  filesOf: (layer: ResolvedLayer) => Pick<LayerSource, 'blobFile' | 'plainFile'>,
   blobs: LayerBlobs,
 ): ImageSource {
-  const layers = resolved.layers.map((layer) => ({ ...layer, blobFile: fileOf(layer.descriptor) }));
+  const layers = resolved.layers.map((layer) => ({ ...layer, ...filesOf(layer) }));
   return { ...resolved, reference, layers, blobs, referrers: NO_REFERRERS };
 }
 

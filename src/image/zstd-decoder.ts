@@ -96,6 +96,13 @@ export type CreateZstdDecompress = (options: { chunkSize: number }) => Transform
 /** What this Node has for zstd. */
 export const builtinZstd = (zlib as { createZstdDecompress?: CreateZstdDecompress }).createZstdDecompress;
 
+/** The decoder of this Node, or the program. */
+export function openZstd(output: DecoderOutput, start: StartFilter): Decoder {
+  return builtinZstd === undefined
+    ? new ZstdProgramDecoder(output, start)
+    : new ZstdBuiltinDecoder(output, builtinZstd);
+}
+
 type FrameStep =
   | { readonly kind: 'start'; readonly header: ZstdFrameHeader }
   | { readonly kind: 'data'; readonly pieces: Uint8Array[] }

@@ -2,9 +2,11 @@
 
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import type { ImageParameters } from '../format/cmdline.ts';
+import { chunkedLayer } from '../format/zstd/chunked.ts';
 import { bootableTree, buildTree, type BootableTree } from '../image/build.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { XattrMode } from '../image/xattr-filter.ts';
+import { recordingSink, writeContents, type Contents } from '../store/contents.ts';
 import { commitImage } from '../store/images.ts';
 import type { ObjectCounts, ObjectStore } from '../store/objects.ts';
 import type { Repository } from '../store/repository.ts';
@@ -51,7 +53,9 @@ export async function storeImage(
   source: ImageSource,
   objects: ObjectStore,
 ): Promise<StoredImage> {
-  return commit(repository, objects, await flattenImage(host, source, objects), false);
+  const contents = new Map<string, VerityDigest>();
+  const tree = await flattenImage(host, source, contentSink(source, objects, contents));
+  return commit(repository, objects, tree, { bootable: false, contents });
 }
 
 /**
@@ -65,16 +69,29 @@ export async function storeBootableImage(
   objects: ObjectStore,
   judge: (flat: DirectoryNode) => Promise<void>,
 ): Promise<StoredImage & BootableTree> {
-  const flat = await flattenImage(host, source, objects);
+  const contents = new Map<string, VerityDigest>();
+  const flat = await flattenImage(host, source, contentSink(source, objects, contents));
   const bootable = bootableTree(flat);
   await judge(flat);
-  return { ...commit(repository, objects, bootable.tree, true), ...bootable };
+  return { ...commit(repository, objects, bootable.tree, { bootable: true, contents }), ...bootable };
 }
 
-function commit(repository: Repository, objects: ObjectStore, tree: DirectoryNode, bootable: boolean): StoredImage {
+/** Where layers can be fetched in parts, takes down which object holds what, so that the next image needs less. */
+function contentSink(source: ImageSource, objects: ObjectStore, contents: Map<string, VerityDigest>): ObjectSink {
+  const isChunked = source.layers.some(({ descriptor }) => chunkedLayer(descriptor) !== undefined);
+  return isChunked ? recordingSink(objects, contents) : objects;
+}
+
+function commit(
+  repository: Repository,
+  objects: ObjectStore,
+  tree: DirectoryNode,
+  { bootable, contents }: { readonly bootable: boolean; readonly contents: Contents },
+): StoredImage {
   const { algorithm } = repository;
   const image = writeComposefsImage(tree, { algorithm });
   const parameters: ImageParameters = { formatVersion: image.version, algorithm, logBlockSize: 12 };
   const digest = commitImage(repository, objects, image.bytes, { parameters, xattrs: XATTR_MODE, bootable });
+  writeContents(repository.path, digest, contents);
   return { digest, parameters, objects: objects.counts };
 }

@@ -8,11 +8,13 @@ import * as fs from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { errnoOf, HostctlError, isHostctlError } from '../errors.ts';
 import { algorithmOf, blobPath, OciHasher, parseOciDigest, type OciDigest } from '../format/oci/digest.ts';
+import { MAX_CONFIG_BYTES, parseImageConfig } from '../format/oci/config.ts';
 import { describeDocument, MAX_MANIFEST_BYTES, parseManifest } from '../format/oci/manifest.ts';
 import {
   allocatedBytes,
   exists,
   fileChunks,
+  isRegularFile,
   listNames,
   makeDirectories,
   readSmallFile,
@@ -24,8 +26,10 @@ import {
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { takeLock } from '../sys/lock.ts';
+import type { VerityDigest } from '../tree/node.ts';
+import { readContents, type Contents } from './contents.ts';
 import { RECORDS } from './images.ts';
-import { tryExclusive } from './repository.ts';
+import { objectFile, tryExclusive } from './repository.ts';
 
 const NAME = `${RECORDS}/cache`;
 /** On disk, not in memory as /tmp may be. */
@@ -34,6 +38,7 @@ const SCRATCH = '/var/tmp';
 const MODE = 0o700;
 /** Behind the name of a blob of which not all is there. */
 const PARTIAL = '.partial';
+const NO_DIFF_IDS = { diffIds: [] };
 const ALGORITHMS = ['sha256', 'sha512'] as const;
 
 export interface CachedBlob {
@@ -91,14 +96,15 @@ export class BlobCache {
     return size === undefined || size > maxBytes ? undefined : readSmallFile(this.fileOf(digest), maxBytes);
   }
 
-  /** Whether the blob is here in full length. */
-  has(digest: OciDigest, size: number): boolean {
-    return this.#sizeOf(digest) === size;
+  /** Whether the blob is here in full length; of any length where none is given. */
+  has(digest: OciDigest, size?: number): boolean {
+    const found = this.#sizeOf(digest);
+    return found !== undefined && (size === undefined || found === size);
   }
 
   /** Keeps a blob whose digest was checked. The caller has opened the cache. */
   put(digest: OciDigest, bytes: Uint8Array): void {
-    const temporary = `${this.directory}/${temporaryName('blob')}`;
+    const temporary = this.temporaryFile();
     const fd = fs.openSync(temporary, 'wx', 0o600);
     try {
       writeAll(fd, bytes);
@@ -110,7 +116,7 @@ export class BlobCache {
   }
 
   /** Removes the blob unless it is what its name says. Returns whether it is. */
-  async check(digest: OciDigest, size: number): Promise<boolean> {
+  async check(digest: OciDigest, size?: number): Promise<boolean> {
     if (this.has(digest, size)) {
       const hasher = new OciHasher(algorithmOf(digest));
       for (const chunk of fileChunks(this.fileOf(digest))) {
@@ -136,8 +142,25 @@ export class BlobCache {
     const isOurs = this.#host.syscalls.tryLock(fd, 'exclusive') && isFile(file, fd);
     if (isOurs) return { file, close: () => fs.closeSync(fd) };
     fs.closeSync(fd);
-    const own = `${this.directory}/${temporaryName('blob')}`;
+    const own = this.temporaryFile();
     return { file: own, close: () => removeQuietly(own) };
+  }
+
+  /** What objects of the repository are known to hold. */
+  contents(): Contents {
+    return this.#repository === undefined ? new Map() : readContents(this.#repository);
+  }
+
+  /** Path of an object of the repository, if it is there. */
+  objectOf(digest: VerityDigest | undefined): string | undefined {
+    if (digest === undefined) return undefined;
+    const path = objectFile({ objectsPath: `${this.#repository}/objects` }, digest);
+    return isRegularFile(path) ? path : undefined;
+  }
+
+  /** Path of a file for one step; the caller removes it. */
+  temporaryFile(): string {
+    return `${this.directory}/${temporaryName('blob')}`;
   }
 
   /** A directory for one step; the caller removes it. */
@@ -187,7 +210,11 @@ export function blobsOfImage(repository: string, manifestDigest: string): string
     const bytes = readSmallFile(path, MAX_MANIFEST_BYTES);
     if (bytes === undefined) return [];
     const { config, layers } = parseManifest(bytes, describeDocument(bytes).mediaType);
-    return [manifestDigest, config.digest, ...layers.map(({ digest }) => digest)].map(encoded);
+    const documents = [manifestDigest, config.digest];
+    const configBytes = readSmallFile(`${repository}/${NAME}/${blobPath(config.digest)}`, MAX_CONFIG_BYTES);
+    // Layers that came in parts lie there unpacked.
+    const { diffIds } = configBytes === undefined ? NO_DIFF_IDS : parseImageConfig(configBytes, layers.length);
+    return [...documents, ...layers.map(({ digest }) => digest), ...diffIds].map(encoded);
   } catch (error) {
     // Damaged, it keeps nothing: all there is to lose is time.
     if (isHostctlError(error)) return [];

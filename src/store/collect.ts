@@ -10,7 +10,7 @@ import { allocatedBytes, fsyncPath, isDirectory, listNames, split, TEMPORARY_NAM
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { listCachedBlobs, removeCachedBlob } from './blob-cache.ts';
-import { DIGEST, linkTarget, RECORDS, removeImage } from './images.ts';
+import { DIGEST, imageOfContents, linkTarget, RECORDS, removeImage } from './images.ts';
 import { deadMarkers } from './markers.ts';
 import { SEALS } from './seals.ts';
 import type { Repository } from './repository.ts';
@@ -81,9 +81,10 @@ export function readRepositorySnapshot(host: Host, repository: Repository): Repo
   return {
     refs: refs.filter(isLasting).map((name) => ({ name, digest: refDigest(`${path}/images/refs/${name}`) })),
     images: listNames(`${path}/images`).filter((name) => DIGEST.test(name)) as VerityDigest[],
-    records: listNames(`${path}/${RECORDS}`)
-      .filter((name) => DIGEST.test(name))
-      .map((name) => itemOf('image-record', name, `${path}/${RECORDS}/${name}`)),
+    records: listNames(`${path}/${RECORDS}`).flatMap((name) => {
+      const image = imageOfContents(name) ?? name;
+      return DIGEST.test(image) ? [itemOf('image-record', image, `${path}/${RECORDS}/${name}`)] : [];
+    }),
     seals: listNames(`${path}/${SEALS}`).flatMap((name) => {
       const digest = name.replace(/\.sig$/, '');
       return DIGEST.test(digest) ? { ...itemOf('seal', name, `${path}/${SEALS}/${name}`), digest } : [];

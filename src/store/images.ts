@@ -69,6 +69,7 @@ export function removeImage(repository: Repository, digest: VerityDigest): void 
   fs.rmSync(`${repository.path}/images/${digest}`, { force: true });
   fsyncPath(`${repository.path}/images`);
   fs.rmSync(`${repository.path}/${RECORDS}/${digest}`, { force: true });
+  fs.rmSync(contentsPath(repository.path, digest), { force: true });
 }
 
 /** Every ref, by its path below `images/refs`, with the image it names. */
@@ -205,6 +206,19 @@ function placeRecord(directory: string, path: string, record: ImageRecord): void
 /** Where it is recorded how an image was made; other tools' images have none. */
 export function imageRecordPath({ path }: Repository, digest: VerityDigest): string {
   return `${path}/${RECORDS}/${digest}`;
+}
+
+const CONTENTS_SUFFIX = '.contents';
+
+/** Where `store/contents.ts` keeps what is known of the contents of an image. */
+export function contentsPath(repositoryPath: string, digest: VerityDigest): string {
+  return `${repositoryPath}/${RECORDS}/${digest}${CONTENTS_SUFFIX}`;
+}
+
+/** The image that such a file is about, by its name; undefined for another file. */
+export function imageOfContents(name: string): VerityDigest | undefined {
+  const digest = name.endsWith(CONTENTS_SUFFIX) ? name.slice(0, -CONTENTS_SUFFIX.length) : '';
+  return DIGEST.test(digest) ? (digest as VerityDigest) : undefined;
 }
 
 /** How an image was made, as far as it was recorded. */

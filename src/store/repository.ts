@@ -173,7 +173,7 @@ export async function withSharedLockIfFree<T>(
 }
 
 /** Path of the object that holds the content with this digest. */
-export function objectFile({ objectsPath }: ObjectPlace, digestHex: string): string {
+export function objectFile({ objectsPath }: Pick<ObjectPlace, 'objectsPath'>, digestHex: string): string {
   return `${objectsPath}/${digestHex.slice(0, 2)}/${digestHex.slice(2)}`;
 }
 

@@ -29,6 +29,8 @@ import { formatRepoMeta, parseRepoMeta } from '../../src/format/repo-meta.ts';
 import { addSubstitutions, FileContexts, parseSelinuxType } from '../../src/format/selinux/file-contexts.ts';
 import { parsePaxHeader } from '../../src/format/tar/pax.ts';
 import { TarReader } from '../../src/format/tar/reader.ts';
+import { TarSplitReader } from '../../src/format/tar/tar-split.ts';
+import { parseToc } from '../../src/format/zstd/chunked.ts';
 import { ZstdFrameScanner } from '../../src/format/zstd/frames.ts';
 import { GzipDecoder } from '../../src/image/decoder.ts';
 import { openGunzip } from '../../src/image/gunzip.ts';
@@ -154,6 +156,8 @@ export const targets: readonly FuzzTarget[] = [
   },
   { name: 'PAX', weight: 100, maxBytes: 2048, seeds: () => [Buffer.concat([paxRecord('path', 'a/b'), paxRecord('mtime', '-1.25'), paxRecord('size', '5'), paxRecord('SCHILY.xattr.user.a', 'b')]), Buffer.concat([paxRecord('GNU.sparse.size', '9'), paxRecord('GNU.sparse.map', '0,1,5,2'), paxRecord('GNU.sparse.offset', '0'), paxRecord('GNU.sparse.numbytes', '4')])], run: (bytes) => Object.keys(parsePaxHeader(bytes)).join() },
   { name: 'zstd frames', weight: 60, maxBytes: 1024, seeds: () => ['28b52ffd2005290000616263640a', '28b52ffd04582900006162630a00112233', '502a4d180400000061626364', '28b52ffd00582a00006128b52ffd2001090000610a'].map((text) => Buffer.from(text, 'hex')), run: scanZstd },
+  { name: 'zstd:chunked table', weight: 30, maxBytes: 2048, seeds: () => [json({ version: 1, tarSplitDigest: digest, entries: [{ type: 'dir', name: 'a' }, { type: 'reg', name: 'b', size: 5, digest, offset: 9, endOffset: 20 }, { type: 'chunk', name: 'b', offset: 15 }] })], run: (bytes) => parseToc(bytes, 1000).files.length },
+  { name: 'tar-split', weight: 30, maxBytes: 2048, seeds: () => ['{"type":2,"payload":"AAAA","position":0}\n{"type":1,"name":"a","size":5,"payload":"AAA=","position":1}\n'], run: splitTar },
   { name: 'gzip', weight: 5, maxBytes: 1024, seeds: () => [gzipSync('hello hello hello'), Buffer.concat([gzipSync('a'), gzipSync('b'), Buffer.alloc(20)])], run: unzip },
   { name: 'OCI manifest', weight: 60, maxBytes: 4096, seeds: () => [json(manifest), json({ ...manifest, annotations: { x: 'y' }, artifactType: 'a' })], run: (bytes) => parseManifest(bytes, mediaTypes.ociManifest).layers.length },
   { name: 'OCI index', weight: 60, maxBytes: 4096, seeds: () => [json(index)], run: (bytes) => parseIndex(bytes, mediaTypes.ociIndex).length },
@@ -207,6 +211,16 @@ function entryNames(bytes: Buffer): string {
   // A loader does not mind the case of the suffix, nor zeros before a counter: there the name is read, but not written.
   if (ours !== undefined) printsBack(formatHostctlEntryName, (name) => parseHostctlEntryName(name)!, ours);
   return `${ours === undefined} ${parseEntryName(text) === undefined}`;
+}
+
+function splitTar(bytes: Buffer): string {
+  let [raw, contents] = [0, 0];
+  const reader = new TarSplitReader({ raw: () => (raw += 1), content: () => (contents += 1) });
+  // In two pieces, wherever the first ends.
+  const cut = (bytes[0] ?? 0) % (bytes.length + 1);
+  for (const piece of [bytes.subarray(0, cut), bytes.subarray(cut)]) reader.push(piece);
+  reader.end();
+  return `${Math.min(raw, 4)} ${Math.min(contents, 4)}`;
 }
 
 function commandLine(bytes: Buffer): string {

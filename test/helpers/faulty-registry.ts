@@ -16,8 +16,9 @@ export interface Call {
   readonly response: ServerResponse;
   /** What would be served; of a range the whole. */
   readonly body: Buffer;
-  /** Where the range that was asked for begins; 0 without. */
+  /** Where the range that was asked for begins and ends; without one, all of the body. */
   readonly start: number;
+  readonly end: number;
   /** Serves like a good registry, or with these changes. */
   readonly serve: (changed?: {
     readonly status?: number;
@@ -57,7 +58,10 @@ export async function faultyRegistry(image: ServedImage, isSecure = false): Prom
     counts.set(kind, nth);
     registry.calls.push({ kind, headers: request.headers, url });
     const body = bodyOf(url, kind, image);
-    const start = Number(/^bytes=([0-9]+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    const [, from = '0', to = ''] = /^bytes=([0-9]+)-([0-9]*)$/.exec(request.headers.range ?? '') ?? [];
+    const [start, end] = [Number(from), to === '' ? body.length : Number(to) + 1];
+    const isWhole = start === 0 && end === body.length;
+    const head = isWhole ? {} : { 'content-range': `bytes ${start}-${end - 1}/${body.length}` };
     const write = (bytes: Buffer): Buffer => {
       if (kind === 'layer') registry.layerBytes += bytes.length;
       return bytes;
@@ -69,22 +73,15 @@ export async function faultyRegistry(image: ServedImage, isSecure = false): Prom
       response,
       body,
       start,
+      end,
       serve({ status, headers = {}, body: other } = {}) {
-        const bytes = other ?? body.subarray(start);
-        const range = start === 0 ? {} : { 'content-range': `bytes ${start}-${body.length - 1}/${body.length}` };
-        response.writeHead(status ?? (start === 0 ? 200 : 206), {
-          'content-length': bytes.length,
-          ...range,
-          ...headers,
-        });
+        const bytes = other ?? body.subarray(start, end);
+        response.writeHead(status ?? (isWhole ? 200 : 206), { 'content-length': bytes.length, ...head, ...headers });
         response.end(write(bytes));
       },
       cut(bytes) {
-        const rest = body.subarray(start);
-        response.writeHead(start === 0 ? 200 : 206, {
-          'content-length': rest.length,
-          ...(start === 0 ? {} : { 'content-range': `bytes ${start}-${body.length - 1}/${body.length}` }),
-        });
+        const rest = body.subarray(start, end);
+        response.writeHead(isWhole ? 200 : 206, { 'content-length': rest.length, ...head });
         // What was written arrives before the end of the connection.
         response.write(write(rest.subarray(0, bytes)), () => response.socket?.end());
         if (bytes === 0) response.flushHeaders();

@@ -20,6 +20,7 @@ export interface LayerSpec {
   readonly diffId?: string;
   readonly digest?: string;
   readonly size?: number;
+  readonly annotations?: Record<string, string>;
 }
 
 export interface LayoutSpec {
@@ -126,6 +127,7 @@ function writeLayer(directory: string, layer: LayerSpec): Descriptor {
     mediaType: layer.mediaType ?? layerTypes[compression],
     digest: writeBlob(directory, blob, layer.digest),
     size: layer.size ?? blob.length,
+    ...(layer.annotations === undefined ? {} : { annotations: layer.annotations }),
   };
 }
 

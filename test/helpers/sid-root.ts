@@ -1,6 +1,7 @@
 /**
- * A minimal Debian sid with mkcomposefs and a current erofs-utils: no stable release has the first, and Debian 12's
- * version of the second is old. Made by debootstrap, which unlike mmdebstrap takes a Release file past its date.
+ * Minimal systems of other releases of Debian, for programs that the host's release has not or only old: sid with
+ * mkcomposefs and a current erofs-utils, Debian 13 with a skopeo that writes zstd:chunked. Made by debootstrap, which
+ * unlike mmdebstrap takes a Release file past its date.
  */
 
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -9,12 +10,24 @@ import { join } from 'node:path';
 import { run } from '../../scripts/lib/run.ts';
 import { cached } from '../vm/lib/cache.ts';
 
-const RECIPE = { suite: 'sid', packages: ['composefs', 'erofs-utils'], mirror: 'http://deb.debian.org/debian' };
+const MIRROR = 'http://deb.debian.org/debian';
+const SID = { suite: 'sid', packages: ['composefs', 'erofs-utils'], mirror: MIRROR };
+/** skopeo needs a package that netavark stands for, which debootstrap does not know. */
+const TRIXIE = { suite: 'trixie', packages: ['netavark', 'skopeo'], mirror: MIRROR };
 
 /** Root folder of the system, from the cache if it is there. Needs root, the network and debootstrap. */
-export async function sidRoot(): Promise<string> {
-  const folder = await cached('sid-composefs', RECIPE, async (scratch) => {
-    const { suite, packages, mirror } = RECIPE;
+export function sidRoot(): Promise<string> {
+  return debianRoot('sid-composefs', SID);
+}
+
+/** The same of Debian 13 with skopeo. */
+export function trixieRoot(): Promise<string> {
+  return debianRoot('trixie-skopeo', TRIXIE);
+}
+
+async function debianRoot(name: string, recipe: typeof SID): Promise<string> {
+  const folder = await cached(name, recipe, async (scratch) => {
+    const { suite, packages, mirror } = recipe;
     const root = join(scratch, 'root');
     await run('debootstrap', ['--variant=minbase', `--include=${packages.join(',')}`, suite, root, mirror]);
     await run('chroot', [root, 'apt-get', 'clean']);

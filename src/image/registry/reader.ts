@@ -1,33 +1,42 @@
 /** The two ways to read from a registry: by hostctl itself, or by skopeo where only that knows how. */
 
 import * as fs from 'node:fs';
-import { HostctlError } from '../../errors.ts';
+import { HostctlError, isHostctlError } from '../../errors.ts';
 import type { Descriptor } from '../../format/oci/descriptor.ts';
-import type { OciDigest } from '../../format/oci/digest.ts';
+import type { DiffId, OciDigest } from '../../format/oci/digest.ts';
 import { mediaTypes } from '../../format/oci/media-types.ts';
+import { chunkedLayer } from '../../format/zstd/chunked.ts';
 import type { BlobCache } from '../../store/blob-cache.ts';
+import type { Contents } from '../../store/contents.ts';
 import { listNames, removeQuietly } from '../../sys/files.ts';
 import type { Host } from '../../sys/host.ts';
 import { checkPolicy, copyLayers, inspectConfig, inspectManifest, type SkopeoSource } from '../skopeo.ts';
 import { registryAccess } from './access.ts';
 import { RegistryClient } from './client.ts';
 import { downloadBlob } from './download.ts';
+import { fetchPartialLayer } from './partial-layer.ts';
 
 /** Documents come unchecked, blobs checked. */
 export interface RegistryReader {
   manifest(which: { readonly tag: string } | { readonly digest: OciDigest }, maxBytes: number): Promise<Uint8Array>;
   config(of: { readonly manifest: OciDigest; readonly config: OciDigest }, maxBytes: number): Promise<Uint8Array>;
-  /** Brings `missing` into the cache, of the layers of an image that the policy allows. */
-  layers(image: ImageLayers, cache: BlobCache, onBytes: (bytes: number) => void): Promise<void>;
+  /**
+   * Brings `missing` into the cache, of the layers of an image that the policy allows: each as its blob, or unpacked as a
+   * blob with its diff id as digest. Returns how many bytes of layers came.
+   */
+  layers(image: ImageLayers, cache: BlobCache, onBytes: (bytes: number) => void): Promise<number>;
 }
 
 export interface ImageLayers {
   readonly manifest: OciDigest;
   readonly layers: readonly Descriptor[];
-  readonly missing: readonly Descriptor[];
+  readonly missing: readonly MissingLayer[];
 }
 
+export type MissingLayer = Descriptor & { readonly diffId: DiffId };
+
 const PARALLEL = 3;
+const NO_CONTENTS: Contents = new Map();
 const ACCEPT = [
   mediaTypes.ociManifest,
   mediaTypes.ociIndex,
@@ -41,15 +50,17 @@ export function openReader(host: Host, name: string): RegistryReader {
   const endpoints = registryAccess(name);
   const skopeo = new SkopeoReader(host, name);
   if (endpoints === undefined) return skopeo;
-  return new NativeReader(new RegistryClient(host, endpoints), (image, cache) => skopeo.judge(image, cache));
+  return new NativeReader(host, new RegistryClient(host, endpoints), (image, cache) => skopeo.judge(image, cache));
 }
 
 /** Asks the registry itself. Whether the policy allows an image, `judge` says. */
 export class NativeReader implements RegistryReader {
+  readonly #host: Host;
   readonly #client: RegistryClient;
   readonly #judge: (image: ImageLayers, cache: BlobCache) => Promise<void>;
 
-  constructor(client: RegistryClient, judge: (image: ImageLayers, cache: BlobCache) => Promise<void>) {
+  constructor(host: Host, client: RegistryClient, judge: (image: ImageLayers, cache: BlobCache) => Promise<void>) {
+    this.#host = host;
     this.#client = client;
     this.#judge = judge;
   }
@@ -63,19 +74,29 @@ export class NativeReader implements RegistryReader {
     return this.#client.document(`blobs/${config}`, {}, maxBytes);
   }
 
-  async layers(image: ImageLayers, cache: BlobCache, onBytes: (bytes: number) => void): Promise<void> {
+  async layers(image: ImageLayers, cache: BlobCache, onBytes: (bytes: number) => void): Promise<number> {
     await this.#judge(image, cache);
+    const contents = image.missing.some((layer) => chunkedLayer(layer)) ? cache.contents() : NO_CONTENTS;
     const arrived = new Map<OciDigest, number>();
+    let transferred = 0;
     const queue = [...image.missing];
     let failed = false;
     const work = async (): Promise<void> => {
       for (let layer = queue.shift(); layer !== undefined && !failed; layer = queue.shift()) {
         const { digest } = layer;
         try {
-          await this.#layer(layer, cache, (bytes) => {
+          const onLayerBytes = (bytes: number): void => {
             arrived.set(digest, bytes);
             onBytes([...arrived.values()].reduce((sum, some) => sum + some, 0));
-          });
+          };
+          const { isComplete, bytes } = await this.#parts(layer, cache, contents);
+          transferred += bytes;
+          if (isComplete) {
+            onLayerBytes(layer.size);
+            continue;
+          }
+          await this.#layer(layer, cache, onLayerBytes);
+          transferred += layer.size;
         } catch (error) {
           failed = true;
           throw error;
@@ -86,6 +107,35 @@ export class NativeReader implements RegistryReader {
     const results = await Promise.allSettled(Array.from({ length: PARALLEL }, work));
     const broken = results.find((result) => result.status === 'rejected');
     if (broken !== undefined) throw broken.reason;
+    return transferred;
+  }
+
+  /** Tries to do with parts of a layer. Whatever is against it, the whole layer is left to fetch. */
+  async #parts(
+    layer: MissingLayer,
+    cache: BlobCache,
+    contents: Contents,
+  ): Promise<{ readonly isComplete: boolean; readonly bytes: number }> {
+    const chunked = chunkedLayer(layer);
+    if (chunked === undefined || contents.size === 0) return { isComplete: false, bytes: 0 };
+    let bytes = 0;
+    const sources = {
+      client: this.#client,
+      findObject: (sha256: string) => cache.objectOf(contents.get(sha256)),
+      onBytes: (more: number) => void (bytes += more),
+    };
+    const target = cache.temporaryFile();
+    try {
+      const isComplete = await fetchPartialLayer(this.#host, { blob: layer, diffId: layer.diffId, chunked }, sources, target); // prettier-ignore
+      if (isComplete) fs.renameSync(target, cache.fileOf(layer.diffId as string as OciDigest));
+      return { isComplete, bytes };
+    } catch (error) {
+      if (!isHostctlError(error) || error.code === 'interrupted') throw error;
+      this.#host.log.info(`Fetching layer ${layer.digest} whole: ${error.message}`);
+      return { isComplete: false, bytes };
+    } finally {
+      removeQuietly(target);
+    }
   }
 
   async #layer(layer: Descriptor, cache: BlobCache, onBytes: (bytes: number) => void): Promise<void> {
@@ -127,7 +177,7 @@ export class SkopeoReader implements RegistryReader {
     return withWorkDirectory(cache, (scratch) => checkPolicy(this.#host, this.#by(manifest), digests, scratch));
   }
 
-  layers(image: ImageLayers, cache: BlobCache, onBytes: (bytes: number) => void): Promise<void> {
+  layers(image: ImageLayers, cache: BlobCache, onBytes: (bytes: number) => void): Promise<number> {
     return withWorkDirectory(cache, async (layout) => {
       const look = (): number => {
         const bytes = arrivedBytes(image.missing, cache, layout);
@@ -139,6 +189,7 @@ export class SkopeoReader implements RegistryReader {
       for (const { digest, size } of image.missing) {
         if (!cache.has(digest, size)) throw new HostctlError('registry', `Layer ${digest} did not come`);
       }
+      return image.missing.reduce((sum, { size }) => sum + size, 0);
     });
   }
 

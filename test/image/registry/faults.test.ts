@@ -89,7 +89,7 @@ async function pull({ registry, cache, waits }: Run, options: Partial<Accessible
   const reference = parseImageReference(`docker://${endpoint.host}/os:1`) as RegistryReference;
   const blobs = new BlobCache(host, cache);
   try {
-    const reader = new NativeReader(client, () => Promise.resolve());
+    const reader = new NativeReader(host, client, () => Promise.resolve());
     const source = await openRegistryImage(host, reference, { reader, platform: PLATFORM, cache: blobs });
     await source.blobs.fetch();
     return await dumpOf(source);
