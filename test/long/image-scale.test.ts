@@ -26,16 +26,19 @@ interface Cost {
 let bundle: string | undefined;
 
 async function program(): Promise<string> {
-  bundle ??= `${new URL('../../build', import.meta.url).pathname}/scale-main.mjs`;
-  const entry = new URL('../../src/main.ts', import.meta.url).pathname;
+  const outdir = new URL('../../build/scale', import.meta.url).pathname;
+  bundle ??= `${outdir}/main.js`;
+  const source = new URL('../../src', import.meta.url).pathname;
+  // The threads' program lies beside it.
+  const entryPoints = [`${source}/main.ts`, `${source}/image/decode-worker.ts`];
   const banner = { js: "import { createRequire as make } from 'node:module'; const require = make(import.meta.url);" };
-  await build({ entryPoints: [entry], bundle: true, platform: 'node', format: 'esm', target: 'node20', outfile: bundle, external: ['koffi'], banner }); // prettier-ignore
+  await build({ entryPoints, entryNames: '[name]', bundle: true, platform: 'node', format: 'esm', target: 'node20', outdir, external: ['koffi'], banner }); // prettier-ignore
   return bundle;
 }
 
 /** `image digest` of a layout, with the most memory it ever had and the CPU time it took. */
 async function digest(directory: string): Promise<Cost> {
-  const timed = 'TIMEFORMAT="%U %S"; time "$0" "$1" image digest "oci:$2" 2>&3';
+  const timed = 'TIMEFORMAT="%U %S"; time "$0" "$1" --quiet image digest "oci:$2" 2>&3';
   const child = spawn('bash', ['-c', timed, process.execPath, await program(), directory], { stdio: ['ignore', 'pipe', 'pipe', 'pipe'] }); // prettier-ignore
   let [times, stderr, peakBytes] = ['', '', 0];
   child.stderr!.on('data', (data: Buffer) => (times += data.toString()));
