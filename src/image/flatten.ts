@@ -7,7 +7,7 @@
 import { HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
-import { inodeOf, type DirectoryNode, type LeafNode, type TreeNode } from '../tree/node.ts';
+import { copyMetadata, inodeOf, type DirectoryNode, type LeafNode, type TreeNode } from '../tree/node.ts';
 import { settleLinks } from '../tree/links.ts';
 import type { LayerEntry } from './layer-entry.ts';
 import { indexChild, indexLayer, splitPath, type LayerIndexNode } from './layer-index.ts';
@@ -166,12 +166,4 @@ export class Flattener {
 
 function isWithin(path: readonly RawName[], directory: readonly RawName[]): boolean {
   return directory.every((name, i) => path[i] === name);
-}
-
-function copyMetadata(from: DirectoryNode, to: DirectoryNode): void {
-  to.mode = from.mode;
-  to.uid = from.uid;
-  to.gid = from.gid;
-  to.mtime = from.mtime;
-  to.xattrs = from.xattrs;
 }

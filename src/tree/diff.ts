@@ -72,7 +72,8 @@ function nodeAt(entries: ReadonlyMap<RawName, TreeEntry>, name: RawName): TreeNo
   return entry === undefined ? undefined : inodeOf(entry);
 }
 
-function aspectsOf(a: TreeNode, b: TreeNode): TreeAspect[] {
+/** In what two inodes differ, times and links left out. */
+export function aspectsOf(a: TreeNode, b: TreeNode): TreeAspect[] {
   if (a.kind !== b.kind) return ['type'];
   const aspects: TreeAspect[] = [];
   if (a.kind === 'file' && b.kind === 'file' && !isSameContent(a.content, b.content)) aspects.push('content');

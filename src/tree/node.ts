@@ -111,6 +111,15 @@ export function inodeOf(entry: TreeEntry): TreeNode {
   return entry.kind === 'hardlink' ? entry.target : entry;
 }
 
+/** Gives one inode what another has beside its content; xattrs are shared then. */
+export function copyMetadata(from: Metadata, to: Metadata): void {
+  to.mode = from.mode;
+  to.uid = from.uid;
+  to.gid = from.gid;
+  to.mtime = from.mtime;
+  to.xattrs = from.xattrs;
+}
+
 /** `(major, minor)` in the kernel's 32-bit `dev_t` encoding. */
 export function encodeDevice(major: number, minor: number): number {
   return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & ~0xff) << 12)) >>> 0;

@@ -46,6 +46,14 @@ export interface PreparedTree {
   readonly sharedXattrsSize: number;
 }
 
+/** What an image does to the layers below it in an overlay. */
+export interface LayerMarks {
+  /** Names that it hides, by directory: each becomes a whiteout that overlayfs acts on. */
+  readonly hidden: ReadonlyMap<DirectoryNode, ReadonlySet<RawName>>;
+  /** Directories under which nothing of lower layers shows. */
+  readonly opaque: ReadonlySet<DirectoryNode>;
+}
+
 /** Whether the node asks for a file of the lower layers to be hidden: a char device 0/0. */
 export function isWhiteout(node: TreeNode): boolean {
   return node.kind === 'char' && node.rdev === 0;
@@ -63,9 +71,20 @@ export function hasWhiteout(root: DirectoryNode): boolean {
   return false;
 }
 
-/** Rewrites a valid tree for format `version`. */
-export function prepareTree(root: DirectoryNode, version: ComposefsVersion): PreparedTree {
-  return new Preparation(root, version).run();
+/** Rewrites a valid tree for format `version`; without `marks`, as an image with the object store below it. */
+export function prepareTree(
+  root: DirectoryNode,
+  version: ComposefsVersion,
+  marks: LayerMarks = marksOfWhole(root),
+): PreparedTree {
+  return new Preparation(root, version, marks).run();
+}
+
+/** The object store was a lower layer like any other once: nothing of it may show. */
+function marksOfWhole(root: DirectoryNode): LayerMarks {
+  const names = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0') as RawName);
+  const missing = names.filter((name) => !root.entries.has(name));
+  return { hidden: new Map([[root, new Set(missing)]]), opaque: new Set([root]) };
 }
 
 /** An inode under construction: names and targets come when its turn in the queue comes. */
@@ -78,15 +97,17 @@ interface DraftInode extends PreparedInode {
 class Preparation {
   readonly #root: DirectoryNode;
   readonly #version: ComposefsVersion;
+  readonly #marks: LayerMarks;
   readonly #pool = new XattrPool();
   readonly #inodes: DraftInode[] = [];
   /** Link targets: the only nodes that must be found again by identity. */
   readonly #linked = new Map<LeafNode, PreparedInode | undefined>();
   readonly #links: { readonly targets: PreparedInode[]; readonly index: number; readonly node: LeafNode }[] = [];
 
-  constructor(root: DirectoryNode, version: ComposefsVersion) {
+  constructor(root: DirectoryNode, version: ComposefsVersion, marks: LayerMarks) {
     this.#root = root;
     this.#version = version;
+    this.#marks = marks;
   }
 
   run(): PreparedTree {
@@ -122,8 +143,7 @@ class Preparation {
 
   /** Lists the entries of a directory and appends its children. */
   #expand(inode: DraftInode, directory: DirectoryNode): void {
-    const names: string[] = [...directory.entries.keys(), '.', '..'];
-    if (inode.parent === undefined) names.push(...missingObjectDirectories(directory));
+    const names: string[] = [...directory.entries.keys(), '.', '..', ...(this.#marks.hidden.get(directory) ?? [])];
     names.sort();
     const targets: PreparedInode[] = [];
     for (const [index, name] of names.entries()) {
@@ -151,7 +171,7 @@ class Preparation {
     return inode;
   }
 
-  /** A whiteout for an object directory, looking like the root it stands in. */
+  /** A whiteout for lower layers, looking like the root, as those of object directories do. */
   #addStub(): DraftInode {
     return this.#add('char', undefined, this.#root, 0o644, 1, undefined);
   }
@@ -189,7 +209,8 @@ class Preparation {
       const label = this.#root.xattrs.get('security.selinux' as RawName);
       return label === undefined ? [] : [['security.selinux', rawFromBytes(label)]];
     }
-    const settings = finalXattrs(node, this.#version, node === this.#root);
+    const isOpaque = node.kind === 'directory' && this.#marks.opaque.has(node);
+    const settings = finalXattrs(node, this.#version, isOpaque);
     settings.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
     return settings.filter(([name], index) => settings[index + 1]?.[0] !== name);
   }
@@ -200,7 +221,7 @@ const NO_NAMES: string[] = [];
 const NO_TARGETS: PreparedInode[] = [];
 
 /** What sets the xattrs of an inode in the image, in order: a later setting replaces one of the same full name. */
-function finalXattrs(node: TreeNode, version: ComposefsVersion, isRoot: boolean): [name: string, key: string][] {
+function finalXattrs(node: TreeNode, version: ComposefsVersion, isOpaque: boolean): [name: string, key: string][] {
   const settings: [string, string][] = [];
   for (const [name, value] of node.xattrs) settings.push([escapeXattrName(name), rawFromBytes(value)]);
   if (node.kind === 'file' && node.content.kind === 'external') {
@@ -215,7 +236,7 @@ function finalXattrs(node: TreeNode, version: ComposefsVersion, isRoot: boolean)
     settings.push(['trusted.overlay.overlay.whiteouts', ''], ['user.overlay.whiteouts', '']);
     if (version >= 1) settings.push(['trusted.overlay.overlay.opaque', 'x'], ['user.overlay.opaque', 'x']);
   }
-  if (isRoot) settings.push(['trusted.overlay.opaque', 'y']);
+  if (isOpaque) settings.push(['trusted.overlay.opaque', 'y']);
   return settings;
 }
 
@@ -231,12 +252,6 @@ function countDirectories(directory: DirectoryNode): number {
   let count = 0;
   for (const entry of directory.entries.values()) if (entry.kind === 'directory') count++;
   return count;
-}
-
-/** Which of `00`…`ff` the root does not have. */
-function missingObjectDirectories(root: DirectoryNode): string[] {
-  const names = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
-  return names.filter((name) => !root.entries.has(name as RawName));
 }
 
 function isBefore(a: Timestamp, b: Timestamp): boolean {

@@ -5,6 +5,7 @@
  */
 
 import { displayRaw, rawFromBytes, rawFromText, type RawName } from '../../tree/name.ts';
+import type { Delta } from '../../tree/delta.ts';
 import type { DirectoryNode, FileContent, LeafNode, Metadata } from '../../tree/node.ts';
 import { MAX_INLINE, MAX_SYMLINK_TARGET } from '../../tree/validate.ts';
 import type { ComposefsVersion } from './composefs.ts';
@@ -19,6 +20,12 @@ import { unescapeXattrName } from './xattr-name.ts';
  */
 export function readComposefsImage(bytes: Uint8Array): DirectoryNode {
   return new TreeReader(new ErofsImage(bytes)).read();
+}
+
+/** The same of an image that is a layer over another one: what it adds and what it hides. */
+export function readComposefsDelta(bytes: Uint8Array): Delta {
+  const reader = new TreeReader(new ErofsImage(bytes));
+  return { root: reader.read(), hidden: reader.hidden, opaque: reader.opaque };
 }
 
 /**
@@ -50,6 +57,8 @@ interface Seen {
   readonly fileType: number;
 }
 
+/** On a directory, with the value "y": nothing of lower layers shows in it. */
+const OPAQUE = 'trusted.overlay.opaque';
 /** On a regular file: it stands for a char device 0/0. */
 const WHITEOUT_MARK = 'trusted.overlay.overlay.whiteout';
 
@@ -57,6 +66,9 @@ class TreeReader {
   readonly #image: ErofsImage;
   readonly #isVersion2: boolean;
   readonly #seen = new Map<number, Seen>();
+  /** Stubs by the directory they stand in. */
+  readonly hidden = new Map<DirectoryNode, Set<RawName>>();
+  readonly opaque = new Set<DirectoryNode>();
 
   constructor(image: ErofsImage) {
     this.#image = image;
@@ -107,7 +119,7 @@ class TreeReader {
     const seen = this.#seen.get(entry.nid);
     if (seen !== undefined) {
       this.#checkType(entry, seen.fileType);
-      if (seen.node === undefined) return undefined;
+      if (seen.node === undefined) return this.#hide(frame, entry);
       if (seen.node.kind === 'directory') this.#refuseEntry(entry, 'is another name of a directory');
       frame.node.entries.set(entry.name, { kind: 'hardlink', target: seen.node });
       return undefined;
@@ -121,8 +133,14 @@ class TreeReader {
     }
     const node = this.#readLeaf(inode);
     this.#seen.set(entry.nid, { node, fileType: entry.fileType });
-    if (node !== undefined) frame.node.entries.set(entry.name, node);
+    if (node === undefined) return this.#hide(frame, entry);
+    frame.node.entries.set(entry.name, node);
     return undefined;
+  }
+
+  #hide({ node }: Frame, { name }: ImageEntry): undefined {
+    const names = this.hidden.get(node) ?? new Set();
+    this.hidden.set(node, names.add(name));
   }
 
   /** Overlayfs believes the type in the entry, so it must be that of the inode. */
@@ -140,11 +158,9 @@ class TreeReader {
     if (dots.length !== 2 || dots[0]!.nid !== inode.nid || dots[1]!.nid !== parentNid) {
       refuseImage('inode', inode.offset, 'directory whose "." and ".." are missing or lead elsewhere');
     }
-    const node: DirectoryNode = {
-      kind: 'directory',
-      ...this.#metadata(inode, this.#image.xattrs(inode)),
-      entries: new Map(),
-    };
+    const xattrs = this.#image.xattrs(inode);
+    const node: DirectoryNode = { kind: 'directory', ...this.#metadata(inode, xattrs), entries: new Map() };
+    if (xattrs.some(({ name, value }) => name === OPAQUE && rawFromBytes(value) === 'y')) this.opaque.add(node);
     this.#seen.set(inode.nid, { node, fileType: FILE_TYPES.directory.direntType });
     return { node, entries: entries.filter(({ name }) => !isDot(name)), nid: inode.nid, next: 0 };
   }

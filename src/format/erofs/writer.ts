@@ -7,7 +7,7 @@ import type { DirectoryNode, VerityAlgorithm } from '../../tree/node.ts';
 import { rawToBytes } from '../../tree/name.ts';
 import { assertValidTree } from '../../tree/validate.ts';
 import { viewOf } from '../bytes/record.ts';
-import { hasWhiteout, prepareTree, type ComposefsVersion, type PreparedInode } from './composefs.ts';
+import { hasWhiteout, prepareTree, type ComposefsVersion, type LayerMarks, type PreparedInode } from './composefs.ts';
 import { blockEnd } from './directory-blocks.ts';
 import { FILE_TYPES } from './file-type.ts';
 import * as L from './layout.ts';
@@ -22,6 +22,8 @@ export interface ComposefsImageOptions {
   readonly minVersion?: ComposefsVersion;
   /** Version that whiteouts may raise it to; 1 when not given. Below `minVersion` it has no effect. */
   readonly maxVersion?: ComposefsVersion;
+  /** Makes it a layer over another image, in version 0 or 1: what it hides there. */
+  readonly marks?: LayerMarks;
 }
 
 export interface ComposefsImage {
@@ -38,7 +40,7 @@ export interface ComposefsImage {
 export function writeComposefsImage(root: DirectoryNode, options: ComposefsImageOptions): ComposefsImage {
   assertValidTree(root, { algorithm: options.algorithm });
   const version = chooseVersion(root, options);
-  const plan = version === 2 ? planVersion2(prepareVersion2(root)) : planImage(prepareTree(root, version));
+  const plan = version === 2 ? planVersion2(prepareVersion2(root)) : planImage(prepareTree(root, version, options.marks));
   return { bytes: emitImage(plan), version };
 }
 
