@@ -4,7 +4,7 @@
  */
 
 import { keyfileValue, parseKeyfile } from '../format/keyfile.ts';
-import { DIGEST } from '../store/images.ts';
+import { DIGEST } from '../store/image-record.ts';
 import type { VerityDigest } from '../tree/node.ts';
 
 export interface BootcOrigin {

@@ -6,9 +6,9 @@
 
 import { HostctlError, isShortage } from '../errors.ts';
 import { findDigestArguments, findKargs, splitCmdline } from '../format/cmdline.ts';
-import { linkTarget } from '../store/images.ts';
+import { hasImage, linkTarget } from '../store/images.ts';
 import { requireStoredSeal } from '../store/seals.ts';
-import { hasImage, openRepository, type Repository } from '../store/repository.ts';
+import { openRepository, type Repository } from '../store/repository.ts';
 import { isDirectory, listNames, readSmallText, TEMPORARY_NAME } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { isRegularFile } from '../sys/files.ts';

@@ -1,7 +1,7 @@
 /** Which deployment an ID on the command line means, and which image a deployment is. Pure. */
 
 import { HostctlError } from '../errors.ts';
-import { DIGEST } from '../store/images.ts';
+import { DIGEST } from '../store/image-record.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import type { Deployment } from './deployments.ts';
 

@@ -7,7 +7,7 @@
 import type { ObjectSink } from '../tree/objects.ts';
 import { withContext } from '../format/error-context.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
-import { copyTree } from '../tree/lookup.ts';
+import { copyTree, lookupDirectory } from '../tree/lookup.ts';
 import type { RawName } from '../tree/name.ts';
 import type { DirectoryNode } from '../tree/node.ts';
 import { findBootFiles, type BootFiles } from './boot-files.ts';
@@ -35,6 +35,8 @@ export interface BuildTreeOptions {
   readonly xattrMode?: XattrMode;
   /** Files, by their paths in the image, whose content stays at hand in the tree. */
   readonly keep?: (path: RawName) => boolean;
+  /** How many layers, from the lowest, `base` is to be made of; none by default. */
+  readonly baseLayers?: number;
   /** Called with the bytes of all blobs taken so far, of `total`. */
   readonly progress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -42,6 +44,8 @@ export interface BuildTreeOptions {
 export interface BuiltTree {
   /** The OCI-transformed tree. */
   readonly tree: DirectoryNode;
+  /** The same of the lowest layers alone, if it was asked for and these are an image. */
+  readonly base?: DirectoryNode;
   /** What is wrong with the image, though not enough to refuse it. */
   readonly warnings: readonly string[];
 }
@@ -86,6 +90,7 @@ async function mergeDecoded(
   const flattener = new Flattener((message) => warnings.add(message));
   let doneBytes = 0;
   let totals: ImageTotals = NO_TOTALS;
+  let base: DirectoryNode | undefined;
   for (const layer of source.layers) {
     const label = `Layer ${layer.number} of ${layer.count} (${layer.descriptor.digest})`;
     const ingest = new LayerIngest(
@@ -109,10 +114,13 @@ async function mergeDecoded(
       ingest.abort();
     }
     flattener.applyLayer(ingest.entries, label);
+    if (layer.number === options.baseLayers) base = flattener.snapshot();
   }
   const tree = flattener.finish();
   transformForOci(tree);
-  return { tree, warnings: warnings.list() };
+  if (base === undefined || lookupDirectory(base, 'usr') === undefined) return { tree, warnings: warnings.list() };
+  transformForOci(base);
+  return { tree, base, warnings: warnings.list() };
 }
 
 export interface BootableTree {

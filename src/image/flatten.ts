@@ -9,6 +9,7 @@ import { withContext } from '../format/error-context.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
 import { copyMetadata, inodeOf, type DirectoryNode, type LeafNode, type TreeNode } from '../tree/node.ts';
 import { settleLinks } from '../tree/links.ts';
+import { copyTree } from '../tree/lookup.ts';
 import type { LayerEntry } from './layer-entry.ts';
 import { indexChild, indexLayer, splitPath, type LayerIndexNode } from './layer-index.ts';
 import { MAX_PATH_BYTES } from './layer-path.ts';
@@ -48,6 +49,13 @@ export class Flattener {
     }
     this.#index = undefined;
     this.#touched = new Set();
+  }
+
+  /** A finished copy of the tree as it is after the layers so far. */
+  snapshot(): DirectoryNode {
+    const copy = copyTree(this.#root);
+    settleLinks(copy);
+    return copy;
   }
 
   /** The finished tree. The flattener is of no further use. */

@@ -18,9 +18,9 @@ import { lookupDirectory, resolve } from '../tree/lookup.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
 import type { DirectoryNode } from '../tree/node.ts';
 import { smallText, type ContentOf } from './boot-facts.ts';
-import { storeImage } from './build.ts';
 import { checkImageRoom } from './image-room.ts';
 import { ownerOfRef } from './image-refs.ts';
+import { storeImage } from './store-image.ts';
 import { openImage } from './with-image.ts';
 
 const DIRECTORY = 'usr/lib/bootc/bound-images.d';

@@ -3,7 +3,7 @@
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import type { ImageParameters } from '../format/cmdline.ts';
 import { chunkedLayer } from '../format/zstd/chunked.ts';
-import { bootableTree, buildTree, type BootableTree } from '../image/build.ts';
+import { bootableTree, buildTree, type BootableTree, type BuiltTree, type BuildTreeOptions } from '../image/build.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { XattrMode } from '../image/xattr-filter.ts';
 import { recordingSink, writeContents, type Contents } from '../store/contents.ts';
@@ -31,31 +31,29 @@ export async function flattenImage(
   keep: (path: string) => boolean = () => false,
   xattrMode: XattrMode = XATTR_MODE,
 ): Promise<DirectoryNode> {
+  return (await readTrees(host, source, sink, { keep, xattrMode })).tree;
+}
+
+/** The same, also of the lowest layers alone. */
+export async function readTrees(
+  host: Host,
+  source: ImageSource,
+  sink: ObjectSink,
+  options: Pick<BuildTreeOptions, 'keep' | 'xattrMode' | 'baseLayers'>,
+): Promise<BuiltTree> {
   await source.blobs.fetch();
-  const { tree, warnings } = await buildTree(source, {
+  const built = await buildTree(source, {
+    xattrMode: XATTR_MODE,
+    ...options,
     sink,
     signal: host.signal,
     startFilter: (program, args) => host.exec.filter(program, args),
     threads: host.threads,
     log: (line) => host.log.debug(`run: ${line}`),
-    xattrMode,
-    keep,
     progress: (done, total) => host.progress({ step: 'Reading layers', done, total, unit: 'bytes' }),
   });
-  for (const warning of warnings) host.log.warn(warning);
-  return tree;
-}
-
-/** Stores an image as it is. */
-export async function storeImage(
-  host: Host,
-  repository: Repository,
-  source: ImageSource,
-  objects: ObjectStore,
-): Promise<StoredImage> {
-  const contents = new Map<string, VerityDigest>();
-  const tree = await flattenImage(host, source, contentSink(source, objects, contents));
-  return commit(repository, objects, tree, { bootable: false, contents });
+  for (const warning of built.warnings) host.log.warn(warning);
+  return built;
 }
 
 /**
@@ -69,29 +67,24 @@ export async function storeBootableImage(
   objects: ObjectStore,
   judge: (flat: DirectoryNode) => Promise<void>,
 ): Promise<StoredImage & BootableTree> {
-  const contents = new Map<string, VerityDigest>();
-  const flat = await flattenImage(host, source, contentSink(source, objects, contents));
+  const { sink, contents } = takeDownContents(source, objects);
+  const flat = await flattenImage(host, source, sink);
   const bootable = bootableTree(flat);
   await judge(flat);
-  return { ...commit(repository, objects, bootable.tree, { bootable: true, contents }), ...bootable };
+  const { algorithm } = repository;
+  const image = writeComposefsImage(bootable.tree, { algorithm });
+  const parameters: ImageParameters = { formatVersion: image.version, algorithm, logBlockSize: 12 };
+  const digest = commitImage(repository, objects, image.bytes, { parameters, xattrs: XATTR_MODE, bootable: true });
+  writeContents(repository.path, digest, contents);
+  return { digest, parameters, objects: objects.counts, ...bootable };
 }
 
 /** Where layers can be fetched in parts, takes down which object holds what, so that the next image needs less. */
-function contentSink(source: ImageSource, objects: ObjectStore, contents: Map<string, VerityDigest>): ObjectSink {
-  const isChunked = source.layers.some(({ descriptor }) => chunkedLayer(descriptor) !== undefined);
-  return isChunked ? recordingSink(objects, contents) : objects;
-}
-
-function commit(
-  repository: Repository,
+export function takeDownContents(
+  source: ImageSource,
   objects: ObjectStore,
-  tree: DirectoryNode,
-  { bootable, contents }: { readonly bootable: boolean; readonly contents: Contents },
-): StoredImage {
-  const { algorithm } = repository;
-  const image = writeComposefsImage(tree, { algorithm });
-  const parameters: ImageParameters = { formatVersion: image.version, algorithm, logBlockSize: 12 };
-  const digest = commitImage(repository, objects, image.bytes, { parameters, xattrs: XATTR_MODE, bootable });
-  writeContents(repository.path, digest, contents);
-  return { digest, parameters, objects: objects.counts };
+): { readonly sink: ObjectSink; readonly contents: Contents } {
+  const isChunked = source.layers.some(({ descriptor }) => chunkedLayer(descriptor) !== undefined);
+  const contents = new Map<string, VerityDigest>();
+  return { sink: isChunked ? recordingSink(objects, contents) : objects, contents };
 }

@@ -145,7 +145,7 @@ function resultOf(
 
 /** An image is shared with its objects when two deployments boot it: they free nothing one by one. */
 function usageOf(list: readonly Deployment[], images: readonly ImageUse[]): DeploymentUse[] {
-  const usage = usageOfImages(images);
+  const usage = usageOfImages(images, (base) => images.find(({ digest }) => digest === base));
   return list.flatMap((item) => {
     const digest = deploymentImage(item);
     const bytes = digest === undefined ? undefined : usage.get(digest);

@@ -19,6 +19,7 @@ import {
   type RepositorySnapshot,
 } from '../store/collect.ts';
 import { blobsOfImage } from '../store/blob-cache.ts';
+import { lastUse, recordedParts } from '../store/image-record.ts';
 import { readImageUse } from '../store/images.ts';
 import { ownerOfRef } from './image-refs.ts';
 import { mountedImages } from '../store/mounted.ts';
@@ -128,9 +129,11 @@ function planRepository(
   const keptBlobs = new Set(keepsUsedBlobs ? usedBlobs(repository, garbage) : []);
   const choice = { droppedRefs, keptBlobs };
   try {
-    return planRepositoryGarbage(repository, stored, imageRoots(host, sysroot, garbage), choice, (digest) =>
-      readImageUse(repository, digest).objects.keys(),
-    );
+    return planRepositoryGarbage(repository, stored, imageRoots(host, sysroot, garbage), choice, {
+      useOf: (digest) => readImageUse(repository, digest),
+      baseOf: (digest) => recordedParts(repository, digest)?.base,
+      lastUse: (digest) => lastUse(repository, digest),
+    });
   } catch (error) {
     if (!toleratesDamage || !isHostctlError(error)) throw error;
     return {

@@ -13,7 +13,8 @@ import { digestsOfDocuments, type StatedDigest } from '../image/stated-digests.t
 import { formatImageReference } from '../format/oci/reference.ts';
 import { measuringSink } from '../image/ingest.ts';
 import type { ImageSource, IndexChoice } from '../image/source.ts';
-import { readImage, readImageRecord } from '../store/images.ts';
+import { readImageRecord, type ImageLayout } from '../store/image-record.ts';
+import { readImage } from '../store/images.ts';
 import type { Host } from '../sys/host.ts';
 import { lookup } from '../tree/lookup.ts';
 import { displayRaw } from '../tree/name.ts';
@@ -107,6 +108,9 @@ export interface InspectedImage {
   readonly parameters?: string;
   readonly xattrs?: string;
   readonly bootable?: boolean;
+  readonly layout?: ImageLayout;
+  /** What it is laid over, if anything. */
+  readonly base?: VerityDigest;
   readonly imageBytes?: number;
   readonly objects?: { readonly count: number; readonly bytes: number };
   readonly owners?: ImageOwners;
@@ -133,9 +137,14 @@ export async function inspectImage(host: Host, options: ImageToolOptions): Promi
     const { repository, digest } = stored;
     const bytes = readImage(repository, digest);
     const objects = imageObjects(bytes);
+    const { parameters, xattrs, bootable, parts } = readImageRecord(repository, digest);
     return {
       digest,
-      ...readImageRecord(repository, digest),
+      ...(parameters === undefined ? {} : { parameters }),
+      ...(xattrs === undefined ? {} : { xattrs }),
+      ...(bootable === undefined ? {} : { bootable }),
+      layout: parts?.layout ?? 'flat',
+      ...(parts === undefined ? {} : { base: parts.base }),
       imageBytes: bytes.length,
       objects: { count: objects.length, bytes: objects.reduce((sum, { size }) => sum + size, 0) },
       owners: imageOwners(host, repository)(digest),

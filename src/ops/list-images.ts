@@ -2,6 +2,7 @@
 
 import type { SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError, isHostctlError } from '../errors.ts';
+import { recordedParts, type ImageLayout } from '../store/image-record.ts';
 import { listImages, listRefs, readImageUse, removeRef } from '../store/images.ts';
 import { mountedImages } from '../store/mounted.ts';
 import { requireRepository, withRepositoryLock, type Repository } from '../store/repository.ts';
@@ -21,12 +22,15 @@ export interface ImageOwners {
   readonly bound: readonly number[];
   /** Where it is mounted, in whichever mount namespace. */
   readonly mounts: readonly string[];
+  /** Images that are laid over it. */
+  readonly over: readonly VerityDigest[];
   /** Refs that other tools made. */
   readonly others: readonly string[];
 }
 
 export interface ListedImage extends ImageOwners {
   readonly digest: VerityDigest;
+  readonly layout: ImageLayout;
   /** Null when the image cannot be read. */
   readonly bytes: ImageBytes | null;
 }
@@ -35,9 +39,16 @@ export interface ListedImage extends ImageOwners {
 export function listAllImages(host: Host, options: SysrootOptions): ListedImage[] {
   const repository = requireRepository(host, repositoryPath(host, options));
   const digests = listImages(repository);
-  const usage = usageOfImages(readableUses(host, repository, digests));
+  const usage = usageOfImages(readableUses(host, repository, digests), (base) =>
+    [...readableUses(host, repository, [base])].at(0),
+  );
   const ownersOf = imageOwners(host, repository);
-  return digests.map((digest) => ({ digest, ...ownersOf(digest), bytes: usage.get(digest) ?? null }));
+  return digests.map((digest) => ({
+    digest,
+    layout: recordedParts(repository, digest)?.layout ?? 'flat',
+    ...ownersOf(digest),
+    bytes: usage.get(digest) ?? null,
+  }));
 }
 
 function* readableUses(host: Host, repository: Repository, digests: readonly VerityDigest[]): Generator<ImageUse> {
@@ -51,8 +62,9 @@ function* readableUses(host: Host, repository: Repository, digests: readonly Ver
   }
 }
 
-/** Reads refs and mounts once. */
+/** Reads refs, mounts and records once. */
 export function imageOwners(host: Host, repository: Repository): (digest: VerityDigest) => ImageOwners {
+  const laid = listImages(repository).map((digest) => ({ digest, base: recordedParts(repository, digest)?.base }));
   const refs = [...listRefs(repository)].map(([ref, digest]) => ({ ref, digest, owner: ownerOfRef(ref) }));
   const mounted = mountedImages(host);
   return (digest) => {
@@ -62,6 +74,7 @@ export function imageOwners(host: Host, repository: Repository): (digest: Verity
       deployments: own.flatMap(({ owner }) => (owner?.kind === 'host' ? owner.id : [])),
       bound: [...new Set(own.flatMap(({ owner }) => (owner?.kind === 'bound' ? owner.id : [])))],
       mounts: [...(mounted.get(digest) ?? [])],
+      over: laid.flatMap((image) => (image.base === digest ? image.digest : [])),
       others: own.flatMap(({ owner, ref }) => (owner === undefined ? ref : [])),
     };
   };

@@ -4,11 +4,13 @@
  */
 
 import * as fs from 'node:fs';
-import { HostctlError } from '../errors.ts';
+import { errnoOf, HostctlError, isHostctlError } from '../errors.ts';
+import { imageParts, noteUse, type ImageParts } from '../store/image-record.ts';
+import { hasImage, remakeImage } from '../store/images.ts';
 import { imageOfMount } from '../store/mounted.ts';
-import { digestOfFile } from '../store/objects.ts';
-import { hasImage, objectFile, requireRepository, withRepositoryLock, type Repository } from '../store/repository.ts';
-import { isDirectory } from '../sys/files.ts';
+import { digestOfFile, ObjectStore } from '../store/objects.ts';
+import { objectFile, requireRepository, withRepositoryLock, type Repository } from '../store/repository.ts';
+import { exists, isDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { repositoryPath, requireImage, type ImageToolOptions } from './find-image.ts';
@@ -44,28 +46,76 @@ export async function mountImage(
         throw new HostctlError('usage', `"${directory}" is not a directory`);
       }
     }
-    const imageFd = openVerified(host, repository, digest, options.verity);
+    const imageFds = openImages(digest, { host, repository, verity: options.verity });
     try {
-      const mount = { ...options, repository, digest, imageFd };
+      const mount = { ...options, repository, digest, imageFds };
       if (api === undefined) await mountInNamespace(host, mount);
       else mountByDescriptors(host, api, mount);
     } finally {
-      fs.closeSync(imageFd);
+      for (const fd of imageFds) fs.closeSync(fd);
     }
     return { digest };
   });
 }
 
-/** Opens the image and compares its digest on the descriptor that will be mounted. */
-function openVerified(
-  host: Host,
-  repository: Repository,
-  digest: VerityDigest,
-  verity: MountImageOptions['verity'],
-): number {
+/** The physical root of a running host is read-only, and any may be full: the parts are there all the same. */
+const NOWHERE_TO_WRITE = new Set(['EROFS', 'ENOSPC', 'EDQUOT']);
+
+interface Opening {
+  readonly host: Host;
+  readonly repository: Repository;
+  readonly verity: MountImageOptions['verity'];
+}
+
+/** The one image, or the delta and the base that show the same; the uppermost first. */
+function openImages(digest: VerityDigest, opening: Opening): number[] {
+  const { repository } = opening;
   if (!hasImage(repository, digest)) {
     throw new HostctlError('image-not-found', `There is no image ${digest} in "${repository.path}"`);
   }
+  const parts = imageParts(repository, digest);
+  if (parts === undefined) return [openVerified(digest, opening)];
+  const cached = parts.layout === 'cached' ? openCached(digest, parts, opening) : undefined;
+  if (cached !== undefined) return [cached];
+  const delta = openVerified(parts.delta, opening);
+  try {
+    return [delta, openVerified(parts.base, opening)];
+  } catch (error) {
+    fs.closeSync(delta);
+    throw error;
+  }
+}
+
+/** Opens the image itself, made again if it was dropped or is damaged; undefined where there is no way to store it. */
+function openCached(digest: VerityDigest, parts: ImageParts, opening: Opening): number | undefined {
+  const { host, repository } = opening;
+  try {
+    if (exists(objectFile(repository, digest))) {
+      const fd = openVerified(digest, opening);
+      noteUse(repository, digest, host.now());
+      return fd;
+    }
+  } catch (error) {
+    if (!isHostctlError(error, 'verity-mismatch')) throw error;
+    host.log.debug(error.message);
+  }
+  const bytes = remakeImage(repository, digest, parts);
+  const store = new ObjectStore(host, repository, new Set([digest]));
+  try {
+    store.put(bytes);
+    store.barrier();
+  } catch (error) {
+    if (!NOWHERE_TO_WRITE.has(errnoOf(error) ?? '')) throw error;
+    host.log.debug(`Image ${digest} is mounted in parts: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
+  } finally {
+    store.close();
+  }
+  return openVerified(digest, opening);
+}
+
+/** Opens an image and compares its digest on the descriptor that will be mounted. */
+function openVerified(digest: VerityDigest, { host, repository, verity }: Opening): number {
   const fd = fs.openSync(objectFile(repository, digest), fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
   try {
     const measured = host.syscalls.measureVerity(fd);

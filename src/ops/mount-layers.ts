@@ -1,6 +1,6 @@
 /**
- * The two ways to make the one mount of an image out of its two layers, the EROFS image and the object store. By
- * descriptors the EROFS mount never gets a place at all; where the system is too old for that, it gets one in a mount
+ * The two ways to make the one mount of an image out of its layers, one EROFS image or two and the object store. By
+ * descriptors an EROFS mount never gets a place at all; where the system is too old for that, it gets one in a mount
  * namespace of this process alone, and only the overlay shows outside.
  */
 
@@ -17,8 +17,8 @@ import type { VerityDigest } from '../tree/node.ts';
 export interface ImageMount {
   readonly repository: Repository;
   readonly digest: VerityDigest;
-  /** The image, open and measured. */
-  readonly imageFd: number;
+  /** The image, or what shows the same when laid one over the other, the uppermost first; open and measured. */
+  readonly imageFds: readonly number[];
   readonly directory: string;
   readonly verity: 'require' | 'off';
   /** Directories of a writable layer. */
@@ -28,15 +28,14 @@ export interface ImageMount {
 /** Header flag: some node has an ACL. */
 const HAS_ACL = 1;
 const ACL_FLAG_OFFSET = 8;
-/** Where the EROFS mount has its place in the namespace: a directory of every /proc, which nothing else is mounted on. */
-const PRIVATE_PLACE = '/proc/fs';
+/** Where EROFS mounts have their places in the namespace: directories of every /proc, which nothing else is mounted on. */
+const PRIVATE_PLACES = ['/proc/fs', '/proc/driver'] as const;
 
 export function mountByDescriptors(host: Host, api: MountCalls, mount: ImageMount): void {
   const opened: number[] = [];
   try {
-    const erofs = mountErofs(host, api, mount.imageFd);
-    opened.push(erofs);
-    const overlay = mountOverlay(api, mount, erofs);
+    for (const imageFd of mount.imageFds) opened.push(mountErofs(host, api, imageFd));
+    const overlay = mountOverlay(api, mount, [...opened]);
     opened.push(overlay);
     const target = fs.openSync(mount.directory, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
     opened.push(target);
@@ -80,14 +79,18 @@ function erofsFlags(imageFd: number): string[] {
   return (flags.readUInt32LE(0) & HAS_ACL) !== 0 ? ['ro'] : ['ro', 'noacl'];
 }
 
-function mountOverlay(api: MountCalls, { repository, digest, verity, writable }: ImageMount, erofs: number): number {
+function mountOverlay(
+  api: MountCalls,
+  { repository, digest, verity, writable }: ImageMount,
+  layers: readonly number[],
+): number {
   const context = api.fsopen('overlay');
   try {
     api.setString(context, 'source', imageMountSource(digest));
     api.setString(context, 'metacopy', 'on');
     api.setString(context, 'redirect_dir', 'on');
     api.setString(context, 'verity', verity);
-    api.setFd(context, 'lowerdir+', erofs);
+    for (const layer of layers) api.setFd(context, 'lowerdir+', layer);
     api.setString(context, 'datadir+', repository.objectsPath);
     if (writable === undefined) {
       api.setFlag(context, 'ro');
@@ -107,11 +110,13 @@ function mountOverlay(api: MountCalls, { repository, digest, verity, writable }:
  * (`unshare --propagation unchanged`); when the process ends, however it ends, the EROFS mount goes with it.
  */
 export async function mountInNamespace(host: Host, mount: ImageMount): Promise<void> {
-  const { repository, digest, imageFd, verity, writable } = mount;
+  const { repository, digest, imageFds, verity, writable } = mount;
   const target = fs.realpathSync(mount.directory);
   const table = host.mounts.table();
-  const [outside, hidden] = [mountOf(table, target), mountOf(table, PRIVATE_PLACE)];
-  if (outside?.isShared !== true || outside === hidden) {
+  const places = PRIVATE_PLACES.slice(0, imageFds.length);
+  const outside = mountOf(table, target);
+  const hidden = new Set(places.map((place) => mountOf(table, place)));
+  if (outside?.isShared !== true || hidden.has(outside)) {
     throw new HostctlError(
       'host-unsupported',
       `Cannot mount on "${mount.directory}": without the mount API by descriptors only a shared mount passes it on`,
@@ -119,16 +124,20 @@ export async function mountInNamespace(host: Host, mount: ImageMount): Promise<v
     );
   }
   const layers = [
-    `lowerdir=${optionPath(PRIVATE_PLACE)}::${optionPath(repository.objectsPath)}`,
+    `lowerdir=${places.join(':')}::${optionPath(repository.objectsPath)}`,
     ...(writable === undefined
       ? ['ro']
       : [`upperdir=${optionPath(writable.upper)}`, `workdir=${optionPath(writable.work)}`]),
   ];
-  await host.exec.run('mount', ['--make-private', hidden?.mountPoint ?? '/']);
-  // By its descriptor and under no other name: what was measured is what is mounted. mount(8) finds a loop device.
-  const options = erofsFlags(imageFd).join(',');
-  const words = ['--no-canonicalize', '-t', 'erofs', '-o', options, '/proc/self/fd/3', PRIVATE_PLACE];
-  await host.exec.run('mount', words, { passFd: imageFd });
+  for (const mounted of hidden) await host.exec.run('mount', ['--make-private', mounted?.mountPoint ?? '/']);
+  for (const [index, place] of places.entries()) {
+    const passFd = imageFds[index]!;
+    // By its descriptor and under no other name: what was measured is what is mounted. mount(8) finds a loop device.
+    const options = erofsFlags(passFd).join(',');
+    await host.exec.run('mount', ['--no-canonicalize', '-t', 'erofs', '-o', options, '/proc/self/fd/3', place], {
+      passFd,
+    });
+  }
   await host.mounts.mount(imageMountSource(digest), target, 'overlay', [
     'metacopy=on',
     'redirect_dir=on',

@@ -3,6 +3,7 @@
 import { openSysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { formatImageParameters } from '../format/cmdline.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
+import type { ImageLayout } from '../store/image-record.ts';
 import { setRef } from '../store/images.ts';
 import type { ObjectCounts } from '../store/objects.ts';
 import { openOrCreateRepository } from '../store/repository.ts';
@@ -11,18 +12,23 @@ import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm, VerityDigest } from '../tree/node.ts';
 import type { FetchedLayers } from '../image/layer-blobs.ts';
 import type { ImageSource } from '../image/source.ts';
-import { storeImage } from './build.ts';
 import { ownerRef } from './image-refs.ts';
+import { storeImage } from './store-image.ts';
 import { withImage } from './with-image.ts';
 
 export interface PullImageOptions extends SysrootOptions {
   readonly image: string;
   readonly algorithm: VerityAlgorithm | undefined;
+  /** How it is stored; by a rule when it is not said. */
+  readonly layout?: ImageLayout | undefined;
 }
 
 export interface PullImageResult {
   readonly digest: VerityDigest;
   readonly parameters: string;
+  readonly layout: ImageLayout;
+  /** What it is laid over, if anything. */
+  readonly base?: VerityDigest;
   readonly manifestDigest: string;
   readonly objects: ObjectCounts;
   readonly layers: FetchedLayers;
@@ -46,13 +52,12 @@ async function pullSource(
   // Not under the lock of the repository: what takes long must not keep gc out.
   const layers = await source.blobs.fetch();
   return withObjectStore(host, repository, async (store) => {
-    const image = await storeImage(host, repository, source, store);
+    const { parameters, ...image } = await storeImage(host, repository, source, store, options.layout);
     setRef(repository, ownerRef({ kind: 'name', name: formatImageReference(source.reference) }), image.digest);
     return {
-      digest: image.digest,
-      parameters: formatImageParameters(image.parameters),
+      ...image,
+      parameters: formatImageParameters(parameters),
       manifestDigest: source.manifestDigest,
-      objects: image.objects,
       layers,
     };
   });

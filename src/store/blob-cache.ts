@@ -28,7 +28,7 @@ import type { Host } from '../sys/host.ts';
 import { takeLock } from '../sys/lock.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { readContents, type Contents } from './contents.ts';
-import { RECORDS } from './images.ts';
+import { RECORDS } from './image-record.ts';
 import { objectFile, tryExclusive } from './repository.ts';
 
 const NAME = `${RECORDS}/cache`;

@@ -10,7 +10,8 @@ import { errnoOf, HostctlError, isHostctlError } from '../errors.ts';
 import { listNames } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
-import { DIGEST, linkTarget, listImages, readImageUse } from './images.ts';
+import { DIGEST } from './image-record.ts';
+import { linkTarget, listImages, readImage, readImageUse } from './images.ts';
 import { digestOfFile } from './objects.ts';
 import { objectFile, type Repository } from './repository.ts';
 import type { ImageUse } from './usage.ts';
@@ -35,7 +36,11 @@ export async function checkRepository(host: Host, repository: Repository, deep: 
   const images: ImageUse[] = [];
   for (const digest of listImages(repository)) {
     const use = readUse(repository, digest, findings);
-    if (use !== undefined) images.push(use);
+    if (use === undefined) continue;
+    images.push(use);
+    if (!deep || use.parts === undefined) continue;
+    await nextTurn();
+    checkParts(repository, digest, findings);
   }
   const needed = new Map<string, { sizes: Set<number>; images: VerityDigest[] }>();
   for (const { digest, objects } of images) {
@@ -47,6 +52,7 @@ export async function checkRepository(host: Host, repository: Repository, deep: 
     }
   }
   const damagedImages = new Set<string>(findings.map(({ digest }) => digest));
+  const over = imagesOver(images);
   const present = objectNames(repository).filter((name) => !needed.has(name) && !damagedImages.has(name));
   for (const name of [...needed.keys(), ...present]) {
     await nextTurn();
@@ -55,13 +61,39 @@ export async function checkRepository(host: Host, repository: Repository, deep: 
     const problem = checkObject(host, repository, name, entry?.sizes, deep);
     if (problem !== undefined) findings.push({ digest: name, images: entry?.images ?? [], ...problem });
   }
-  return { findings, images };
+  const withThoseOver = findings.map((finding) => ({
+    ...finding,
+    images: [...new Set(finding.images.flatMap((digest) => [digest, ...(over.get(digest) ?? [])]))],
+  }));
+  return { findings: withThoseOver, images };
+}
+
+/** Bases with the images that are laid over each. */
+function imagesOver(images: readonly ImageUse[]): Map<VerityDigest, VerityDigest[]> {
+  const over = new Map<VerityDigest, VerityDigest[]>();
+  for (const { digest, parts } of images) {
+    if (parts !== undefined) over.set(parts.base, [...(over.get(parts.base) ?? []), digest]);
+  }
+  return over;
+}
+
+/** Whether what an image is made of still makes it. */
+function checkParts(repository: Repository, digest: VerityDigest, findings: ObjectFinding[]): void {
+  try {
+    readImage(repository, digest);
+  } catch (error) {
+    if (!isHostctlError(error)) throw error;
+    findings.push({ code: 'image-corrupt', digest, message: error.message, images: [digest] });
+  }
 }
 
 /** Reads every byte of one image and of the objects it names. Throws 'corrupt' for the first that is not as it should be. */
 export async function checkImage(host: Host, repository: Repository, digest: VerityDigest): Promise<void> {
   const findings: ObjectFinding[] = [];
-  for (const [name, size] of readUse(repository, digest, findings)?.objects ?? []) {
+  const use = readUse(repository, digest, findings);
+  const base = use?.parts === undefined ? undefined : readUse(repository, use.parts.base, findings);
+  if (base !== undefined) checkParts(repository, digest, findings);
+  for (const [name, size] of [...(use?.objects ?? []), ...(base?.objects ?? [])]) {
     await nextTurn();
     if (host.signal.aborted) throw new HostctlError('interrupted', 'Stopped checking');
     const problem = checkObject(host, repository, name, new Set([size]), true);

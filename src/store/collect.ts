@@ -10,11 +10,14 @@ import { allocatedBytes, fsyncPath, isDirectory, listNames, split, TEMPORARY_NAM
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { listCachedBlobs, removeCachedBlob } from './blob-cache.ts';
-import { DIGEST, imageOfContents, linkTarget, RECORDS, removeImage } from './images.ts';
+import { imageOfContents } from './contents.ts';
+import { DIGEST, RECORDS } from './image-record.ts';
+import { linkTarget, removeImage } from './images.ts';
 import { deadMarkers } from './markers.ts';
 import { SEALS } from './seals.ts';
 import type { Repository } from './repository.ts';
 import { dropDeadMarkers } from './sweep.ts';
+import type { ImageUse } from './usage.ts';
 
 export interface RepositoryItem {
   readonly kind:
@@ -116,16 +119,26 @@ export interface CollectChoice {
   readonly keptBlobs: ReadonlySet<string>;
 }
 
-/**
- * Decides what goes. `objectsOf` reads an image; what it throws stops the whole. Throws 'corrupt' when an image that
- * one of ours needs is not there.
- */
+/** How the plan looks into images. */
+export interface ImageReader {
+  /** What it throws stops the whole. */
+  useOf(digest: VerityDigest): ImageUse;
+  /** The base of an image, also of one that is damaged otherwise. */
+  baseOf(digest: VerityDigest): VerityDigest | undefined;
+  /** When a cached image was last mounted, or made. */
+  lastUse(digest: VerityDigest): number;
+}
+
+/** What images that can be made again may take. */
+export const IMAGE_CACHE_BYTES = 256 << 20;
+
+/** Decides what goes. Throws 'corrupt' when an image that one of ours needs is not there. */
 export function planRepositoryGarbage(
   repository: Pick<Repository, 'path' | 'objectsPath'>,
   snapshot: RepositorySnapshot,
   roots: readonly ImageRoot[],
   { droppedRefs, keptBlobs }: CollectChoice,
-  objectsOf: (digest: VerityDigest) => Iterable<string>,
+  reader: ImageReader,
 ): RepositoryGarbage {
   const refs = snapshot.refs
     .filter(({ name }) => droppedRefs.has(name))
@@ -138,8 +151,7 @@ export function planRepositoryGarbage(
     ...staying.map(({ name, digest }) => ({ digest, needed: `the ref "${name}"`, isOurs: true })),
   ];
   const kept = keptImages(repository, snapshot, needed);
-  const reachable = new Set<string>(kept);
-  for (const digest of kept) for (const object of objectsOf(digest)) reachable.add(object);
+  const reachable = reachableFrom(repository, snapshot, kept, new Set(roots.map(({ digest }) => digest)), reader);
   // A seal keeps nothing, and is of no use without a deployment that boots its image.
   const sealed = new Set<string>(needed.flatMap(({ digest }) => digest ?? []));
   const seals = snapshot.seals.filter(({ digest }) => !sealed.has(digest));
@@ -153,7 +165,7 @@ export function planRepositoryGarbage(
     items: [
       ...refs,
       ...seals,
-      ...images.map((digest) => itemOf('image', digest, `${repository.path}/images/${digest}`)),
+      ...inOrder(images, reader).map((digest) => itemOf('image', digest, `${repository.path}/images/${digest}`)),
       ...snapshot.records.filter(({ name }) => !kept.has(name as VerityDigest)),
       ...objects,
       ...snapshot.temporaries,
@@ -196,6 +208,50 @@ export function removeRepositoryItem(host: Host, repository: Repository, item: R
     case 'temporary':
       fs.rmSync(item.path, { force: true, recursive: true });
   }
+}
+
+/**
+ * Objects of the images that stay, to which their bases are added. Of an image that can be made again its own object is
+ * not among them, unless it is cached, was used of late, or something else than its name wants it whole.
+ */
+function reachableFrom(
+  repository: Pick<Repository, 'path'>,
+  snapshot: RepositorySnapshot,
+  kept: Set<VerityDigest>,
+  roots: ReadonlySet<VerityDigest>,
+  reader: ImageReader,
+): Set<string> {
+  const reachable = new Set<string>();
+  const whole = new Set(roots);
+  const remakable: ImageUse[] = [];
+  // The set grows while it is gone through.
+  for (const digest of kept) {
+    const use = reader.useOf(digest);
+    for (const object of use.objects.keys()) if (object !== digest) reachable.add(object);
+    if (use.parts === undefined) whole.add(digest);
+    else {
+      const { base } = use.parts;
+      keptImages(repository, snapshot, [{ digest: base, needed: `the image ${digest}`, isOurs: true }]);
+      kept.add(base);
+      whole.add(base);
+      remakable.push(use);
+    }
+  }
+  for (const digest of whole) reachable.add(digest);
+  const cached = remakable.filter(({ digest, parts, objects }) => parts?.layout === 'cached' && objects.has(digest));
+  cached.sort((a, b) => reader.lastUse(b.digest) - reader.lastUse(a.digest));
+  let cachedBytes = 0;
+  for (const { digest, objects } of cached) {
+    cachedBytes += objects.get(digest) ?? 0;
+    if (cachedBytes <= IMAGE_CACHE_BYTES) reachable.add(digest);
+  }
+  return reachable;
+}
+
+/** Each image before its base: what is there at any moment has what it is made of. */
+function inOrder(images: readonly VerityDigest[], reader: ImageReader): VerityDigest[] {
+  const bases = new Set(images.map((digest) => reader.baseOf(digest)));
+  return [...images].sort((a, b) => Number(bases.has(a)) - Number(bases.has(b)));
 }
 
 function keptImages(

@@ -9,7 +9,7 @@ import * as fs from 'node:fs';
 import { listNames, removeQuietly, temporaryName } from '../sys/files.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import type { ObjectSink } from '../tree/objects.ts';
-import { contentsPath, imageOfContents, RECORDS } from './images.ts';
+import { DIGEST, RECORDS } from './image-record.ts';
 
 /** sha256, hex, to object. */
 export type Contents = ReadonlyMap<string, VerityDigest>;
@@ -18,6 +18,19 @@ const LINE = /^[0-9a-f]{64} ([0-9a-f]{64}|[0-9a-f]{128})$/;
 /** More lines than this are not worth their reading. */
 const MAX_LINES = 500_000;
 const MAX_BYTES = MAX_LINES * 200;
+
+const SUFFIX = '.contents';
+
+/** Where the contents of an image are kept. */
+export function contentsPath(repositoryPath: string, digest: VerityDigest): string {
+  return `${repositoryPath}/${RECORDS}/${digest}${SUFFIX}`;
+}
+
+/** The image that such a file is about, by its name; undefined for another file. */
+export function imageOfContents(name: string): VerityDigest | undefined {
+  const digest = name.endsWith(SUFFIX) ? name.slice(0, -SUFFIX.length) : '';
+  return DIGEST.test(digest) ? (digest as VerityDigest) : undefined;
+}
 
 /** A sink that also takes down in `contents` what each object holds. */
 export function recordingSink(sink: ObjectSink, contents: Map<string, VerityDigest>): ObjectSink {

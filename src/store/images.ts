@@ -5,43 +5,31 @@
  */
 
 import * as fs from 'node:fs';
-import { errnoOf, HostctlError } from '../errors.ts';
-import { formatImageParameters, type ImageParameters } from '../format/cmdline.ts';
+import { errnoOf, HostctlError, isHostctlError } from '../errors.ts';
 import { imageObjects } from '../format/erofs/image-objects.ts';
+import { readComposefsDelta, readComposefsImage } from '../format/erofs/reader.ts';
+import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
-import { withChecksum } from '../format/checksum.ts';
-import { formatKeyfile, parseKeyfile } from '../format/keyfile.ts';
-import {
-  createFile,
-  exists,
-  fsyncPath,
-  listNames,
-  makeDirectories,
-  readSmallText,
-  removeQuietly,
-  temporaryName,
-} from '../sys/files.ts';
+import { exists, fsyncPath, listNames, makeDirectories, removeQuietly, temporaryName } from '../sys/files.ts';
+import { applyDelta } from '../tree/delta.ts';
 import type { VerityDigest } from '../tree/node.ts';
+import { contentsPath } from './contents.ts';
+import {
+  DIGEST,
+  imageParts,
+  imageRecordPath,
+  writeImageRecord,
+  type ImageParts,
+  type ImageRecord,
+} from './image-record.ts';
 import type { ObjectStore } from './objects.ts';
 import { objectFile, type Repository } from './repository.ts';
 import type { ImageUse } from './usage.ts';
 
-/** How an image was made: two digests of one OCI image differ as soon as one of these does. */
-export interface ImageRecord {
-  readonly parameters: ImageParameters;
-  /** Which xattrs of the layers went in. */
-  readonly xattrs: 'allowlist-only';
-  /** Whether `/boot` and `/sysroot` were emptied and labels computed, as for a host. */
-  readonly bootable: boolean;
-}
-
-export const RECORDS = 'hostctl';
-/** The names of images and, without the slash, of objects. */
-export const DIGEST = /^([0-9a-f]{64}|[0-9a-f]{128})$/;
 const IMAGE_MAX_BYTES = 2 ** 31;
 
 /**
- * Stores an image and makes it one that may be mounted. Everything it names must already be in `store`. Idempotent.
+ * Stores an image flat and makes it one that may be mounted. Everything it names must already be in `store`. Idempotent.
  * Returns its digest.
  */
 export function commitImage(
@@ -52,23 +40,42 @@ export function commitImage(
 ): VerityDigest {
   const digest = store.put(bytes);
   store.barrier();
-  writeRecord(repository, digest, record);
-  const link = `${repository.path}/images/${digest}`;
+  writeImageRecord(repository, digest, record);
+  linkImage(repository, store, digest);
+  return digest;
+}
+
+/**
+ * Makes a tree an image that may be mounted without storing it whole: its base is an image already, its delta is in
+ * `store`, and what they make has this digest. Idempotent.
+ */
+export function commitParts(
+  repository: Repository,
+  store: ObjectStore,
+  digest: VerityDigest,
+  record: ImageRecord & { readonly parts: ImageParts },
+): void {
+  store.barrier();
+  writeImageRecord(repository, digest, record);
+  linkImage(repository, store, digest);
+}
+
+function linkImage({ path }: Repository, store: ObjectStore, digest: VerityDigest): void {
+  const link = `${path}/images/${digest}`;
   const target = `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
   if (linkTarget(link) !== target) {
     placeLink(target, link);
     store.newImages.add(digest);
   }
   // Also for a link that is there already: the command that made it may have died before it synced the directory.
-  fsyncPath(`${repository.path}/images`);
-  return digest;
+  fsyncPath(`${path}/images`);
 }
 
 /** Takes the link of an image away, durably, and its record: its objects are then nobody's. */
 export function removeImage(repository: Repository, digest: VerityDigest): void {
   fs.rmSync(`${repository.path}/images/${digest}`, { force: true });
   fsyncPath(`${repository.path}/images`);
-  fs.rmSync(`${repository.path}/${RECORDS}/${digest}`, { force: true });
+  fs.rmSync(imageRecordPath(repository, digest), { force: true });
   fs.rmSync(contentsPath(repository.path, digest), { force: true });
 }
 
@@ -88,29 +95,71 @@ export function listRefs(repository: Repository): Map<string, VerityDigest> {
   return refs;
 }
 
-/** The bytes of an image, checked against its digest. Throws 'image-not-found' or 'corrupt'. */
-export function readImage(repository: Repository, digest: VerityDigest): Uint8Array {
-  if (linkTarget(`${repository.path}/images/${digest}`) === undefined) throw notFound(repository, digest);
-  let bytes: Uint8Array;
+/** Whether the repository names this image as one that may be mounted, and has what it is stored as. */
+export function hasImage(repository: Repository, digest: VerityDigest): boolean {
+  const isStored = (object: VerityDigest): boolean =>
+    fs.lstatSync(objectFile(repository, object), { throwIfNoEntry: false })?.isFile() ?? false;
+  if (linkTarget(`${repository.path}/images/${digest}`) === undefined) return false;
+  if (isStored(digest)) return true;
   try {
-    const path = objectFile(repository, digest);
-    if (fs.statSync(path).size > IMAGE_MAX_BYTES) throw damaged(digest, 'it is too large');
-    bytes = fs.readFileSync(path);
+    const parts = imageParts(repository, digest);
+    return parts !== undefined && isStored(parts.base) && isStored(parts.delta);
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') throw damaged(digest, 'its object is missing');
-    if (errnoOf(error) === 'EISDIR') throw damaged(digest, 'its object is no file');
+    // What a damaged record says cannot be used.
+    if (isHostctlError(error, 'corrupt')) return false;
     throw error;
   }
-  if (fsverityDigest(repository.algorithm, bytes) !== digest) throw damaged(digest, 'its content is another');
+}
+
+/** The bytes of an image, checked against its digest, made again where it is not stored whole. Throws 'image-not-found' or 'corrupt'. */
+export function readImage(repository: Repository, digest: VerityDigest): Uint8Array {
+  if (linkTarget(`${repository.path}/images/${digest}`) === undefined) throw notFound(repository, digest);
+  const parts = imageParts(repository, digest);
+  if (parts === undefined || exists(objectFile(repository, digest))) return readChecked(repository, digest, digest);
+  return remakeImage(repository, digest, parts);
+}
+
+/** The bytes of an image out of what it is made of, checked against its digest. Throws 'corrupt'. */
+export function remakeImage(repository: Repository, digest: VerityDigest, parts: ImageParts): Uint8Array {
+  const base = readComposefsImage(readImage(repository, parts.base));
+  const delta = readComposefsDelta(readChecked(repository, parts.delta, digest));
+  const { algorithm } = repository;
+  const { bytes } = writeComposefsImage(applyDelta(base, delta), { algorithm });
+  if (fsverityDigest(algorithm, bytes) === digest) return bytes;
+  throw damaged(digest, 'its base and its delta make another one');
+}
+
+/** An object that is the image `of` or a part of it. */
+function readChecked(repository: Repository, object: VerityDigest, of: VerityDigest): Uint8Array {
+  const part = object === of ? 'its' : "its delta's";
+  let bytes: Uint8Array;
+  try {
+    const path = objectFile(repository, object);
+    if (fs.statSync(path).size > IMAGE_MAX_BYTES) throw damaged(of, 'it is too large');
+    bytes = fs.readFileSync(path);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') throw damaged(of, `${part} object is missing`);
+    if (errnoOf(error) === 'EISDIR') throw damaged(of, `${part} object is no file`);
+    throw error;
+  }
+  if (fsverityDigest(repository.algorithm, bytes) !== object) throw damaged(of, `${part} content is another`);
   return bytes;
 }
 
-/** Objects that an image in the repository names, itself among them. Throws 'corrupt' when it cannot be read whole. */
+/**
+ * Objects that an image in the repository names, and what it is stored as; those of its base are the base's. Throws
+ * 'corrupt' when it cannot be read whole.
+ */
 export function readImageUse(repository: Repository, digest: VerityDigest): ImageUse {
-  const bytes = readImage(repository, digest);
-  const objects = new Map<string, number>([[digest, bytes.length]]);
+  const parts = imageParts(repository, digest);
+  const own = parts?.delta ?? digest;
+  const bytes = parts === undefined ? readImage(repository, digest) : readChecked(repository, parts.delta, digest);
+  const objects = new Map<string, number>([[own, bytes.length]]);
   for (const { path, size } of imageObjects(bytes)) if (path !== undefined) objects.set(path.replace('/', ''), size);
-  return { digest, objects };
+  if (parts === undefined) return { digest, objects };
+  const whole = fs.lstatSync(objectFile(repository, digest), { throwIfNoEntry: false });
+  if (whole !== undefined) objects.set(digest, whole.size);
+  return { digest, objects, parts };
 }
 
 /** Digests of all images that may be mounted, sorted. */
@@ -175,66 +224,6 @@ function placeLink(target: string, path: string): void {
     fs.unlinkSync(temporary);
     throw error;
   }
-}
-
-/** Written before the image's link: whoever finds the link finds the record. */
-function writeRecord(repository: Repository, digest: VerityDigest, record: ImageRecord): void {
-  const directory = makeDirectories(repository.path, RECORDS);
-  const path = imageRecordPath(repository, digest);
-  if (!exists(path)) placeRecord(directory, path, record);
-  fsyncPath(directory);
-}
-
-function placeRecord(directory: string, path: string, record: ImageRecord): void {
-  const text = formatKeyfile(
-    new Map([
-      [
-        'image',
-        new Map([
-          ['parameters', formatImageParameters(record.parameters)],
-          ['xattrs', record.xattrs],
-          ['bootable', String(record.bootable)],
-        ]),
-      ],
-    ]),
-  );
-  const temporary = `${directory}/${temporaryName('record')}`;
-  createFile(temporary, withChecksum(text, ';'), 0o644);
-  fs.renameSync(temporary, path);
-}
-
-/** Where it is recorded how an image was made; other tools' images have none. */
-export function imageRecordPath({ path }: Repository, digest: VerityDigest): string {
-  return `${path}/${RECORDS}/${digest}`;
-}
-
-const CONTENTS_SUFFIX = '.contents';
-
-/** Where `store/contents.ts` keeps what is known of the contents of an image. */
-export function contentsPath(repositoryPath: string, digest: VerityDigest): string {
-  return `${repositoryPath}/${RECORDS}/${digest}${CONTENTS_SUFFIX}`;
-}
-
-/** The image that such a file is about, by its name; undefined for another file. */
-export function imageOfContents(name: string): VerityDigest | undefined {
-  const digest = name.endsWith(CONTENTS_SUFFIX) ? name.slice(0, -CONTENTS_SUFFIX.length) : '';
-  return DIGEST.test(digest) ? (digest as VerityDigest) : undefined;
-}
-
-/** How an image was made, as far as it was recorded. */
-export function readImageRecord(
-  repository: Repository,
-  digest: VerityDigest,
-): { readonly parameters?: string; readonly xattrs?: string; readonly bootable?: boolean } {
-  const text = readSmallText(imageRecordPath(repository, digest));
-  const section = text === undefined ? undefined : parseKeyfile(text).get('image');
-  const parameters = section?.get('parameters');
-  const xattrs = section?.get('xattrs');
-  return {
-    ...(parameters === undefined ? {} : { parameters }),
-    ...(xattrs === undefined ? {} : { xattrs }),
-    ...(section === undefined ? {} : { bootable: section.get('bootable') === 'true' }),
-  };
 }
 
 function notFound(repository: Repository, digest: VerityDigest): HostctlError {

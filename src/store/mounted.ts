@@ -2,7 +2,7 @@
 
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
-import { DIGEST } from './images.ts';
+import { DIGEST } from './image-record.ts';
 
 const SOURCE = 'composefs:';
 

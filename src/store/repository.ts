@@ -176,10 +176,3 @@ export async function withSharedLockIfFree<T>(
 export function objectFile({ objectsPath }: Pick<ObjectPlace, 'objectsPath'>, digestHex: string): string {
   return `${objectsPath}/${digestHex.slice(0, 2)}/${digestHex.slice(2)}`;
 }
-
-/** Whether the repository names this image as one that may be mounted, and its object is there. */
-export function hasImage(repository: Repository, digestHex: string): boolean {
-  const path = `${repository.path}/images/${digestHex}`;
-  if (fs.lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return false;
-  return fs.statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
-}

@@ -4,7 +4,8 @@ import * as fs from 'node:fs';
 import { errnoOf } from '../errors.ts';
 import { fsyncPath, listNames, openDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import { DIGEST, listImages, listRefs, readImageUse, removeImage } from './images.ts';
+import { DIGEST, imageParts } from './image-record.ts';
+import { listImages, listRefs, readImageUse, removeImage } from './images.ts';
 import { deadMarkers } from './markers.ts';
 import { mountedImages } from './mounted.ts';
 import { digestOfFile, ObjectStore } from './objects.ts';
@@ -64,7 +65,13 @@ export async function withTrialStore<T>(
 function takeBack(host: Host, repository: Repository, { published, newImages }: ObjectStore): void {
   bestEffort(host, repository, 'take back what was stored', () => {
     const used = new Set([...listRefs(repository).values(), ...mountedImages(host).keys()]);
-    for (const digest of newImages) if (!used.has(digest)) removeImage(repository, digest);
+    // Another command may have laid an image over a base that this one made: the set grows while it is gone through.
+    for (const digest of used) {
+      const parts = imageParts(repository, digest);
+      if (parts !== undefined) used.add(parts.base);
+    }
+    // What is laid over another image was made after it.
+    for (const digest of [...newImages].reverse()) if (!used.has(digest)) removeImage(repository, digest);
     const reachable = reachableObjects(repository);
     for (const digest of published) if (!reachable.has(digest)) removeObject(repository, digest);
     dropDeadMarkers(host, repository);

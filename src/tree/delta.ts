@@ -88,8 +88,7 @@ function emptyCopy(directory: DirectoryNode): DirectoryNode {
 function compareLeaves(base: DirectoryNode, whole: DirectoryNode): (before: TreeNode, after: TreeNode) => boolean {
   const names = new Map([...namesOfLinked(base), ...namesOfLinked(whole)]);
   // A whiteout that the image itself holds marks its directory, so it must lie where the directory comes from.
-  return (before, after) =>
-    isSameInode(before, after) && !isWhiteout(after) && names.get(before) === names.get(after);
+  return (before, after) => isSameInode(before, after) && !isWhiteout(after) && names.get(before) === names.get(after);
 }
 
 function isSameInode(before: TreeNode, after: TreeNode): boolean {

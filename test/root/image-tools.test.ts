@@ -278,9 +278,10 @@ describe('image inspect', () => {
       parameters: 'v1-sha512-12',
       xattrs: 'allowlist-only',
       bootable: false,
+      layout: 'flat',
       imageBytes: readFileSync(`${repo}/images/${digest}`).length,
       objects: { count: expect.any(Number) as number, bytes: expect.any(Number) as number },
-      owners: { names: [reference], deployments: [], bound: [], mounts: [], others: [] },
+      owners: { names: [reference], deployments: [], bound: [], mounts: [], over: [], others: [] },
     };
     expect(json('image', 'inspect', image())).toEqual(expected);
     expect(JSON.parse(output('image', 'inspect', image()))).toEqual(expected);

@@ -8,7 +8,6 @@ import { writeComposefsImage } from '../../src/format/erofs/writer.ts';
 import { applyDelta, makeDelta, type Delta } from '../../src/tree/delta.ts';
 import { directoriesOf, settleLinks } from '../../src/tree/links.ts';
 import { copyTree, lookup } from '../../src/tree/lookup.ts';
-import type { RawName } from '../../src/tree/name.ts';
 import type { DirectoryNode, TreeEntry } from '../../src/tree/node.ts';
 import { walkTree } from '../../src/tree/walk.ts';
 import { treeArbitrary } from '../helpers/arbitraries.ts';
@@ -131,7 +130,7 @@ function changed(base: DirectoryNode, other: DirectoryNode, picks: readonly numb
     if (name !== undefined && pick % 3 !== 0) directory.entries.delete(name);
     const [newName, entry] = grafts[at] ?? [];
     if (newName !== undefined && entry !== undefined) {
-      directory.entries.set(pick % 3 === 1 && name !== undefined ? name : (newName as RawName), entry);
+      directory.entries.set(pick % 3 === 1 && name !== undefined ? name : newName, entry);
     }
     if (pick % 5 === 0) directory.mode ^= 0o001;
   }

@@ -2,6 +2,7 @@
 
 import type { Argv, CommandModule } from 'yargs';
 import { HostctlError } from '../../errors.ts';
+import type { ImageLayout } from '../../store/image-record.ts';
 import type { VerityAlgorithm } from '../../tree/node.ts';
 import { revokeCommand, sealCommand, signCommand, verifyCommand } from './image-seal.ts';
 import { openContext, type GlobalOptions } from '../context.ts';
@@ -64,15 +65,24 @@ function imageReference<T>(argv: Argv<T>) {
   });
 }
 
-function pullCommand(run: Run): CommandModule<GlobalOptions, ImageArguments> {
+interface PullArguments extends ImageArguments {
+  readonly layout?: ImageLayout | undefined;
+}
+
+function pullCommand(run: Run): CommandModule<GlobalOptions, PullArguments> {
   return {
     command: 'pull <image>',
     describe: 'Store an image in the repository and print its composefs digest',
-    builder: imageOptions,
+    builder: (argv) =>
+      imageOptions(argv).option('layout', {
+        choices: ['flat', 'split', 'cached'] as const,
+        describe: 'How it is stored (default: split, where it has its lowest layers in common with another image)',
+      }),
     handler: async (options) => {
       const { pullImage } = await import('../../ops/pull-image.ts');
       const context = openContext(options, run.signal);
-      const result = await pullImage(context.host, { ...context.paths, image: options.image, algorithm: options.hash });
+      const { image, hash, layout } = options;
+      const result = await pullImage(context.host, { ...context.paths, image, algorithm: hash, layout });
       context.print(result, () => `${result.digest}\n`);
     },
   };

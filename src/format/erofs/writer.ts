@@ -40,7 +40,8 @@ export interface ComposefsImage {
 export function writeComposefsImage(root: DirectoryNode, options: ComposefsImageOptions): ComposefsImage {
   assertValidTree(root, { algorithm: options.algorithm });
   const version = chooseVersion(root, options);
-  const plan = version === 2 ? planVersion2(prepareVersion2(root)) : planImage(prepareTree(root, version, options.marks));
+  const plan =
+    version === 2 ? planVersion2(prepareVersion2(root)) : planImage(prepareTree(root, version, options.marks));
   return { bytes: emitImage(plan), version };
 }
 

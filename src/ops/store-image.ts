@@ -1,0 +1,96 @@
+/**
+ * An image of its layers in the repository, flat or as base and delta. Whichever it is, it has the digest that it has
+ * flat, and what was stored in parts has been put together again before it is called an image.
+ */
+
+import type { ImageParameters } from '../format/cmdline.ts';
+import { readComposefsDelta, readComposefsImage } from '../format/erofs/reader.ts';
+import { writeComposefsImage } from '../format/erofs/writer.ts';
+import { fsverityDigest } from '../format/fsverity/digest.ts';
+import { HostctlError } from '../errors.ts';
+import type { ImageSource } from '../image/source.ts';
+import type { ImageLayout, ImageRecord } from '../store/image-record.ts';
+import { writeContents } from '../store/contents.ts';
+import { commitImage, commitParts } from '../store/images.ts';
+import type { ObjectStore } from '../store/objects.ts';
+import type { Repository } from '../store/repository.ts';
+import type { Host } from '../sys/host.ts';
+import { applyDelta, makeDelta } from '../tree/delta.ts';
+import type { DirectoryNode, VerityDigest } from '../tree/node.ts';
+import { readTrees, takeDownContents, XATTR_MODE, type StoredImage } from './build.ts';
+import { noBase, planLayout, reasonToStayFlat } from './image-layout.ts';
+
+export interface LaidImage extends StoredImage {
+  readonly layout: ImageLayout;
+  readonly base?: VerityDigest;
+}
+
+/** Stores an image as it is. Without a wish for a layout, by the rule of `image-layout.ts`. */
+export async function storeImage(
+  host: Host,
+  repository: Repository,
+  source: ImageSource,
+  objects: ObjectStore,
+  wish?: ImageLayout,
+): Promise<LaidImage> {
+  const plan = planLayout(repository, source, wish);
+  const baseLayers = plan.layout === 'flat' ? 0 : plan.baseLayers;
+  const { sink, contents } = takeDownContents(source, objects);
+  const { tree, base } = await readTrees(host, source, sink, { baseLayers });
+  const { algorithm } = repository;
+  const { bytes, version } = writeComposefsImage(tree, { algorithm });
+  const digest = fsverityDigest(algorithm, bytes);
+  const parameters: ImageParameters = { formatVersion: version, algorithm, logBlockSize: 12 };
+  const diffIds = source.layers.map(({ diffId }) => diffId);
+  const record: ImageRecord = { parameters, xattrs: XATTR_MODE, bootable: false, layers: diffIds };
+  const result = { digest, parameters, objects: objects.counts };
+  const flat = (): LaidImage => {
+    commitImage(repository, objects, bytes, record);
+    writeContents(repository.path, digest, contents);
+    return { ...result, layout: 'flat' };
+  };
+  if (plan.layout === 'flat') return flat();
+  if (base === undefined) {
+    if (plan.isAsked) throw noBase(source, plan.layout, 'its lower layers have no directory "/usr"');
+    return flat();
+  }
+  const delta = deltaOf(base, tree, algorithm);
+  if (!plan.isAsked && !isWorthIt(bytes.length, delta.length)) return flat();
+  const reason = reasonToStayFlat(host, repository, digest);
+  if (reason !== undefined) {
+    if (plan.isAsked) host.log.warn(`The image stays flat: ${reason}`);
+    return flat();
+  }
+  const baseImage = writeComposefsImage(base, { algorithm });
+  if (fsverityDigest(algorithm, putTogether(baseImage.bytes, delta, algorithm)) !== digest) {
+    throw new HostctlError('internal', `The base and the delta of image ${digest} do not make it again`, {
+      hint: 'Pull it with --layout flat',
+    });
+  }
+  const baseRecord = { ...record, parameters, layers: diffIds.slice(0, baseLayers) };
+  const baseDigest = commitImage(repository, objects, baseImage.bytes, baseRecord);
+  const parts = { layout: plan.layout, base: baseDigest, delta: objects.put(delta) };
+  if (plan.layout === 'cached') objects.put(bytes);
+  commitParts(repository, objects, digest, { ...record, parts });
+  writeContents(repository.path, digest, contents);
+  return { ...result, layout: plan.layout, base: baseDigest };
+}
+
+/** Less than this saved is not worth one more layer in the mount. */
+const WORTH_BYTES = 256 << 10;
+
+function isWorthIt(flatBytes: number, deltaBytes: number): boolean {
+  return deltaBytes <= flatBytes / 2 && flatBytes - deltaBytes >= WORTH_BYTES;
+}
+
+type Algorithm = Repository['algorithm'];
+
+function deltaOf(base: DirectoryNode, tree: DirectoryNode, algorithm: Algorithm): Uint8Array {
+  const delta = makeDelta(base, tree);
+  return writeComposefsImage(delta.root, { algorithm, marks: delta }).bytes;
+}
+
+function putTogether(base: Uint8Array, delta: Uint8Array, algorithm: Algorithm): Uint8Array {
+  const tree = applyDelta(readComposefsImage(base), readComposefsDelta(delta));
+  return writeComposefsImage(tree, { algorithm }).bytes;
+}
