@@ -3,7 +3,7 @@
  * new command that changes a host joins the sweep and the power cuts by one row here.
  */
 
-import type { Host } from './checker/check.ts';
+import { type Host, repositoryImages } from './checker/check.ts';
 import { grubVariables } from './checker/grub.ts';
 import { leaks } from './checker/leaks.ts';
 import { objectPath } from './checker/verity.ts';
@@ -138,6 +138,27 @@ export const COMMANDS: readonly Command[] = [
     args: (image) => ['image', 'pull', image('v2')],
     isDone: ({ root }) =>
       (root.list('composefs/images') ?? []).filter((name) => /^[0-9a-f]{128}$/.test(name)).length === 2,
+  },
+  {
+    name: 'image pull, split',
+    prepare: (setup) => deployed(setup, 'v1'),
+    args: (image) => ['image', 'pull', '--layout', 'split', image('v2')],
+    // The deployment's image, which is the base as well, and what is laid over it; each with all that it is stored as.
+    isDone: ({ root }) => {
+      const images = [...repositoryImages(root, ALGORITHM).values()];
+      return images.length === 2 && images.every((problem) => problem === undefined);
+    },
+  },
+  {
+    name: 'image remove, split',
+    async prepare(setup) {
+      await deployed(setup, 'v1');
+      await setup.hostctl('image', 'pull', '--layout', 'split', setup.image('v2'));
+    },
+    args: (image) => ['image', 'remove', image('v2')],
+    again: (image) => [{ args: ['image', 'remove', image('v2')], exits: [0, 7] }, { args: ['gc'] }],
+    isDone: ({ root }) => (root.list('composefs/images/refs/hostctl-images') ?? []).length === 0,
+    removes: true,
   },
   {
     name: 'image remove',

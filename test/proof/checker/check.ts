@@ -155,9 +155,12 @@ function imageEntries(root: Files, { algorithm, digest }: Pinned): readonly Imag
   const link = root.readlink(`composefs/images/${digest}`);
   if (link === undefined) return `image link ${digest} is missing`;
   if (link !== `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`) return `image link ${digest} leads to ${link}`;
-  const image = readObject(root, algorithm, `${digest.slice(0, 2)}/${digest.slice(2)}`, digest);
-  if (typeof image === 'string') return image;
-  const entries = readImage(image);
+  const entries: ImageEntry[] = [];
+  for (const object of storedAs(root, digest)) {
+    const image = readObject(root, algorithm, `${object.slice(0, 2)}/${object.slice(2)}`, object);
+    if (typeof image === 'string') return image;
+    entries.push(...readImage(image));
+  }
   const checked = new Set<string>();
   for (const { path, size, object } of entries) {
     if (!object || checked.has(object.path)) continue;
@@ -167,6 +170,13 @@ function imageEntries(root: Files, { algorithm, digest }: Pinned): readonly Imag
     if (content.length !== size) return `/${path}: object of ${content.length} bytes for ${size}`;
   }
   return entries;
+}
+
+/** The objects that an image is mounted from: itself, or the delta and the base that its record names. */
+export function storedAs(root: Files, digest: string): string[] {
+  const record = root.read(`composefs/hostctl/${digest}`)?.toString('utf8') ?? '';
+  const [delta, base] = ['delta', 'base'].map((key) => new RegExp(`^${key} = ([0-9a-f]+)$`, 'm').exec(record)?.[1]);
+  return delta === undefined || base === undefined ? [digest] : [delta, base];
 }
 
 function readObject(root: Files, algorithm: string, path: string, digest: string): Buffer | string {

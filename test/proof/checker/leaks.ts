@@ -3,7 +3,7 @@
  * command. As the rest of the checker it knows the layout from the documentation alone.
  */
 
-import { type Host, stateOf } from './check.ts';
+import { type Host, stateOf, storedAs } from './check.ts';
 import { type LoaderEntry, parseEntryText, readEntries, stableId } from './entries.ts';
 import { readImage } from './erofs.ts';
 import { type Files, join } from './files.ts';
@@ -45,19 +45,25 @@ function stateLeaks(root: Files, entries: readonly LoaderEntry[]): string[] {
   return (root.list('state/deploy') ?? []).filter((name) => !used.includes(name)).map((name) => `state/deploy/${name}`);
 }
 
-/** Images without a ref or a boot entry of bootc, which makes no refs; objects that no image names, and names that are nobody's. */
+/** Images without a ref, an image over them or a boot entry of bootc, which makes no refs; objects that no image names, and names that are nobody's. */
 function repositoryLeaks(root: Files, entries: readonly LoaderEntry[]): string[] {
   const found: string[] = [];
   const ofBootc = entries.filter(({ fileName }) => fileName.startsWith('bootc_')).map(stateOf);
-  const named = new Set([...refTargets(root, 'composefs/images/refs'), ...ofBootc]);
+  const refs = refTargets(root, 'composefs/images/refs');
+  const bases = [...refs].flatMap((digest) => storedAs(root, digest).slice(1));
+  const named = new Set([...refs, ...bases, ...ofBootc]);
   const reachable = new Set<string>();
   for (const name of root.list('composefs/images') ?? []) {
     if (name === 'refs') continue;
     if (!DIGEST.test(name) || !named.has(name)) found.push(`composefs/images/${name}`);
-    const object = `${name.slice(0, 2)}/${name.slice(2)}`;
-    reachable.add(object);
-    const image = root.read(`composefs/objects/${object}`);
-    for (const entry of image === undefined ? [] : readImage(image)) if (entry.object) reachable.add(entry.object.path);
+    for (const digest of storedAs(root, name)) {
+      const object = `${digest.slice(0, 2)}/${digest.slice(2)}`;
+      reachable.add(object);
+      const image = root.read(`composefs/objects/${object}`);
+      for (const entry of image === undefined ? [] : readImage(image)) {
+        if (entry.object) reachable.add(entry.object.path);
+      }
+    }
   }
   for (const name of root.list('composefs/hostctl') ?? []) {
     if (root.readlink(`composefs/images/${name}`) === undefined) found.push(`composefs/hostctl/${name}`);
