@@ -79,6 +79,14 @@ const KINDS: readonly Kind[] = [
     reason: /Units failed: bad\.service.* \(unit-failed\)/,
   },
   {
+    name: 'required unit that is not there',
+    files: {
+      [`${SYSTEM}/boot-complete.target.requires/missing.service`]: '-> ../missing.service',
+      [`${SYSTEM}/hostctl-mark-failed.timer.d/60-test.conf`]: '[Timer]\nOnActiveSec=\nOnActiveSec=60\n',
+    },
+    reason: /boot-complete\.target was not reached in time.* \(timeout\)/,
+  },
+  {
     name: 'missing image',
     onGrub: true,
     damage: ({ sysroot }, digest) => rm(join(sysroot, 'composefs/images', digest)),

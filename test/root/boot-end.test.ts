@@ -99,6 +99,7 @@ const ON_HOST = [
   'boot-complete.target.d/55-hostctl-counted.conf',
   'emergency.target.d/55-hostctl-counted.conf',
   'hostctl-mark-failed.service.d/55-hostctl-counted.conf',
+  'timers.target.d/55-hostctl-counted.conf',
 ];
 
 describe.skipIf(reason !== undefined)('The generator', () => {
@@ -108,6 +109,7 @@ describe.skipIf(reason !== undefined)('The generator', () => {
       [ON_HOST[0] ?? '']: '[Unit]\nJobTimeoutSec=15min\n',
       [ON_HOST[1] ?? '']: '[Unit]\nWants=hostctl-mark-failed.service\n',
       [ON_HOST[2] ?? '']: '[Unit]\nFailureAction=reboot\nJobTimeoutSec=5min\nJobTimeoutAction=reboot\n',
+      [ON_HOST[3] ?? '']: '[Unit]\nWants=hostctl-mark-failed.timer\n',
     });
   });
 
