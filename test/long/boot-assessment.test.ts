@@ -7,10 +7,12 @@ import { readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { run } from '../../scripts/lib/run.ts';
+import { statusOf } from '../vm/lib/guest.ts';
+import { required, SYSTEM } from '../vm/lib/required-unit.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
 import { StoppedDisk } from '../vm/lib/stopped-disk.ts';
 import type { Change, ScratchHost, TrialDisk } from '../vm/lib/trial-disk.ts';
-import { expectUndone, FAILED_UNIT, required, statusOf, SYSTEM, Trials } from './lib/trials.ts';
+import { expectUndone, FAILED_UNIT, Trials } from './lib/trials.ts';
 
 const say = (line: string): void => console.error(line);
 const reason = await reasonNoMachines(say);

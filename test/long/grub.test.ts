@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
-import { type Answers, runGuest, type Step } from '../vm/lib/guest.ts';
+import { type Answers, runGuest, statusOf, type Step } from '../vm/lib/guest.ts';
 import { copyDisk, installedDisk, LAYOUT_SERIAL, type MadeDisk, MOUNT_LAYOUT } from '../vm/lib/installed-disk.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
 import { StoppedDisk } from '../vm/lib/stopped-disk.ts';
@@ -16,14 +16,6 @@ import { type TestImage, testImage } from '../vm/lib/test-image.ts';
 
 const say = (line: string): void => console.error(line);
 const reason = await reasonNoMachines(say);
-
-interface Status {
-  readonly booted: number | null;
-  readonly next: number | null;
-  readonly rollback: number | null;
-  readonly warnings: readonly { readonly code: string; readonly message: string }[];
-  readonly deployments: readonly { readonly id: number; readonly state: string; readonly triesLeft: number | null }[];
-}
 
 const BOOT_MS = 1_800_000;
 
@@ -33,10 +25,6 @@ const COMMON: readonly Step[] = [
   { name: 'status', run: 'hostctl status --json' },
   { name: 'variables', run: "grep -a '^hostctl_' /boot/grub/grubenv" },
 ];
-
-function statusOf(guest: Answers, step = 'status'): Status {
-  return JSON.parse(guest.ok(step)) as Status;
-}
 
 /** The variables of ours in GRUB's environment block on a stopped disk. */
 async function variablesOn(disk: string): Promise<string[]> {

@@ -4,9 +4,10 @@
  */
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { statusOf } from '../vm/lib/guest.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
 import { StoppedDisk } from '../vm/lib/stopped-disk.ts';
-import { expectUndone, FAILED_UNIT, failureIn, statusOf, Trials } from './lib/trials.ts';
+import { expectUndone, FAILED_UNIT, failureIn, Trials } from './lib/trials.ts';
 
 const say = (line: string): void => console.error(line);
 const reason = await reasonNoMachines(say);

@@ -5,11 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
-import { type Answers, runGuest, type Step } from '../vm/lib/guest.ts';
+import { type Answers, runGuest, statusOf, type Step } from '../vm/lib/guest.ts';
 import { copyDisk, installedDisk, LAYOUT_SERIAL, MOUNT_LAYOUT, MOVE_TAG } from '../vm/lib/installed-disk.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
 import { type TestImage, testImage } from '../vm/lib/test-image.ts';
-import { statusOf } from './lib/trials.ts';
 
 const say = (line: string): void => console.error(line);
 const reason = await reasonNoMachines(say);

@@ -8,9 +8,9 @@ import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildPackage } from '../../scripts/lib/deb.ts';
-import { run } from '../../scripts/lib/run.ts';
 import type { Loader } from '../vm/lib/debian.ts';
-import { type Answers, runGuest } from '../vm/lib/guest.ts';
+import { hostPartitions, type HostPartitions } from '../vm/lib/disk.ts';
+import { type Answers, runGuest, statusOf } from '../vm/lib/guest.ts';
 import { copyDisk, installedDisk, LAYOUT_SERIAL, MOUNT_LAYOUT } from '../vm/lib/installed-disk.ts';
 import { testImage } from '../vm/lib/test-image.ts';
 import { DEVICES, parseWholeDisk, type Recording, startRecorder } from './power/recording.ts';
@@ -27,14 +27,8 @@ export interface RealBootsOptions {
 
 type Say = (line: string) => void;
 
-/** A partition of the disk, in bytes. */
-interface Partition {
-  readonly start: number;
-  readonly size: number;
-}
-type Partitions = Readonly<Record<(typeof DEVICES)[number], Partition>>;
-
 const LOADERS: readonly Loader[] = ['systemd-boot', 'grub'];
+const FIRMWARE = { 'systemd-boot': 'uefi', grub: 'bios' } as const;
 const DEADLINE_MS = 1_200_000;
 const MARK_SERIAL = 'mark';
 /** Half of the boots are of states in which writes to the boot partition are open: there is the commit. */
@@ -73,7 +67,7 @@ async function bootAfterCuts(folder: string, machine: Machine): Promise<Violatio
   const { loader, boots, seed, say } = machine;
   const image = await testImage(await buildPackage(folder), say, { loader });
   const installed = await installedDisk(image, say, loader);
-  const partitions = await partitionsOf(installed.path);
+  const partitions = await hostPartitions(installed.path);
   const recording = await recordUpdate(folder, installed.path, image.disk, partitions, machine);
   const states = sample([...crashStates(recording, ['ext4', 'vfat'], SUBSETS, seed)], boots);
   const violations: Violation[] = [];
@@ -96,17 +90,17 @@ async function recordUpdate(
   folder: string,
   base: string,
   layout: string,
-  partitions: Partitions,
+  partitions: HostPartitions,
   { loader, recorder: program, say }: Machine,
 ): Promise<Recording> {
   const mark = `${folder}/mark.img`;
   await writeFile(mark, Buffer.alloc(65_536));
   const recorder = await startRecorder(program, folder, { disk: base, mark });
   try {
-    const { answers, seconds } = await runGuest({
+    const { seconds } = await runGuest({
       folder,
       name: 'recorded',
-      ...(loader === 'grub' ? { firmware: 'bios' } : {}),
+      firmware: FIRMWARE[loader],
       disks: [
         { path: `${recorder.at}/disk`, direct: true },
         { path: layout, serial: LAYOUT_SERIAL },
@@ -120,27 +114,11 @@ async function recordUpdate(
         { name: 'upgrade', run: 'hostctl upgrade --tag v2' },
       ],
     });
-    for (const step of ['layout', 'begin', 'upgrade']) answers.ok(step);
     say(`${loader}: an update was recorded in ${seconds} s`);
   } finally {
     await recorder.close();
   }
   return parseWholeDisk(await readFile(recorder.log), partitions);
-}
-
-async function partitionsOf(disk: string): Promise<Partitions> {
-  const { partitiontable } = JSON.parse(await run('sfdisk', ['--json', disk])) as {
-    partitiontable: { partitions: { start: number; size: number; type: string }[] };
-  };
-  const all = partitiontable.partitions.map(({ start, size, type }) => ({
-    start: start * 512,
-    size: size * 512,
-    type,
-  }));
-  const boot = all.find(({ type }) => type === 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B');
-  const root = all.toSorted((a, b) => b.size - a.size)[0];
-  if (boot === undefined || root === undefined) throw new Error(`"${disk}" has not the partitions of a host`);
-  return { root, boot };
 }
 
 /** `count` states: one half evenly from all, the other from those with open writes on the boot partition and the end. */
@@ -159,7 +137,7 @@ function spread<T>(list: readonly T[], count: number): T[] {
 
 async function writeState(
   disk: string,
-  partitions: Partitions,
+  partitions: HostPartitions,
   { before, events }: Recording,
   { flushed, open: patches }: CrashState,
 ): Promise<void> {
@@ -188,7 +166,7 @@ async function bootOne(
     const { answers } = await runGuest({
       folder,
       name: 'cut',
-      ...(loader === 'grub' ? { firmware: 'bios' } : {}),
+      firmware: FIRMWARE[loader],
       disks: [{ path: disk }],
       deadlineMs: DEADLINE_MS,
       steps: [
@@ -203,19 +181,12 @@ async function bootOne(
   }
 }
 
-interface Status {
-  readonly booted: number | null;
-  readonly next: number | null;
-  readonly deployments: readonly { readonly id: number | null; readonly composefs: { readonly digest: string } }[];
-}
-
 function judgeBoot(answers: Answers, ended: boolean): string | undefined {
-  const { booted, next, deployments } = JSON.parse(answers.ok('status')) as Status;
-  const digest = deployments.find(({ id }) => id === booted)?.composefs.digest;
-  if (digest === undefined) return `status does not know what booted: ${answers.ok('status')}`;
+  const { booted, next, deployments } = statusOf(answers);
+  const digest = deployments.find(({ id }) => id === booted)?.composefs.digest ?? null;
+  if (digest === null) return `status does not know what booted: ${answers.ok('status')}`;
   if (!answers.ok('cmdline').includes(digest)) return `status says ${digest} booted, not: ${answers.ok('cmdline')}`;
   if (booted !== next) return `status says ${String(next)} boots, and ${String(booted)} did`;
   if (ended && booted !== 2) return 'the update is lost after the shutdown';
-  answers.ok('fsck');
   return undefined;
 }

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
-import { type Answer, type Answers, runGuest, type Step } from './lib/guest.ts';
+import { type Answer, type Answers, runGuest, statusOf, type Step } from './lib/guest.ts';
 import {
   copyDisk,
   installedDisk,
@@ -19,6 +19,7 @@ import {
   updatedDisk,
 } from './lib/installed-disk.ts';
 import { verityTail } from './lib/offline-verity.ts';
+import { required } from './lib/required-unit.ts';
 import { reasonNoMachines } from './lib/requirements.ts';
 import { StoppedDisk } from './lib/stopped-disk.ts';
 import { PROBE_FOLDER, probe, type TestImage, testImage } from './lib/test-image.ts';
@@ -26,19 +27,6 @@ import { PROBE_FOLDER, probe, type TestImage, testImage } from './lib/test-image
 const say = (line: string): void => console.error(line);
 const reason = await reasonNoMachines(say);
 if (reason !== undefined) say(`Skipping the machine tests: ${reason}`);
-
-interface Status {
-  readonly booted: number | null;
-  readonly next: number | null;
-  readonly staged: number | null;
-  readonly warnings: readonly { readonly code: string; readonly message: string }[];
-  readonly deployments: readonly {
-    readonly id: number;
-    readonly state: string;
-    readonly composefs: { readonly digest: string; readonly verity: string };
-    readonly entry: { readonly file: string; readonly kargs: readonly string[] } | null;
-  }[];
-}
 
 interface Mount {
   readonly target: string;
@@ -88,10 +76,6 @@ function imageIn(output: string): string {
   const digest = /^Image ([0-9a-f]{128})$/m.exec(output)?.[1];
   if (digest === undefined) throw new Error(`No digest in: ${output}`);
   return digest;
-}
-
-function statusOf(guest: Answers, step = 'status'): Status {
-  return JSON.parse(guest.ok(step)) as Status;
 }
 
 function mountsOf(guest: Answers): readonly Mount[] {
@@ -204,7 +188,7 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
     expectDeployment(guest, 2, v2, ['local:1', 'late:1', 'hostctl-test.conf:default of version 2']);
     expect(guest.ok('release')).toBe('2\nprobe-a\nprobe-b\nprobe-c\nprobe-d\nprobe-e\nrelease\n');
     expect(guest.ok('blessed')).toContain('hostctl-00000002.conf\n');
-    expect((JSON.parse(guest.ok('overlay')) as Status).warnings).toMatchObject([{ code: 'usr-overlay' }]);
+    expect(statusOf(guest, 'overlay').warnings).toMatchObject([{ code: 'usr-overlay' }]);
     expect(imageIn(guest.ok('switch'))).toBe(v1);
     expect(statusOf(guest, 'after')).toMatchObject({ booted: 2, next: 2, staged: 3 });
   });
@@ -272,12 +256,10 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
     const entries = '/loader/entries';
     const stopped = await StoppedDisk.open(disk);
     await stopped.renameBootFile(`${entries}/hostctl-00000002+3-0.conf`, 'hostctl-00000002+1-0.conf');
-    const service = '[Unit]\nBefore=boot-complete.target\n[Service]\nType=oneshot\nExecStart=/bin/false\n';
     const units = `/state/deploy/${v2}/etc/systemd/system`;
     await stopped.add({
-      [`${units}/bad.service`]: service,
       [`${units}/boot-complete.target.requires`]: '',
-      [`${units}/boot-complete.target.requires/bad.service`]: '-> ../bad.service',
+      ...required('bad', '/bin/false', units),
     });
     await endedBoot('failed-unit');
     const guest = await boot('failed-unit-undone', UNDONE);

@@ -8,9 +8,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFailed } from 'vitest';
 import { buildPackage } from '../../../scripts/lib/deb.ts';
+import type { StatusDocument } from '../../../src/cli/view/status-json.ts';
 import type { Loader } from '../../vm/lib/debian.ts';
-import { type Answers, runGuest, type Step } from '../../vm/lib/guest.ts';
+import { type Answers, runGuest, statusOf, type Step } from '../../vm/lib/guest.ts';
 import type { MachineDisk } from '../../vm/lib/qemu.ts';
+import { required } from '../../vm/lib/required-unit.ts';
 import { testImage } from '../../vm/lib/test-image.ts';
 import { type Change, type TrialDisk, TrialDisks } from '../../vm/lib/trial-disk.ts';
 
@@ -24,32 +26,9 @@ const FIRST_BOOT_ONLY = ['ldconfig', 'systemd-journal-catalog-update', 'systemd-
 /** A boot that is expected to end by itself: nothing here would end it. */
 const NEVER_ENDING: readonly Step[] = [{ name: 'wait', run: 'sleep infinity' }];
 
-export interface Status {
-  readonly booted: number | null;
-  readonly next: number | null;
-  readonly staged: number | null;
-  readonly warnings: readonly { readonly code: string; readonly message: string }[];
-  readonly deployments: readonly { readonly id: number; readonly state: string }[];
-}
-
-export function statusOf(guest: Answers, step = 'status'): Status {
-  return JSON.parse(guest.ok(step)) as Status;
-}
-
 /** What it says of the update that failed; empty where it says nothing. */
-export function failureIn({ warnings }: Status): string {
+export function failureIn({ warnings }: StatusDocument): string {
   return warnings.find(({ code }) => code === 'boot-failed')?.message ?? '';
-}
-
-export const SYSTEM = 'usr/lib/systemd/system';
-
-/** A service that the boot is not good without. */
-export function required(name: string, command: string): NonNullable<Change['files']> {
-  const text = `[Unit]\nBefore=boot-complete.target\n[Service]\nType=oneshot\nExecStart=${command}\n`;
-  return {
-    [`${SYSTEM}/${name}.service`]: text,
-    [`${SYSTEM}/boot-complete.target.requires/${name}.service`]: `-> ../${name}.service`,
-  };
 }
 
 /** An update with a unit that fails. */

@@ -9,6 +9,8 @@ import { run } from '../../../scripts/lib/run.ts';
 const MIB = 1 << 20;
 /** Discoverable Partitions Specification. */
 const ROOT_X86_64 = '4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709';
+const ESP = 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B';
+const SECTOR = 512;
 
 /** Size of a folder's files on disk, whole MiB. */
 async function folderMiB(folder: string): Promise<number> {
@@ -87,4 +89,31 @@ async function fileMiB(path: string): Promise<number> {
 /** Runs one of the mtools. The images are of our own making: their geometry needs no check. */
 export function mtools(command: string, args: readonly string[]): Promise<string> {
   return run(command, args, { env: { MTOOLS_SKIP_CHECK: '1' } });
+}
+
+/** A partition, in bytes. */
+export interface Partition {
+  readonly start: number;
+  readonly size: number;
+}
+
+export interface HostPartitions {
+  readonly boot: Partition;
+  readonly root: Partition;
+}
+
+/** Where a host's ESP and its root, the largest, are on its disk. */
+export async function hostPartitions(disk: string): Promise<HostPartitions> {
+  const { partitiontable } = JSON.parse(await run('sfdisk', ['--json', disk])) as {
+    partitiontable: { partitions: { start: number; size: number; type: string }[] };
+  };
+  const all = partitiontable.partitions.map(({ type, ...at }) => ({
+    type,
+    start: at.start * SECTOR,
+    size: at.size * SECTOR,
+  }));
+  const boot = all.find(({ type }) => type === ESP);
+  const root = all.toSorted((a, b) => b.size - a.size)[0];
+  if (boot === undefined || root === undefined) throw new Error(`"${disk}" has not the partitions of a host`);
+  return { boot, root };
 }

@@ -3,6 +3,7 @@
  * credentials by SMBIOS, answers come out by a virtio serial port. Image and boot entry stay what hostctl wrote.
  */
 
+import type { StatusDocument } from '../../../src/cli/view/status-json.ts';
 import { type Boot, type BootResult, lastSerialLines, runMachine } from './qemu.ts';
 
 export interface Step {
@@ -47,6 +48,11 @@ export class Answers {
   toJSON(): unknown {
     return this.#steps;
   }
+}
+
+/** What `hostctl status --json` said in step `step`. */
+export function statusOf(answers: Answers, step = 'status'): StatusDocument {
+  return JSON.parse(answers.ok(step)) as StatusDocument;
 }
 
 export interface GuestResult extends BootResult {

@@ -8,14 +8,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { run } from '../../../scripts/lib/run.ts';
-import { mtools } from './disk.ts';
+import { hostPartitions, mtools } from './disk.ts';
 
-const SECTOR = 512;
 const BLOCK = 4096;
-
-interface PartitionTable {
-  readonly partitiontable: { readonly partitions: readonly { readonly start: number }[] };
-}
 
 export class StoppedDisk {
   readonly path: string;
@@ -28,12 +23,10 @@ export class StoppedDisk {
     this.#rootOffset = rootOffset;
   }
 
-  /** Opens a disk of an ESP and an ext4 root. */
+  /** Opens the disk of a host with an ext4 root. */
   static async open(path: string): Promise<StoppedDisk> {
-    const table = JSON.parse(await run('sfdisk', ['--json', path])) as PartitionTable;
-    const [esp, root] = table.partitiontable.partitions;
-    if (esp === undefined || root === undefined) throw new Error(`Expected two partitions on "${path}"`);
-    const disk = new StoppedDisk(path, esp.start * SECTOR, root.start * SECTOR);
+    const { boot, root } = await hostPartitions(path);
+    const disk = new StoppedDisk(path, boot.start, root.start);
     // Replays the journal: edits before that would be undone by it. 1: something was corrected, as this is.
     await disk.#fsck('-p');
     return disk;
