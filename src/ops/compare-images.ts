@@ -43,7 +43,11 @@ export interface ComparedSide {
 }
 
 /** A difference; `fields` of what both have. */
-export type ImageDifference = Exclude<TreeDifference, { kind: 'modified' }> | (Extract<TreeDifference, { kind: 'modified' }> & { readonly names: readonly [readonly RawName[], readonly RawName[]] }); // prettier-ignore
+export type ImageDifference =
+  | Exclude<TreeDifference, { kind: 'modified' }>
+  | (Extract<TreeDifference, { kind: 'modified' }> & {
+      readonly names: readonly [readonly RawName[], readonly RawName[]];
+    });
 
 export interface CompareResult {
   readonly a: ComparedSide;
@@ -144,7 +148,10 @@ function algorithmOf(tree: DirectoryNode): VerityAlgorithm | undefined {
 
 function describeSide(side: Side, tree: DirectoryNode, usual: VerityAlgorithm, bootable: boolean): ComparedSide {
   const algorithm = side.algorithm ?? usual;
-  const { bytes, formatVersion } = side.image ?? { ...writeComposefsImage(tree, { algorithm }), formatVersion: 1 as const }; // prettier-ignore
+  const { bytes, formatVersion } = side.image ?? {
+    ...writeComposefsImage(tree, { algorithm }),
+    formatVersion: 1 as const,
+  };
   const parameters: ImageParameters = { formatVersion, algorithm, logBlockSize: 12 };
   const digest = fsverityDigest(algorithm, bytes);
   return { name: side.name, digest, parameters: formatImageParameters(parameters), bootable };
@@ -177,7 +184,9 @@ function differencesOf(a: DirectoryNode, b: DirectoryNode, leniency: Leniency): 
       found.push(difference);
       continue;
     }
-    const aspects = leniency.hashesDiffer ? difference.aspects.filter((each) => !isOnlyHash(difference, each)) : difference.aspects; // prettier-ignore
+    const aspects = leniency.hashesDiffer
+      ? difference.aspects.filter((each) => !isOnlyHash(difference, each))
+      : difference.aspects;
     if (aspects.length === 0) continue;
     found.push({ ...difference, aspects, names: [namesAt(0, difference.before), namesAt(1, difference.after)] });
   }
@@ -204,5 +213,9 @@ function isSameTime(a: TreeNode, b: TreeNode, secondsOnly: boolean): boolean {
 /** Whether contents of one size only seem to differ because they are measured in different ways. */
 function isOnlyHash({ before, after }: Extract<TreeDifference, { kind: 'modified' }>, aspect: TreeAspect): boolean {
   if (aspect !== 'content' || before.kind !== 'file' || after.kind !== 'file') return false;
-  return before.content.kind === 'external' && after.content.kind === 'external' && before.content.size === after.content.size; // prettier-ignore
+  return (
+    before.content.kind === 'external' &&
+    after.content.kind === 'external' &&
+    before.content.size === after.content.size
+  );
 }

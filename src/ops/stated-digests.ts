@@ -10,7 +10,14 @@ import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { bootTransform } from '../image/build.ts';
 import { measuringSink } from '../image/ingest.ts';
 import type { ImageSource } from '../image/source.ts';
-import { describeSource, digestsOfDocuments, digestsOfUki, statedAlgorithms, unifiedKernels, type StatedDigest } from '../image/stated-digests.ts'; // prettier-ignore
+import {
+  describeSource,
+  digestsOfDocuments,
+  digestsOfUki,
+  statedAlgorithms,
+  unifiedKernels,
+  type StatedDigest,
+} from '../image/stated-digests.ts';
 import type { XattrMode } from '../image/xattr-filter.ts';
 import type { Host } from '../sys/host.ts';
 import type { DirectoryNode, FileNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
@@ -94,7 +101,10 @@ function* makings(
   algorithm: VerityAlgorithm,
   xattrs: XattrMode,
 ): Generator<readonly [VerityDigest, DigestMaking]> {
-  const trees = [{ tree: bootableOrNothing(flat), bootable: true }, { tree: flat, bootable: false }]; // prettier-ignore
+  const trees = [
+    { tree: bootableOrNothing(flat), bootable: true },
+    { tree: flat, bootable: false },
+  ];
   for (const { tree, bootable } of trees) {
     if (tree === undefined) continue;
     for (const formatVersion of [1, 2, 0] as const) {

@@ -79,7 +79,7 @@ export function sendHttp(asked: HttpRequest): Promise<HttpAnswer> {
       clearTimeout(waiting);
       if (signal.aborted) reject(new HostctlError('interrupted', 'Stopped fetching', { cause: signal.reason }));
       else if (error.code === 'HPE_HEADER_OVERFLOW')
-        reject(new HostctlError('registry', `Headers of "${shownUrl(url)}" have more than ${MAX_HEADER_BYTES} bytes`)); // prettier-ignore
+        reject(new HostctlError('registry', `Headers of "${shownUrl(url)}" have more than ${MAX_HEADER_BYTES} bytes`));
       else reject(error instanceof HttpBroken ? error : broken(error.code ?? error.message, error));
     });
     request.on('response', (response) => {

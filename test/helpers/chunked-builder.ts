@@ -16,7 +16,11 @@ export interface ChunkedSpec {
 const PREFIX = 'io.github.containers.zstd-chunked.';
 
 export function chunkedLayer(spec: ChunkedSpec): LayerSpec {
-  const { editToc = (toc) => toc, editTarSplit = (lines) => lines, editAnnotations = (annotations) => annotations } = spec; // prettier-ignore
+  const {
+    editToc = (toc) => toc,
+    editTarSplit = (lines) => lines,
+    editAnnotations = (annotations) => annotations,
+  } = spec;
   const frames: Buffer[] = [];
   const [raw, entries, lines]: [Buffer[], Json[], Json[]] = [[], [], []];
   let offset = 0;
@@ -24,7 +28,8 @@ export function chunkedLayer(spec: ChunkedSpec): LayerSpec {
     frames.push(bytes);
     offset += bytes.length;
   };
-  const segment = (payload: Buffer): void => void lines.push({ type: 2, payload: payload.toString('base64'), position: lines.length }); // prettier-ignore
+  const segment = (payload: Buffer): void =>
+    void lines.push({ type: 2, payload: payload.toString('base64'), position: lines.length });
   let headers: Buffer[] = [];
   const add = (bytes: Buffer): void => {
     headers.push(bytes);
@@ -58,7 +63,13 @@ export function chunkedLayer(spec: ChunkedSpec): LayerSpec {
   }
   add(Buffer.alloc(1024));
   frame(zstd(Buffer.concat(headers)));
-  const tarSplit = zstd(Buffer.from(editTarSplit(lines).map((line) => `${JSON.stringify(line)}\n`).join(''))); // prettier-ignore
+  const tarSplit = zstd(
+    Buffer.from(
+      editTarSplit(lines)
+        .map((line) => `${JSON.stringify(line)}\n`)
+        .join(''),
+    ),
+  );
   const toc = zstd(Buffer.from(JSON.stringify(editToc({ version: 1, entries, tarSplitDigest: sha256(tarSplit) }))));
   const tocAt = offset + 8;
   for (const table of [toc, tarSplit, Buffer.alloc(64)]) frame(Buffer.concat([skippable(table.length), table]));

@@ -6,7 +6,15 @@ import { FileContexts, type TypeLetter } from '../../src/format/selinux/file-con
 import type { RawName } from '../../src/tree/name.ts';
 import { scratchDir } from './scratch-dir.ts';
 
-const MODES: readonly (readonly [TypeLetter, string])[] = [['-', 'file'], ['d', 'dir'], ['l', 'lnk_file'], ['c', 'chr_file'], ['b', 'blk_file'], ['p', 'pipe'], ['s', 'sock_file']]; // prettier-ignore
+const MODES: readonly (readonly [TypeLetter, string])[] = [
+  ['-', 'file'],
+  ['d', 'dir'],
+  ['l', 'lnk_file'],
+  ['c', 'chr_file'],
+  ['b', 'blk_file'],
+  ['p', 'pipe'],
+  ['s', 'sock_file'],
+];
 const PER_CALL = 500;
 
 /** In the order of a built policy: rules with wildcards first, the less specific before the more specific. */
@@ -31,7 +39,11 @@ export function labelDifferences(
     const theirs: string[] = [];
     for (let at = 0; at < paths.length; at += PER_CALL) {
       const some = paths.slice(at, at + PER_CALL);
-      theirs.push(...execFileSync(program, ['-f', file, '-n', '-m', mode, ...some], { encoding: 'utf8' }).trimEnd().split('\n')); // prettier-ignore
+      theirs.push(
+        ...execFileSync(program, ['-f', file, '-n', '-m', mode, ...some], { encoding: 'utf8' })
+          .trimEnd()
+          .split('\n'),
+      );
     }
     return paths.flatMap((path, i) => {
       const ours = contexts.lookup(path as RawName, letter) ?? '<<none>>';

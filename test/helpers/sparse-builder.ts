@@ -22,8 +22,17 @@ export function sparseEntries(
     case 'old GNU':
       return oldGnu(name, map, realSize, content);
     case '0.0': {
-      const numbers = map.flatMap(([offset, length]) => [['GNU.sparse.offset', `${offset}`], ['GNU.sparse.numbytes', `${length}`]] as const); // prettier-ignore
-      const counts = [['GNU.sparse.size', `${realSize}`], ['GNU.sparse.numblocks', `${map.length}`]] as const; // prettier-ignore
+      const numbers = map.flatMap(
+        ([offset, length]) =>
+          [
+            ['GNU.sparse.offset', `${offset}`],
+            ['GNU.sparse.numbytes', `${length}`],
+          ] as const,
+      );
+      const counts = [
+        ['GNU.sparse.size', `${realSize}`],
+        ['GNU.sparse.numblocks', `${map.length}`],
+      ] as const;
       return pax([['path', name], ...counts, ...numbers], content);
     }
     case '0.1': {

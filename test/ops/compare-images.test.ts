@@ -55,7 +55,9 @@ function imaged(root: DirectoryNode, algorithm: VerityAlgorithm, version: 0 | 1 
 const compare = (a: string, b: string): Promise<CompareResult> => compareImages(host, { a, b });
 /** The differences as `path field: a | b`. */
 async function lines(a: string, b: string): Promise<string[]> {
-  const { differences } = compareRecord(await compare(a, b)) as { differences: { path: string; only: string | null; fields: { field: string; a: string; b: string }[] }[] }; // prettier-ignore
+  const { differences } = compareRecord(await compare(a, b)) as {
+    differences: { path: string; only: string | null; fields: { field: string; a: string; b: string }[] }[];
+  };
   return differences.flatMap(({ path, only, fields }) =>
     only === null
       ? fields.map(({ field, a: left, b: right }) => `${path} ${field}: ${left} | ${right}`)
@@ -66,7 +68,12 @@ async function lines(a: string, b: string): Promise<string[]> {
 describe('image compare', () => {
   test('of the same tree as a dump and as an image finds nothing', async () => {
     const result = await compare(dumped(sample('sha256')), imaged(sample('sha256'), 'sha256', 1));
-    expect({ equal: result.equal, notes: result.notes, differences: result.differences, same: result.a.digest === result.b.digest }).toEqual({ equal: true, notes: [], differences: [], same: true }); // prettier-ignore
+    expect({
+      equal: result.equal,
+      notes: result.notes,
+      differences: result.differences,
+      same: result.a.digest === result.b.digest,
+    }).toEqual({ equal: true, notes: [], differences: [], same: true });
     expect([...compareText(result)].at(-1)).toBe('The same\n');
   });
 
@@ -104,9 +111,15 @@ describe('image compare', () => {
     ['the hash', 'sha512', 1, 'v1-sha512-12', /different hashes: of files over 64 bytes only sizes/],
   ])('says that only %s differs', async (_title, algorithm, version, parameters, note) => {
     const result = await compare(imaged(sample('sha256'), 'sha256', 1), imaged(sample(algorithm), algorithm, version));
-    expect({ equal: result.equal, same: result.a.digest === result.b.digest, parameters: [result.a.parameters, result.b.parameters] }).toEqual({ equal: true, same: false, parameters: ['v1-sha256-12', parameters] }); // prettier-ignore
+    expect({
+      equal: result.equal,
+      same: result.a.digest === result.b.digest,
+      parameters: [result.a.parameters, result.b.parameters],
+    }).toEqual({ equal: true, same: false, parameters: ['v1-sha256-12', parameters] });
     expect(result.notes.join()).toMatch(note);
-    expect([...compareText(result)].at(-1)).toBe(`The trees are the same; the digests differ by how they are made: v1-sha256-12 and ${parameters}\n`); // prettier-ignore
+    expect([...compareText(result)].at(-1)).toBe(
+      `The trees are the same; the digests differ by how they are made: v1-sha256-12 and ${parameters}\n`,
+    );
   });
 
   test('takes a directory as mkcomposefs does', async () => {
@@ -118,7 +131,9 @@ describe('image compare', () => {
     const at = (sec: bigint) => ({ mtime: { sec, nsec: 0 } });
     const like = (content: string): string => dumped(tree({ '/': dir(at(6n)), '/f': file(content, at(5n)) }));
     expect(await lines(`${directory}/top`, like('content'))).toEqual([]);
-    expect(await lines(`${directory}/top`, like('Content'))).toEqual(['/f content: 7 bytes, "content" | 7 bytes, "Content"']); // prettier-ignore
+    expect(await lines(`${directory}/top`, like('Content'))).toEqual([
+      '/f content: 7 bytes, "content" | 7 bytes, "Content"',
+    ]);
   });
 
   test('compares a reference with what was made to boot of it, as it is booted', async () => {

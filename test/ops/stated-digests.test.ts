@@ -87,7 +87,11 @@ describe('a stated digest', () => {
       'composefs.merged.fsverity-sha256-12': 'no digest',
       'composefs.layer.erofs.v1.fsverity-sha512-12': foreign,
     };
-    const uki = (cmdline: string): Buffer => peFile([{ name: '.linux', content: Buffer.alloc(90_000) }, { name: '.cmdline', content: cmdline }]); // prettier-ignore
+    const uki = (cmdline: string): Buffer =>
+      peFile([
+        { name: '.linux', content: Buffer.alloc(90_000) },
+        { name: '.cmdline', content: cmdline },
+      ]);
     const kernels = [
       tarDir('boot/EFI/Linux'),
       tarFile('boot/EFI/Linux/a.efi', uki(`quiet composefs=${old}\0`)),
@@ -103,12 +107,17 @@ describe('a stated digest', () => {
     });
     const fits = (parameters: string) => ({ parameters, xattrs: 'allowlist-only', bootable: true });
     expect(await statedOf(reference)).toEqual([
-      { kind: 'annotation', name: 'composefs.merged.bootable.erofs.v1.fsverity-sha512-12', digest: usual, fits: fits('v1-sha512-12') },
+      {
+        kind: 'annotation',
+        name: 'composefs.merged.bootable.erofs.v1.fsverity-sha512-12',
+        digest: usual,
+        fits: fits('v1-sha512-12'),
+      },
       { kind: 'label', name: 'containers.composefs.fsverity', digest: foreign, fits: null },
       { kind: 'uki', name: '/boot/EFI/Linux/a.efi', digest: old, fits: fits('v2-sha256-12') },
       { kind: 'uki', name: '/boot/EFI/Linux/b.EFI', digest: foreign, fits: null },
     ]);
-  }); // prettier-ignore
+  });
 
   test('is nothing where none is stated', async () => {
     expect(await statedOf(plainImage())).toEqual([]);

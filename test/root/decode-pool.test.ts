@@ -120,10 +120,14 @@ describe('layers that are not', () => {
     ['damaged in the middle', { ...right, damage: flip(1 << 20) }],
     ['damaged at the end', { ...right, compression: 'zstd', damage: (blob) => flip(blob.length - 1)(blob) }],
     ['with another diff id', { ...right, diffId: sha256(Buffer.alloc(1)) }],
-    ['said to be what they are not', { ...right, content: compress(right.content, 'gzip') as Buffer, compression: 'none' }], // prettier-ignore
+    [
+      'said to be what they are not',
+      { ...right, content: compress(right.content, 'gzip') as Buffer, compression: 'none' },
+    ],
   ])('%s', async (_title, spec) => {
     const sources = layers(right, spec, right);
-    const shown = (error: unknown): unknown => (error instanceof Error ? { ...error, message: error.message, cause: undefined } : error); // prettier-ignore
+    const shown = (error: unknown): unknown =>
+      error instanceof Error ? { ...error, message: error.message, cause: undefined } : error;
     const expected = await digests(sources, decodeHere(signal, startFilter)).catch(shown);
     expect(expected).toHaveProperty('code');
     expect(await withPool(sources, 2, (decode) => digests(sources, decode).catch(shown))).toEqual(expected);
@@ -142,7 +146,10 @@ describe('layers that are not', () => {
 
 describe('use that ends early', () => {
   const right = { content: content(6, LARGE), compression: 'zstd' } as const;
-  const refuse = (error: Error) => (decode: Decode) => decode(sources[0]!, () => { throw error; }); // prettier-ignore
+  const refuse = (error: Error) => (decode: Decode) =>
+    decode(sources[0]!, () => {
+      throw error;
+    });
   let sources: LayerSource[];
 
   test('what the output throws comes out as it was', async () => {
@@ -166,7 +173,12 @@ describe('use that ends early', () => {
   test('an interrupt ends what is being read and what waits', async () => {
     sources = layers(right, right, right);
     const controller = new AbortController();
-    const interrupted = withPool(sources, 2, (decode) => decode(sources[0]!, () => controller.abort()), controller.signal); // prettier-ignore
+    const interrupted = withPool(
+      sources,
+      2,
+      (decode) => decode(sources[0]!, () => controller.abort()),
+      controller.signal,
+    );
     await expect(interrupted).rejects.toMatchObject({ code: 'interrupted' });
   });
 

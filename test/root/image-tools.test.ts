@@ -429,11 +429,18 @@ describe('composefs', () => {
 
 describe('image compare', () => {
   test('exits 0 where the trees are the same, 3 where they differ, and 7 where there is nothing to compare', () => {
-    expect(output('image', 'compare', reference, digest)).toMatch(/^A {2}oci:.*\n {3}v1-sha512-12:(\w+)\nB {2}\w+\n {3}v1-sha512-12:\1\nThe same\n$/); // prettier-ignore
+    expect(output('image', 'compare', reference, digest)).toMatch(
+      /^A {2}oci:.*\n {3}v1-sha512-12:(\w+)\nB {2}\w+\n {3}v1-sha512-12:\1\nThe same\n$/,
+    );
     const { reference: other } = bootableLayout({ more: [...MORE, tarFile('usr/share/small', 'another')] });
     const result = hostctl(['image', 'compare', reference, other, '--repo', repo, '--json']);
-    expect(result).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('stands in the layer twice') as string }); // prettier-ignore
-    expect((JSON.parse(result.stdout) as { differences: { path: string }[] }).differences.map(({ path }) => path)).toEqual(['/usr/share/small']); // prettier-ignore
+    expect(result).toMatchObject({
+      exitCode: 3,
+      stderr: expect.stringContaining('stands in the layer twice') as string,
+    });
+    expect(
+      (JSON.parse(result.stdout) as { differences: { path: string }[] }).differences.map(({ path }) => path),
+    ).toEqual(['/usr/share/small']);
     expectRefused(hostctl(['image', 'compare', reference, 'dump:/nowhere']), 7, /nowhere/);
     expectRefused(hostctl(['image', 'compare', reference, '/dev/null']), 7, /composefs header/);
   });

@@ -23,6 +23,14 @@ test('etc and var of a deployment are labelled as in the image, without a NUL be
     return value === undefined ? undefined : Buffer.from(value).toString('latin1');
   };
   const etc = `deploy/${digest}/etc`;
-  const found = [etc, `${etc}/hostname`, `${etc}/machine-id`, `${etc}/ssh`, `${etc}/os-release`, 'os/default/var', 'os/default/var/lib/shipped'].map(label); // prettier-ignore
+  const found = [
+    etc,
+    `${etc}/hostname`,
+    `${etc}/machine-id`,
+    `${etc}/ssh`,
+    `${etc}/os-release`,
+    'os/default/var',
+    'os/default/var/lib/shipped',
+  ].map(label);
   expect(found).toEqual(['etc', 'etc', 'machineid', 'etc', undefined, 'var', 'var']);
 });

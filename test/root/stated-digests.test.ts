@@ -12,7 +12,9 @@ import { testHost } from '../helpers/test-host.ts';
 
 const foreign = 'ab'.repeat(64);
 const annotated = (digest: string): BootableOptions => ({
-  layout: { editManifest: (m) => ({ ...m, annotations: { 'composefs.merged.bootable.erofs.v1.fsverity-sha512-12': digest } }) }, // prettier-ignore
+  layout: {
+    editManifest: (m) => ({ ...m, annotations: { 'composefs.merged.bootable.erofs.v1.fsverity-sha512-12': digest } }),
+  },
 });
 const withUki = (cmdline: string): BootableOptions => ({
   more: [tarDir('boot/EFI/Linux'), tarFile('boot/EFI/Linux/x.efi', peFile([{ name: '.cmdline', content: cmdline }]))],
@@ -25,7 +27,12 @@ function stateOf(path: string): Record<string, string> {
 
 async function digestOf(options: BootableOptions, formatVersion: 1 | 2): Promise<string> {
   const { reference } = bootableLayout(options);
-  const { digest } = await digestImage(testHost(), { image: reference, algorithm: 'sha512', formatVersion, bootable: true }); // prettier-ignore
+  const { digest } = await digestImage(testHost(), {
+    image: reference,
+    algorithm: 'sha512',
+    formatVersion,
+    bootable: true,
+  });
   return digest;
 }
 
@@ -37,7 +44,9 @@ describe('deploy', () => {
     const result = await sysroot.deploy(bootableLayout(withUki(`composefs=${digest} rw`)).reference);
     const fits = { parameters: 'v2-sha512-12', xattrs: 'allowlist-only', bootable: true };
     expect(result.stated).toEqual([{ kind: 'uki', name: '/boot/EFI/Linux/x.efi', digest, fits }]);
-    expect(deployText(result)).toContain('Stated by uki /boot/EFI/Linux/x.efi: fits as v2-sha512-12, allowlist-only, booted\n'); // prettier-ignore
+    expect(deployText(result)).toContain(
+      'Stated by uki /boot/EFI/Linux/x.efi: fits as v2-sha512-12, allowlist-only, booted\n',
+    );
   });
 
   test.each<readonly [string, BootableOptions, string]>([
@@ -63,7 +72,10 @@ describe('deploy', () => {
     const sysroot = scratchSysroot();
     const { reference } = bootableLayout({ layout: { labels: { 'containers.composefs.fsverity': foreign } } });
     const { changed, stated } = await sysroot.deploy(reference);
-    expect({ changed, stated }).toEqual({ changed: true, stated: [{ kind: 'label', name: 'containers.composefs.fsverity', digest: foreign, fits: undefined }] }); // prettier-ignore
+    expect({ changed, stated }).toEqual({
+      changed: true,
+      stated: [{ kind: 'label', name: 'containers.composefs.fsverity', digest: foreign, fits: undefined }],
+    });
     expect(sysroot.host.warnings.join()).toContain(
       `label "containers.composefs.fsverity" states the digest ${foreign}`,
     );

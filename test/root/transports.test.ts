@@ -7,7 +7,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { sha256, writeIndex, writeJson, type BuiltLayout, type Json } from '../helpers/oci-builder.ts';
-import { startHostctl, startRegistry, type AsyncResult, type Surroundings, type TestRegistry } from '../helpers/registry.ts'; // prettier-ignore
+import {
+  startHostctl,
+  startRegistry,
+  type AsyncResult,
+  type Surroundings,
+  type TestRegistry,
+} from '../helpers/registry.ts';
 import { hostctl } from '../helpers/run-program.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { tarFile } from '../helpers/tar-builder.ts';
@@ -213,7 +219,10 @@ describe('a registry', () => {
   test('reports progress as JSON Lines on the descriptor that is given', async () => {
     const args = ['image', 'digest', reference('1'), '--progress-fd', '3'];
     const { progress } = (await run(args)) as AsyncResult & { readonly progress: string };
-    const events = progress.trim().split('\n').map((line) => JSON.parse(line) as Json); // prettier-ignore
+    const events = progress
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Json);
     const total = layersOf(one).reduce((sum, { size }) => sum + size, 0);
     expect(events.filter(({ step }) => step === 'Fetching layers').at(-1)).toEqual({
       step: 'Fetching layers',
@@ -245,22 +254,25 @@ describe('what skopeo is configured with', () => {
     expect(takeLayerRequests(one)).toEqual([]);
   });
 
-  test.each(['hostctl/auth.json', 'containers/0/auth.json'])('counts: credentials in /run/%s, which nothing repeats', async (file) => {
-    const secret = Buffer.from('user:a-secret').toString('base64');
-    registry.intercept((path, answer, asked) => {
-      if (asked.headers.authorization === `Basic ${secret}`) return Promise.resolve(path);
-      answer.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end();
-      return Promise.resolve(undefined);
-    });
-    const auth = (word: string): string => JSON.stringify({ auths: { [registry.host]: { auth: word } } });
-    const args = ['image', 'inspect', reference('1'), '--debug'];
-    const good = await run(args, { run: { [file]: auth(secret) } });
-    expect(good).toMatchObject({ exitCode: 0 });
-    const bad = await run(args, { run: { [file]: auth(Buffer.from('user:wrong-secret').toString('base64')) } });
-    const none = await run(args);
-    expect([bad.exitCode, none.exitCode]).toEqual([4, 4]);
-    for (const { stdout, stderr } of [good, bad, none]) expect(stdout + stderr).not.toMatch(/secret|dXNlcj/);
-  }); // prettier-ignore
+  test.each(['hostctl/auth.json', 'containers/0/auth.json'])(
+    'counts: credentials in /run/%s, which nothing repeats',
+    async (file) => {
+      const secret = Buffer.from('user:a-secret').toString('base64');
+      registry.intercept((path, answer, asked) => {
+        if (asked.headers.authorization === `Basic ${secret}`) return Promise.resolve(path);
+        answer.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end();
+        return Promise.resolve(undefined);
+      });
+      const auth = (word: string): string => JSON.stringify({ auths: { [registry.host]: { auth: word } } });
+      const args = ['image', 'inspect', reference('1'), '--debug'];
+      const good = await run(args, { run: { [file]: auth(secret) } });
+      expect(good).toMatchObject({ exitCode: 0 });
+      const bad = await run(args, { run: { [file]: auth(Buffer.from('user:wrong-secret').toString('base64')) } });
+      const none = await run(args);
+      expect([bad.exitCode, none.exitCode]).toEqual([4, 4]);
+      for (const { stdout, stderr } of [good, bad, none]) expect(stdout + stderr).not.toMatch(/secret|dXNlcj/);
+    },
+  );
 
   test('counts: policy.json, for what was fetched before too, with exit code 3 and nothing fetched', async () => {
     const policy = { default: [{ type: 'reject' }] };
@@ -294,11 +306,15 @@ test.each<readonly [string, string, number]>([
   ['a directory that is no image', 'dir:/etc', 7],
   ['a name that storage does not know', 'containers-storage:[vfs@SCRATCH/a+SCRATCH/b]localhost/nothing:1', 7],
 ])('%s is an error with its exit code', async (_title, image, exitCode) => {
-  const result = await run(['image', 'digest', image.replace('HOST', registry.host).replaceAll('SCRATCH', scratchDir())]);
+  const result = await run([
+    'image',
+    'digest',
+    image.replace('HOST', registry.host).replaceAll('SCRATCH', scratchDir()),
+  ]);
   expect({ exitCode: result.exitCode, stdout: result.stdout }).toEqual({ exitCode, stdout: '' });
   expect(result.stderr).toMatch(/^hostctl: cannot use "/im);
   expect(result.stderr).not.toMatch(/internal error|at .*\.js:/);
-}); // prettier-ignore
+});
 
 describe('copies of an image', () => {
   test.each<readonly [string, (scratch: string) => string]>([

@@ -25,11 +25,17 @@ export function compareRecord({ differences, ...rest }: CompareResult): object {
 }
 
 export function* compareText({ a, b, equal, notes, differences }: CompareResult): Generator<string, void> {
-  for (const [letter, { name, parameters, digest, bootable }] of [['A', a], ['B', b]] as const) {
+  for (const [letter, { name, parameters, digest, bootable }] of [
+    ['A', a],
+    ['B', b],
+  ] as const) {
     yield `${letter}  ${shown(name)}${bootable ? ' (as it is booted)' : ''}\n   ${parameters}:${digest}\n`;
-  } // prettier-ignore
+  }
   for (const note of notes) yield `${note}\n`;
-  if (equal) yield a.digest === b.digest ? 'The same\n' : `The trees are the same; the digests differ by how they are made: ${a.parameters} and ${b.parameters}\n`; // prettier-ignore
+  if (equal)
+    yield a.digest === b.digest
+      ? 'The same\n'
+      : `The trees are the same; the digests differ by how they are made: ${a.parameters} and ${b.parameters}\n`;
   for (const difference of differences) {
     yield `${LETTERS[difference.kind]}  ${displayRaw(difference.path)}\n`;
     for (const { field, a: left, b: right } of fieldsOf(difference)) yield `     ${field}: ${left} | ${right}\n`;

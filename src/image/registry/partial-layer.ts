@@ -161,10 +161,18 @@ async function fetchContents(
 ): Promise<void> {
   if (missing.length === 0) return;
   const writer = new ContentWriter(fd, missing);
-  const decoder = openZstd((piece) => writer.write(piece), (program, args) => host.exec.filter(program, args)); // prettier-ignore
+  const decoder = openZstd(
+    (piece) => writer.write(piece),
+    (program, args) => host.exec.filter(program, args),
+  );
   try {
     const take = (_: number, bytes: Uint8Array): Promise<void> => decoder.write(bytes);
-    await fetchParts(client, blob, missing.map(({ file }) => file), { onBytes, take }); // prettier-ignore
+    await fetchParts(
+      client,
+      blob,
+      missing.map(({ file }) => file),
+      { onBytes, take },
+    );
     await decoder.end();
   } finally {
     await decoder.close();
@@ -200,11 +208,13 @@ class ContentWriter {
   }
 
   end(): void {
-    if (this.#next < this.#contents.length) throw new HostctlError('size-mismatch', 'Parts unpack to less than their files');
-  } // prettier-ignore
+    if (this.#next < this.#contents.length)
+      throw new HostctlError('size-mismatch', 'Parts unpack to less than their files');
+  }
 
   #finish({ sha256 }: ChunkedFile): void {
-    if (this.#hash.digest('hex') !== sha256) throw new HostctlError('digest-mismatch', 'A part has other content than the table says'); // prettier-ignore
+    if (this.#hash.digest('hex') !== sha256)
+      throw new HostctlError('digest-mismatch', 'A part has other content than the table says');
     this.#hash = createHash('sha256');
     this.#length = 0;
     this.#next += 1;

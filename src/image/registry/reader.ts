@@ -126,7 +126,12 @@ export class NativeReader implements RegistryReader {
     };
     const target = cache.temporaryFile();
     try {
-      const isComplete = await fetchPartialLayer(this.#host, { blob: layer, diffId: layer.diffId, chunked }, sources, target); // prettier-ignore
+      const isComplete = await fetchPartialLayer(
+        this.#host,
+        { blob: layer, diffId: layer.diffId, chunked },
+        sources,
+        target,
+      );
       if (isComplete) fs.renameSync(target, cache.fileOf(layer.diffId as string as OciDigest));
       return { isComplete, bytes };
     } catch (error) {
