@@ -54,6 +54,8 @@ describe('an image in a layout', () => {
     }).toEqual({
       reference: { transport: 'oci', path: directory, tag: 'v1' },
       manifestDigest: built.manifestDigest,
+      manifestType: 'application/vnd.oci.image.manifest.v1+json',
+      referrers: source.referrers,
       manifest: source.manifest,
       manifestType: 'application/vnd.oci.image.manifest.v1+json',
       referrers: source.referrers,
