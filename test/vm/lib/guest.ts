@@ -98,7 +98,7 @@ StandardError=journal+console
  * seconds: such a boot says nothing about the system, and is made once more. Where a boot is to fail nobody could tell, and
  * its try would be used up: there is no second processor then.
  */
-const KERNEL_DEATH = /^\[ {4}[0-9]\.\d+\] RIP: /m;
+export const KERNEL_DEATH = /^\[ {4}[0-9]\.\d+\] RIP: /m;
 
 function stepsScript(steps: readonly Step[], shutDown: boolean): string {
   const lines = [
