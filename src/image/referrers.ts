@@ -13,6 +13,7 @@ import { REF_NAME_ANNOTATION } from '../format/oci/layout.ts';
 import { MAX_MANIFEST_BYTES } from '../format/oci/manifest.ts';
 import { mediaTypeRole, mediaTypes } from '../format/oci/media-types.ts';
 import { readBlob, readLayoutFile } from './blob.ts';
+import { RegistryRefused } from './registry/client.ts';
 
 /** One artifact with everything it holds. */
 export interface Referrer {
@@ -47,47 +48,62 @@ export const SUBJECT_ANNOTATION = 'vnd.hostctl.subject';
 export function layoutReferrers(directory: string, manifestDigest: OciDigest): Referrers {
   const entries = (): readonly Descriptor[] =>
     parseIndex(readLayoutFile(`${directory}/index.json`, MAX_MANIFEST_BYTES), mediaTypes.ociIndex, 'File "index.json"');
-  const read = (entry: Descriptor, isWanted: (artifact: Artifact) => boolean): Referrer | undefined =>
-    readReferrer(entry, isWanted, (descriptor, what) =>
-      readBlob(`${directory}/${blobPath(descriptor.digest)}`, descriptor, what, MAX_ARTIFACT_BYTES),
-    );
+  const read: ReadBlob = (descriptor, what) =>
+    Promise.resolve(readBlob(`${directory}/${blobPath(descriptor.digest)}`, descriptor, what, MAX_ARTIFACT_BYTES));
   return {
-    ofType: (type) => {
+    ofType: async (type) => {
       const fitting = entries().filter(
-        ({ artifactType, annotations }) =>
-          artifactType === type && (annotations.get(SUBJECT_ANNOTATION) ?? manifestDigest) === manifestDigest,
+        ({ annotations }) => (annotations.get(SUBJECT_ANNOTATION) ?? manifestDigest) === manifestDigest,
       );
-      const isOurs = ({ artifactType, subject }: Artifact): boolean =>
-        artifactType === type && subject === manifestDigest;
-      return Promise.resolve(fitting.slice(0, MAX_ARTIFACTS).flatMap((entry) => read(entry, isOurs) ?? []));
+      return readReferrers(fitting, { type, subject: manifestDigest }, read);
     },
-    tagged: (tag) => {
+    tagged: async (tag) => {
       const entry = entries().find(({ annotations }) => annotations.get(REF_NAME_ANNOTATION) === tag);
-      return Promise.resolve(entry === undefined ? undefined : read(entry, () => true));
+      return entry === undefined ? undefined : readReferrer(entry, () => true, read);
     },
   };
 }
 
+/** Reads the manifest of an artifact, or a part of one, and compares it with its descriptor. */
+export type ReadBlob = (descriptor: Descriptor, what: string, role: 'manifest' | 'part') => Promise<Uint8Array>;
+
+/** Those of `entries` that are of this type and about this manifest, as they themselves say. */
+export async function readReferrers(
+  entries: readonly Descriptor[],
+  { type, subject }: { readonly type: string; readonly subject: OciDigest },
+  read: ReadBlob,
+): Promise<readonly Referrer[]> {
+  const found: Referrer[] = [];
+  for (const entry of entries.filter(({ artifactType }) => artifactType === type).slice(0, MAX_ARTIFACTS)) {
+    const isWanted = (artifact: Artifact): boolean => artifact.artifactType === type && artifact.subject === subject;
+    const referrer = await readReferrer(entry, isWanted, read);
+    if (referrer !== undefined) found.push(referrer);
+  }
+  return found;
+}
+
 /** Reads an artifact by its parts; undefined for one that is broken, too large, or not wanted. */
-function readReferrer(
+export async function readReferrer(
   entry: Descriptor,
   isWanted: (artifact: Artifact) => boolean,
-  readPart: (descriptor: Descriptor, what: string) => Uint8Array,
-): Referrer | undefined {
+  read: ReadBlob,
+): Promise<Referrer | undefined> {
   if (mediaTypeRole(entry.mediaType).role !== 'manifest') return undefined;
   try {
-    const artifact = parseArtifact(readPart(entry, 'Artifact'));
+    const artifact = parseArtifact(await read(entry, 'Artifact', 'manifest'));
     if (!isWanted(artifact)) return undefined;
-    return {
-      digest: entry.digest,
-      parts: artifact.layers.map((layer) => ({
-        mediaType: layer.mediaType,
-        annotations: layer.annotations,
-        bytes: readPart(layer, 'Part of the artifact'),
-      })),
-    };
+    const parts: ReferrerPart[] = [];
+    for (const layer of artifact.layers) {
+      const { mediaType, annotations } = layer;
+      parts.push({ mediaType, annotations, bytes: await read(layer, 'Part of the artifact', 'part') });
+    }
+    return { digest: entry.digest, parts };
   } catch (error) {
-    if (error instanceof HostctlError && !isHostctlError(error, 'io', 'internal')) return undefined;
+    // What a registry does not give is as good as not there; that it cannot be asked is another matter.
+    if (error instanceof RegistryRefused) return undefined;
+    if (error instanceof HostctlError && !isHostctlError(error, 'io', 'internal', 'registry', 'interrupted')) {
+      return undefined;
+    }
     throw error;
   }
 }

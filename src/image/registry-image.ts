@@ -54,7 +54,8 @@ export async function openRegistryImage(
       blobFile: cache.fileOf(descriptor.digest),
       plainFile: cache.fileOf(plainDigest(diffId)),
     });
-    return withLayerFiles(reference, step.value, filesOf, blobs);
+    const source = withLayerFiles(reference, step.value, filesOf, blobs);
+    return { ...source, referrers: reader.referrers(source.manifestDigest) };
   } catch (error) {
     throw withContext(`Cannot use "${formatImageReference(reference)}"`, error);
   }

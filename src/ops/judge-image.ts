@@ -7,7 +7,7 @@
 import type { Deployment, Deployments } from '../deploy/deployments.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { isRevokedBy, keysOf, readRevoked, readTrust, type Trust } from '../deploy/trust.ts';
-import { HostctlError } from '../errors.ts';
+import { HostctlError, isHostctlError } from '../errors.ts';
 import { formatImageReference, parseImageReference, type ImageReference } from '../format/oci/reference.ts';
 import { requirementsFor, type Policy, type Requirement } from '../format/policy.ts';
 import type { ImageSource } from '../image/source.ts';
@@ -60,14 +60,14 @@ export async function judgeImage(
     source.reference,
     allowWeakerPolicy === true ? undefined : tracked,
   );
-  const { published, broken } = await readSeals(source.referrers);
   const reference = formatImageReference(source.reference);
   if (requirements.some(({ type }) => type === 'reject')) {
     throw new HostctlError('policy-rejected', `The policy rejects "${reference}"`);
   }
+  const wanted = requirements.filter((each) => each.type === 'hostctlSealed');
+  const { published, broken } = wanted.length > 0 ? await readSeals(source) : await sealsIfAny(host, source);
   const signedBy = new Set<string>();
   const reasons: string[] = [...broken];
-  const wanted = requirements.filter((each) => each.type === 'hostctlSealed');
   const now = latestTime(host, base);
   const accepted = published.flatMap((seal) => {
     const checks = wanted.length > 0 ? wanted : [{ keys: undefined, identity: { type: 'matchRepository' } as const }];
@@ -97,6 +97,17 @@ export async function judgeImage(
     signedBy: [...signedBy],
     labelled: labelledVersion(source),
   };
+}
+
+/** Where none is asked for, a registry that cannot be asked for seals is no hindrance: all else may be here already. */
+async function sealsIfAny(host: Host, source: ImageSource): ReturnType<typeof readSeals> {
+  try {
+    return await readSeals(source);
+  } catch (error) {
+    if (!isHostctlError(error, 'registry')) throw error;
+    host.log.warn(`Cannot look for seals: ${error.message}`);
+    return { published: [], broken: [] };
+  }
 }
 
 /** Lists that are in force: the host's own, and the one that the initramfs consults. */

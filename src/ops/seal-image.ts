@@ -1,12 +1,14 @@
 /**
  * `image seal` and `image sign`: the digest that an image's root will have on a host is computed from its layers, put
- * into a seal together with the manifest, and signed. The seal lies beside the image in its layout; the image itself is
- * not touched, and signing it once more changes nothing but the seal.
+ * into a seal together with the manifest, and signed. The seal lies beside the image in its layout or its registry; the
+ * image itself is not touched, and signing it once more changes nothing but the seal.
  */
 
 import { HostctlError } from '../errors.ts';
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
+import type { NewArtifact } from '../format/oci/artifact.ts';
+import type { OciDigest } from '../format/oci/digest.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
 import { parsePrivateKey, signBytes, type PublicKey } from '../format/seal/key.ts';
 import {
@@ -21,6 +23,8 @@ import { formatSignatures, signersOf, type Signature } from '../format/seal/sign
 import { bootableTree } from '../image/build.ts';
 import { measuringSink } from '../image/ingest.ts';
 import { writeLayoutArtifact } from '../image/layout-artifact.ts';
+import { pushArtifact } from '../image/registry/push-artifact.ts';
+import { openClient } from '../image/registry/reader.ts';
 import type { ImageSource } from '../image/source.ts';
 import { mergeSignatures } from '../store/seals.ts';
 import { explainSystemError, readSmallText } from '../sys/files.ts';
@@ -28,10 +32,10 @@ import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm } from '../tree/node.ts';
 import { flattenImage, XATTR_MODE } from './build.ts';
 import { withImage } from './with-image.ts';
-import { readSeals, SEAL_SIGNATURES_TYPE, SEAL_TEXT_TYPE, SEAL_TYPE } from './seals.ts';
+import { readSeals, SEAL_SIGNATURES_TYPE, SEAL_TEXT_TYPE, SEAL_TYPE, sealTag } from './seals.ts';
 
 export interface SealImageOptions extends SignImageOptions {
-  /** Repository that the seal claims, `HOST/NAME`. */
+  /** Repository that the seal claims, `HOST/NAME`; that of the image without, if it has one. */
   readonly name: string | undefined;
   readonly securityVersion: number;
   /** `2027-03-01T00:00:00Z` */
@@ -68,12 +72,12 @@ export async function sealImage(host: Host, options: SealImageOptions): Promise<
       digests: await bootableDigests(host, source, options.algorithms),
       xattrs: XATTR_MODE,
       manifest: source.manifestDigest,
-      name,
+      name: name ?? (source.reference.transport === 'docker' ? source.reference.name : undefined),
       securityVersion: options.securityVersion,
       expires,
     };
     const bytes = formatSeal(seal);
-    return publishSeal(source, seal, bytes, signWith(bytes, signers));
+    return publishSeal(host, source, seal, bytes, signWith(bytes, signers));
   });
 }
 
@@ -82,16 +86,19 @@ export async function signImage(host: Host, options: SignImageOptions): Promise<
   const signers = options.keys.map(readSigner);
   return withImage(host, options.image, undefined, async (source) => {
     const what = formatImageReference(source.reference);
-    const { published } = await readSeals(source.referrers);
-    const [there, ...more] = published;
-    if (there === undefined || more.length > 0) {
-      throw new HostctlError('image-unsigned', `"${what}" has ${published.length} seals instead of one to sign`, {
+    const { published } = await readSeals(source);
+    // A registry may keep what came before each new signature.
+    const texts = new Set(published.map(({ bytes }) => Buffer.from(bytes).toString('latin1')));
+    const [there] = published;
+    if (there === undefined || texts.size > 1) {
+      throw new HostctlError('image-unsigned', `"${what}" has ${texts.size} seals instead of one to sign`, {
         hint: 'Make it with "hostctl image seal"',
       });
     }
+    const lines = published.flatMap((each) => each.lines);
     const seal = parseSeal(there.bytes);
     await checkSealOfImage(host, source, seal);
-    return publishSeal(source, seal, there.bytes, mergeSignatures(signWith(there.bytes, signers), there.lines));
+    return publishSeal(host, source, seal, there.bytes, mergeSignatures(signWith(there.bytes, signers), lines));
   });
 }
 
@@ -169,29 +176,44 @@ export function readSigners(paths: readonly string[]): Signer[] {
   return paths.map(readSigner);
 }
 
-function publishSeal(source: ImageSource, seal: Seal, bytes: Uint8Array, signatures: readonly Signature[]): SealResult {
-  const { reference } = source;
-  if (reference.transport !== 'oci') {
-    throw new HostctlError('image-unsupported', `Cannot put a seal beside "${formatImageReference(reference)}"`, {
-      hint: 'Seal the image in an OCI layout, oci:DIR[:TAG], and copy that',
-    });
-  }
-  const artifact = writeLayoutArtifact(reference.path, {
+async function publishSeal(
+  host: Host,
+  source: ImageSource,
+  seal: Seal,
+  bytes: Uint8Array,
+  signatures: readonly Signature[],
+): Promise<SealResult> {
+  const { manifestDigest } = source;
+  const artifact = await publishArtifact(host, source, {
     artifactType: SEAL_TYPE,
-    subject: {
-      mediaType: source.manifestType,
-      digest: source.manifestDigest,
-      size: source.manifestBytes.length,
-    },
+    subject: { mediaType: source.manifestType, digest: manifestDigest, size: source.manifestBytes.length },
     parts: [
       { mediaType: SEAL_TEXT_TYPE, bytes },
       { mediaType: SEAL_SIGNATURES_TYPE, bytes: formatSignatures(signatures) },
     ],
   });
   return {
-    manifestDigest: source.manifestDigest,
+    manifestDigest,
     digests: seal.digests.map(formatSealedDigest),
     keys: [...new Set(signatures.map(({ keyId }) => keyId))],
     artifact,
   };
+}
+
+/** Puts a seal where the image is. Returns the digest of its manifest. */
+async function publishArtifact(
+  host: Host,
+  { reference, manifestDigest }: ImageSource,
+  artifact: NewArtifact,
+): Promise<OciDigest> {
+  switch (reference.transport) {
+    case 'oci':
+      return writeLayoutArtifact(reference.path, artifact);
+    case 'docker':
+      return pushArtifact(openClient(host, reference.name), artifact, sealTag(manifestDigest));
+    default:
+      throw new HostctlError('image-unsupported', `Cannot put a seal beside "${formatImageReference(reference)}"`, {
+        hint: 'Seal the image in an OCI layout, oci:DIR[:TAG], or in a registry',
+      });
+  }
 }

@@ -1,12 +1,12 @@
 /** Seals as they are published beside an image: finding them, and whether one holds for this image and these keys. */
 
 import { HostctlError, isHostctlError } from '../errors.ts';
+import type { OciDigest } from '../format/oci/digest.ts';
 import type { ImageReference } from '../format/oci/reference.ts';
 import type { SignedIdentity } from '../format/policy.ts';
 import type { PublicKey } from '../format/seal/key.ts';
 import { parseSeal, type Seal } from '../format/seal/seal.ts';
 import { parseSignatures, signersOf, type Signature } from '../format/seal/signatures.ts';
-import type { Referrers } from '../image/referrers.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { SealFiles } from '../store/seals.ts';
 
@@ -26,13 +26,24 @@ export interface AcceptedSeal {
   readonly keys: readonly string[];
 }
 
+/** The tag of a seal in a registry that does not list it: by the digest of the image's manifest. */
+export function sealTag(manifestDigest: OciDigest): string {
+  return `${manifestDigest.replace(':', '-')}.seal`;
+}
+
 /** Every seal beside the image, and why one was passed over. */
-export async function readSeals(
-  referrers: Referrers,
-): Promise<{ readonly published: readonly PublishedSeal[]; readonly broken: readonly string[] }> {
+export async function readSeals({
+  referrers,
+  manifestDigest,
+}: Pick<ImageSource, 'referrers' | 'manifestDigest'>): Promise<{
+  readonly published: readonly PublishedSeal[];
+  readonly broken: readonly string[];
+}> {
   const published: PublishedSeal[] = [];
   const broken: string[] = [];
-  for (const { digest, parts } of await referrers.ofType(SEAL_TYPE)) {
+  const listed = await referrers.ofType(SEAL_TYPE);
+  const tagged = listed.length > 0 ? undefined : await referrers.tagged(sealTag(manifestDigest));
+  for (const { digest, parts } of tagged === undefined ? listed : [tagged]) {
     const part = (type: string): Uint8Array | undefined => parts.find(({ mediaType }) => mediaType === type)?.bytes;
     const bytes = part(SEAL_TEXT_TYPE);
     const signatures = part(SEAL_SIGNATURES_TYPE);

@@ -53,7 +53,7 @@ function verifyPublished(
   keys: readonly PublicKey[],
 ): Promise<VerifiedImage> {
   return withImage(host, image, undefined, async (source) => {
-    const { published, broken } = await readSeals(source.referrers);
+    const { published, broken } = await readSeals(source);
     const results = published.map((each) =>
       checkSeal(each, { keys, identity: { type: 'matchRepository' }, source, now: host.now().getTime() }),
     );

@@ -9,8 +9,9 @@ import { HostctlError } from '../errors.ts';
 
 export interface HttpRequest {
   readonly url: URL;
-  readonly method?: 'GET' | 'HEAD';
+  readonly method?: 'GET' | 'POST' | 'PUT';
   readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array | undefined;
   /** Takes certificates that cannot be checked. */
   readonly insecure: boolean;
   /** Certificates to check by, PEM; Node's own list without. */
@@ -51,7 +52,7 @@ export function parseUrl(text: string, base?: string): URL | undefined {
 
 /** Sends a request and waits for the headers of the answer. */
 export function sendHttp(asked: HttpRequest): Promise<HttpAnswer> {
-  const { url, method = 'GET', headers, insecure, ca, signal } = asked;
+  const { url, method = 'GET', headers, body, insecure, ca, signal } = asked;
   const options = {
     method,
     headers: { 'user-agent': 'hostctl', 'accept-encoding': 'identity', ...headers },
@@ -92,7 +93,7 @@ export function sendHttp(asked: HttpRequest): Promise<HttpAnswer> {
         discard: () => response.destroy(),
       });
     });
-    request.end();
+    request.end(body);
   });
 }
 

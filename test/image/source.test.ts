@@ -57,8 +57,6 @@ describe('an image in a layout', () => {
       manifestType: 'application/vnd.oci.image.manifest.v1+json',
       referrers: source.referrers,
       manifest: source.manifest,
-      manifestType: 'application/vnd.oci.image.manifest.v1+json',
-      referrers: source.referrers,
       manifestBytes: source.manifestBytes,
       config: { platform: amd64, diffIds: [sha256(layer.tar), sha256(layer.tar)], labels: new Map([['version', '1']]) },
       configBytes: source.configBytes,

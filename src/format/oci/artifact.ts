@@ -3,6 +3,7 @@
  * for Artifact Usage"). Seals and signatures are kept so.
  */
 
+import { hash } from 'node:crypto';
 import { parseDescriptor, type Descriptor } from './descriptor.ts';
 import type { OciDigest } from './digest.ts';
 import { checkSchemaVersion, optionalString, optionalStringMap, requiredArray } from './fields.ts';
@@ -55,20 +56,46 @@ export const EMPTY_CONFIG = {
   },
 } as const;
 
-export function formatArtifact(artifact: {
+/** An artifact that is to be. */
+export interface NewArtifact {
   readonly artifactType: string;
+  /** The image's manifest. */
   readonly subject: PlainDescriptor;
-  readonly layers: readonly (PlainDescriptor & { readonly annotations?: Readonly<Record<string, string>> })[];
-}): Uint8Array {
-  const { artifactType, subject, layers } = artifact;
-  return Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: mediaTypes.ociManifest,
-      artifactType,
-      config: EMPTY_CONFIG.descriptor,
-      layers,
-      subject,
+  readonly parts: readonly {
+    readonly mediaType: string;
+    readonly bytes: Uint8Array;
+    readonly annotations?: Readonly<Record<string, string>>;
+  }[];
+}
+
+export interface ArtifactBlob {
+  readonly descriptor: PlainDescriptor;
+  readonly bytes: Uint8Array;
+}
+
+/** An artifact's manifest, and the blobs that it names. */
+export function formatArtifact(artifact: NewArtifact): {
+  readonly manifest: ArtifactBlob;
+  readonly blobs: readonly ArtifactBlob[];
+} {
+  const { artifactType, parts } = artifact;
+  const { mediaType, digest, size } = artifact.subject;
+  const blobs = parts.map((part) => blobOf(part.mediaType, part.bytes));
+  const text = JSON.stringify({
+    schemaVersion: 2,
+    mediaType: mediaTypes.ociManifest,
+    artifactType,
+    config: EMPTY_CONFIG.descriptor,
+    layers: blobs.map(({ descriptor }, index) => {
+      const annotations = parts[index]?.annotations;
+      return { ...descriptor, ...(annotations === undefined ? {} : { annotations }) };
     }),
-  );
+    subject: { mediaType, digest, size },
+  });
+  return { manifest: blobOf(mediaTypes.ociManifest, Buffer.from(text)), blobs: [...blobs, EMPTY_CONFIG] };
+}
+
+function blobOf(mediaType: string, bytes: Uint8Array): ArtifactBlob {
+  const digest = `sha256:${hash('sha256', bytes, 'hex')}` as OciDigest;
+  return { descriptor: { mediaType, digest, size: bytes.length }, bytes };
 }

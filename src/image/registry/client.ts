@@ -1,14 +1,14 @@
 /**
- * Reads from a registry (distribution-spec, pull only): credentials and tokens, redirects, and trying again. What comes
- * is unchecked; whoever asks compares it with a digest. Credentials go to the registry and to the token server it
- * names, and to nobody else.
+ * Speaks to a registry (distribution-spec): credentials and tokens, redirects, and trying again. What comes is
+ * unchecked; whoever asks compares it with a digest. Credentials go to the registry and to the token server it names,
+ * and to nobody else.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HostctlError, isHostctlError } from '../../errors.ts';
 import type { BasicCredentials } from '../../format/containers/auth-json.ts';
 import type { RegistryEndpoint } from '../../format/containers/registries-conf.ts';
-import { HttpBroken, parseUrl, sendHttp, shownUrl, type HttpAnswer } from '../../sys/http.ts';
+import { HttpBroken, parseUrl, sendHttp, shownUrl, type HttpAnswer, type HttpRequest } from '../../sys/http.ts';
 import type { Host } from '../../sys/host.ts';
 import { readBody } from './body.ts';
 import { fetchToken, parseChallenge } from './token.ts';
@@ -19,6 +19,27 @@ export interface AccessibleEndpoint extends RegistryEndpoint {
 }
 
 export type Pause = (ms: number) => Promise<void>;
+
+/** The registry understood, and says no. */
+export class RegistryRefused extends HostctlError {
+  readonly status: number;
+
+  constructor(what: string, status: number, hint: string) {
+    super('registry', `${what}: status ${status}`, { hint });
+    this.status = status;
+  }
+}
+
+/** What is sent, below the repository. */
+export interface Sending {
+  readonly method: 'POST' | 'PUT';
+  /** Or a URL that the registry gave as the place to go on. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+}
+
+type Action = 'pull' | 'pull,push';
 
 const MAX_REDIRECTS = 5;
 export const RETRIES = 6;
@@ -54,6 +75,11 @@ export class RegistryClient {
     return this.#endpoints.at(-1)!.get(path, headers, RETRIES);
   }
 
+  /** Sends to the registry itself, never to a mirror, once: a second time might do more than the first. */
+  send(sending: Sending): Promise<HttpAnswer['headers']> {
+    return this.#endpoints.at(-1)!.send(sending);
+  }
+
   /** A small document, at most `maxBytes` long. */
   async document(path: string, headers: Readonly<Record<string, string>>, maxBytes: number): Promise<Uint8Array> {
     for (let tried = 0; ; tried++) {
@@ -77,6 +103,8 @@ function pauseOf({ signal }: Host): Pause {
   };
 }
 
+type RegistryRequest = Pick<HttpRequest, 'method' | 'url' | 'headers' | 'body'>;
+
 class EndpointClient {
   readonly #host: Host;
   readonly #endpoint: AccessibleEndpoint;
@@ -95,11 +123,12 @@ class EndpointClient {
     for (let tried = 0; ; tried++) {
       let waitMs: number | undefined;
       try {
-        const answer = await this.#authorized(path, headers);
+        const answer = await this.#authorized({ url: await this.#urlOf(path), headers }, 'pull');
         if (answer.status === 200 || answer.status === 206 || answer.status === 416) return answer;
         answer.discard();
-        const what = `Cannot read "${this.#endpoint.host}/${this.#endpoint.repository}/${path}": status ${answer.status}`;
-        if (!isPassing(answer.status) || tried >= retries) throw refused(what, answer.status);
+        if (!isPassing(answer.status) || tried >= retries) {
+          throw refused(`Cannot read ${this.#shown(path)}`, answer.status);
+        }
         waitMs = askedWait(answer.headers['retry-after']);
       } catch (error) {
         if (!(error instanceof HttpBroken) || tried >= retries) throw error;
@@ -108,25 +137,45 @@ class EndpointClient {
     }
   }
 
-  /** With the credentials there are; fresh ones, once, where the registry wants others. */
-  async #authorized(path: string, headers: Readonly<Record<string, string>>): Promise<HttpAnswer> {
-    const url = new URL(`${await this.#base()}/v2/${this.#endpoint.repository}/${path}`);
-    const first = await this.#follow(url, headers);
-    if (first.status !== 401) return first;
-    first.discard();
-    this.#authorization = await this.#authorize(first.headers['www-authenticate'] ?? '', url);
-    return this.#follow(url, headers);
+  async send({ method, path, headers = {}, body }: Sending): Promise<HttpAnswer['headers']> {
+    const url = await this.#urlOf(path);
+    const answer = await this.#authorized({ method, url, headers, body }, 'pull,push');
+    answer.discard();
+    if (answer.status === 201 || answer.status === 202) return answer.headers;
+    throw refused(`Cannot write to ${this.#shown(url.pathname)}`, answer.status);
   }
 
-  async #authorize(header: string, url: URL): Promise<string> {
+  #shown(path: string): string {
+    return `"${this.#endpoint.host}/${this.#endpoint.repository}/${path}"`;
+  }
+
+  /** Of a path below the repository, or of a place that the registry named, which must be its own. */
+  async #urlOf(path: string): Promise<URL> {
+    const base = await this.#base();
+    if (!/^(?:\/|https?:)/.test(path)) return new URL(`${base}/v2/${this.#endpoint.repository}/${path}`);
+    const url = parseUrl(path, base);
+    if (url?.origin === new URL(base).origin) return url;
+    throw new HostctlError('registry', `"${this.#endpoint.host}" wants what is sent to go elsewhere`);
+  }
+
+  /** With the credentials there are; fresh ones, once, where the registry wants others. */
+  async #authorized(request: RegistryRequest, action: Action): Promise<HttpAnswer> {
+    const first = await this.#follow(request);
+    if (first.status !== 401) return first;
+    first.discard();
+    this.#authorization = await this.#authorize(first.headers['www-authenticate'] ?? '', request.url, action);
+    return this.#follow(request);
+  }
+
+  async #authorize(header: string, url: URL, action: Action): Promise<string> {
     const { credentials } = this.#endpoint;
     const challenge = parseChallenge(header);
     if (challenge?.scheme === 'bearer') {
       const token = await fetchToken(challenge, {
         credentials,
-        scope: `repository:${this.#endpoint.repository}:pull`,
+        scope: `repository:${this.#endpoint.repository}:${action}`,
         isPlain: url.protocol === 'http:',
-        send: (at, headers) => this.#send(at, headers),
+        send: (at, headers) => this.#send({ url: at, headers }),
       });
       return `Bearer ${token}`;
     }
@@ -136,12 +185,13 @@ class EndpointClient {
     });
   }
 
-  async #follow(start: URL, headers: Readonly<Record<string, string>>): Promise<HttpAnswer> {
+  async #follow({ url: start, headers, ...rest }: RegistryRequest): Promise<HttpAnswer> {
     let url = start;
     for (let redirects = 0; ; redirects++) {
       const own = url.origin === start.origin && this.#authorization !== undefined;
-      const answer = await this.#send(url, own ? { ...headers, authorization: this.#authorization! } : headers);
-      if (!REDIRECTS.has(answer.status)) return answer;
+      const all = own ? { ...headers, authorization: this.#authorization! } : headers;
+      const answer = await this.#send({ ...rest, url, headers: all });
+      if (!REDIRECTS.has(answer.status) || rest.body !== undefined) return answer;
       answer.discard();
       if (redirects === MAX_REDIRECTS) {
         throw new HostctlError('registry', `"${shownUrl(start)}" is redirected more than ${MAX_REDIRECTS} times`);
@@ -150,9 +200,9 @@ class EndpointClient {
     }
   }
 
-  #send(url: URL, headers: Readonly<Record<string, string>>): Promise<HttpAnswer> {
+  #send(request: RegistryRequest): Promise<HttpAnswer> {
     const { insecure, ca } = this.#endpoint;
-    return sendHttp({ url, headers, insecure, ca, signal: this.#host.signal });
+    return sendHttp({ ...request, insecure, ca, signal: this.#host.signal });
   }
 
   /** Only where it may be insecure is http tried, and only after https. */
@@ -161,7 +211,7 @@ class EndpointClient {
     if (!insecure) return `https://${host}`;
     if (this.#scheme === undefined) {
       try {
-        (await this.#send(new URL(`https://${host}/v2/`), {})).discard();
+        (await this.#send({ url: new URL(`https://${host}/v2/`), headers: {} })).discard();
         this.#scheme = 'https';
       } catch (error) {
         if (!(error instanceof HttpBroken)) throw error;
@@ -183,15 +233,13 @@ function redirectTarget(from: URL, location: string | undefined): URL {
   return target;
 }
 
-function refused(what: string, status: number): HostctlError {
+function refused(what: string, status: number): RegistryRefused {
   const hints = new Map([
     [401, 'The registry does not accept the credentials; see containers-auth.json(5)'],
     [403, 'The registry does not give it to these credentials; see containers-auth.json(5)'],
     [404, 'Is the name right?'],
   ]);
-  return new HostctlError('registry', what, {
-    hint: hints.get(status) ?? 'Nothing was changed; run the command again',
-  });
+  return new RegistryRefused(what, status, hints.get(status) ?? 'Nothing was changed; run the command again');
 }
 
 /** `Retry-After` in seconds; a date says nothing to a clock that may be wrong. */

@@ -10,11 +10,13 @@ import type { BlobCache } from '../../store/blob-cache.ts';
 import type { Contents } from '../../store/contents.ts';
 import { listNames, removeQuietly } from '../../sys/files.ts';
 import type { Host } from '../../sys/host.ts';
+import { NO_REFERRERS, type Referrers } from '../referrers.ts';
 import { checkPolicy, copyLayers, inspectConfig, inspectManifest, type SkopeoSource } from '../skopeo.ts';
 import { registryAccess } from './access.ts';
 import { RegistryClient } from './client.ts';
 import { downloadBlob } from './download.ts';
 import { fetchPartialLayer } from './partial-layer.ts';
+import { registryReferrers } from './referrers.ts';
 
 /** Documents come unchecked, blobs checked. */
 export interface RegistryReader {
@@ -25,6 +27,8 @@ export interface RegistryReader {
    * blob with its diff id as digest. Returns how many bytes of layers came.
    */
   layers(image: ImageLayers, cache: BlobCache, onBytes: (bytes: number) => void): Promise<number>;
+  /** What speaks of an image. */
+  referrers(manifest: OciDigest): Referrers;
 }
 
 export interface ImageLayers {
@@ -53,6 +57,15 @@ export function openReader(host: Host, name: string): RegistryReader {
   return new NativeReader(host, new RegistryClient(host, endpoints), (image, cache) => skopeo.judge(image, cache));
 }
 
+/** For what only hostctl does itself. Throws 'host-unsupported' where only skopeo could. */
+export function openClient(host: Host, name: string): RegistryClient {
+  const endpoints = registryAccess(name);
+  if (endpoints !== undefined) return new RegistryClient(host, endpoints);
+  throw new HostctlError('host-unsupported', `How "${name}" is reached, only skopeo knows`, {
+    hint: 'See docs/transports.md for what hostctl understands of registries.conf',
+  });
+}
+
 /** Asks the registry itself. Whether the policy allows an image, `judge` says. */
 export class NativeReader implements RegistryReader {
   readonly #host: Host;
@@ -72,6 +85,10 @@ export class NativeReader implements RegistryReader {
 
   config({ config }: { readonly config: OciDigest }, maxBytes: number): Promise<Uint8Array> {
     return this.#client.document(`blobs/${config}`, {}, maxBytes);
+  }
+
+  referrers(manifest: OciDigest): Referrers {
+    return registryReferrers(this.#client, manifest);
   }
 
   async layers(image: ImageLayers, cache: BlobCache, onBytes: (bytes: number) => void): Promise<number> {
@@ -180,6 +197,11 @@ export class SkopeoReader implements RegistryReader {
   judge({ manifest, layers }: ImageLayers, cache: BlobCache): Promise<void> {
     const digests = layers.map(({ digest }) => digest);
     return withWorkDirectory(cache, (scratch) => checkPolicy(this.#host, this.#by(manifest), digests, scratch));
+  }
+
+  /** skopeo cannot ask for them. */
+  referrers(): Referrers {
+    return NO_REFERRERS;
   }
 
   layers(image: ImageLayers, cache: BlobCache, onBytes: (bytes: number) => void): Promise<number> {
