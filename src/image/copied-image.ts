@@ -14,6 +14,7 @@ import { formatImageReference, type ImageReference } from '../format/oci/referen
 import type { BlobCache } from '../store/blob-cache.ts';
 import { exists, removeQuietly } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
+import { archiveReferrers } from './archive-referrers.ts';
 import { readBlob, readLayoutFile } from './blob.ts';
 import { LAYERS_IN_PLACE } from './layer-blobs.ts';
 import { copyAll } from './skopeo.ts';
@@ -45,7 +46,11 @@ export async function openCopiedImage(
       removeQuietly(work);
       cache.close();
     };
-    return { ...source, blobs: { ...LAYERS_IN_PLACE, release } };
+    const referrers =
+      reference.transport === 'oci-archive'
+        ? archiveReferrers(reference.path, `${work}/beside`, source.manifestDigest)
+        : source.referrers;
+    return { ...source, referrers, blobs: { ...LAYERS_IN_PLACE, release } };
   } catch (error) {
     throw withContext(`Cannot use "${formatImageReference(reference)}"`, error);
   }

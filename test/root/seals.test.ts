@@ -166,6 +166,19 @@ function editSeal({ directory }: Layout, part: 0 | 1, edit: (bytes: Uint8Array) 
   writeIndex(directory, index);
 }
 
+test('one archive of image and seal deploys without a network, and not without its seal', async () => {
+  await trusting(ours);
+  const archive = (layout: Layout, name: string): { readonly reference: string } => {
+    execFileSync('tar', ['-C', layout.directory, '-cf', `${layout.directory}.${name}.tar`, '.']);
+    return { reference: `oci-archive:${layout.directory}.${name}.tar:os` };
+  };
+  const layout = await sealed('2');
+  const plain = image('2');
+  await expect(deployed(archive(plain, 'plain') as Layout)).rejects.toMatchObject({ code: 'image-unsigned' });
+  await deployed(archive(layout, 'sealed') as Layout);
+  expect(sysroot.status().deployments[0]?.image.signature).toMatch(/^sealed by/);
+});
+
 describe('image seal', () => {
   test('binds the manifest to the digest that deploy makes, beside the image and without touching it', async () => {
     const layout = image('1');
