@@ -6,9 +6,10 @@
 
 import { HostctlError } from '../errors.ts';
 import { hasChecksum } from '../format/checksum.ts';
-import { readSmallFile, readSmallText, replaceFile } from '../sys/files.ts';
+import { parseKeyfile } from '../format/keyfile.ts';
+import { readSmallFile, replaceFile } from '../sys/files.ts';
 import type { Deployment, Deployments } from './deployments.ts';
-import { ifSound, readRecord, removeRecord, writeRecord } from './records.ts';
+import { ifSound, removeRecord, writeRecord } from './records.ts';
 import type { Sysroot } from './sysroot.ts';
 
 const COPIES = ['floor-copy', 'floor'] as const;
@@ -16,13 +17,16 @@ const SECTION = 'floor';
 
 /** Where both copies are lost, what runs is what was good last. */
 export function readFloor(sysroot: Sysroot, { booted }: Pick<Deployments, 'booted'>): number {
-  const sound = COPIES.flatMap((name) => ifSound(() => readCopy(sysroot, name)) ?? []);
-  return sound.length > 0 ? Math.max(...sound) : securityVersionOf(booted);
+  return highest(readCopies(sysroot), booted);
 }
 
 /** Throws for a copy that is broken; one that is not there is fine. */
 export function checkFloor(sysroot: Sysroot): void {
-  for (const name of COPIES) readCopy(sysroot, name);
+  for (const name of COPIES) {
+    const path = pathOf(sysroot, name);
+    const bytes = readSmallFile(path);
+    if (bytes !== undefined) versionIn(bytes, path);
+  }
 }
 
 export interface FloorPlan {
@@ -35,16 +39,16 @@ interface FloorCopy {
   readonly name: string;
   /** What it holds until then; undefined where there is none, or nothing that can be read. */
   readonly before: Uint8Array | undefined;
+  /** What that says, if it is sound. */
+  readonly version: number | undefined;
 }
 
 /** What is to be written once the boot is known to be good; the floor never goes down. Only reads. */
 export function planFloor(sysroot: Sysroot, { booted }: Pick<Deployments, 'booted'>): FloorPlan {
-  const version = Math.max(readFloor(sysroot, { booted }), securityVersionOf(booted));
+  const copies = readCopies(sysroot);
+  const version = Math.max(highest(copies, booted), securityVersionOf(booted));
   // A host without security versions has nothing to remember.
-  if (version === 0) return { version, copies: [] };
-  const stale = COPIES.filter((name) => ifSound(() => readCopy(sysroot, name)) !== version);
-  const before = (name: string): Uint8Array | undefined => ifSound(() => readSmallFile(`${sysroot.hostState}/${name}`));
-  return { version, copies: stale.map((name) => ({ name, before: before(name) })) };
+  return { version, copies: version === 0 ? [] : copies.filter((copy) => copy.version !== version) };
 }
 
 /** Durable when this returns; both copies are whole afterwards. */
@@ -56,18 +60,35 @@ export function raiseFloor(sysroot: Sysroot, { version, copies }: FloorPlan): vo
 export function restoreFloor(sysroot: Sysroot, { copies }: FloorPlan): void {
   for (const { name, before } of copies) {
     if (before === undefined) removeRecord(sysroot, name);
-    else replaceFile(`${sysroot.hostState}/${name}`, before);
+    else replaceFile(pathOf(sysroot, name), before);
   }
+}
+
+function highest(copies: readonly FloorCopy[], booted: Deployment | undefined): number {
+  const sound = copies.flatMap(({ version }) => version ?? []);
+  return sound.length > 0 ? Math.max(...sound) : securityVersionOf(booted);
 }
 
 function securityVersionOf(deployment: Deployment | undefined): number {
   return deployment?.origin?.securityVersion ?? 0;
 }
 
-function readCopy(sysroot: Sysroot, name: string): number | undefined {
-  const text = readSmallText(`${sysroot.hostState}/${name}`);
-  if (text === undefined) return undefined;
-  const version = Number(readRecord(sysroot, name, SECTION)?.get('version'));
+function readCopies(sysroot: Sysroot): FloorCopy[] {
+  return COPIES.map((name) => {
+    const path = pathOf(sysroot, name);
+    const before = ifSound(() => readSmallFile(path));
+    const version = before === undefined ? undefined : ifSound(() => versionIn(before, path));
+    return { name, before, version };
+  });
+}
+
+function versionIn(bytes: Uint8Array, path: string): number {
+  const text = Buffer.from(bytes).toString('utf8');
+  const version = Number(parseKeyfile(text).get(SECTION)?.get('version'));
   if (hasChecksum(text) && Number.isSafeInteger(version) && version >= 0) return version;
-  throw new HostctlError('state-invalid', `"${sysroot.hostState}/${name}" is damaged: its checksum is wrong`);
+  throw new HostctlError('state-invalid', `"${path}" is damaged: its checksum is wrong`);
+}
+
+function pathOf({ hostState }: Sysroot, name: string): string {
+  return `${hostState}/${name}`;
 }

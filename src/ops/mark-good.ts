@@ -61,7 +61,6 @@ export function markGood(host: Host, options: MarkGoodOptions): Promise<MarkGood
     await withUndo(host.log, (undo) => {
       undo.add('put the floor back', () => restoreFloor(sysroot, floor));
       raiseFloor(sysroot, floor);
-      return Promise.resolve();
     });
     const failed = afterCommit(host, 'see to what was before this boot', () => settle(host, sysroot, booted, options));
     return { id: booted.id, entryFile, failed: failed ?? null };

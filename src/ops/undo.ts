@@ -11,7 +11,7 @@ export interface Undo {
 }
 
 /** Runs `body`; when it throws, takes its steps back and throws the same error. */
-export async function withUndo<T>(log: Log, body: (undo: Undo) => Promise<T>): Promise<T> {
+export async function withUndo<T>(log: Log, body: (undo: Undo) => T | Promise<T>): Promise<T> {
   const steps: { what: string; step: () => void }[] = [];
   try {
     return await body({ add: (what, step) => steps.push({ what, step }) });

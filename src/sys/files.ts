@@ -85,13 +85,11 @@ export function replaceFile(path: string, bytes: Uint8Array | string, mode = 0o6
   const fd = fs.openSync(directory, O_RDONLY | O_DIRECTORY);
   try {
     createFile(temporary, bytes, mode);
-    try {
-      fs.renameSync(temporary, path);
-    } catch (error) {
-      removeQuietly(temporary);
-      throw error;
-    }
+    fs.renameSync(temporary, path);
     fs.fsyncSync(fd);
+  } catch (error) {
+    removeQuietly(temporary);
+    throw error;
   } finally {
     fs.closeSync(fd);
   }

@@ -83,9 +83,9 @@ describe('what speaks of an image', () => {
   test('is found by a tag too, and only under that', async () => {
     const place = layout();
     add(place, 'x', {}, { artifactType: undefined, annotations: refName('sha256-ab.sig') });
-    const { tagged } = layoutReferrers(place.directory, place.digest);
-    expect(contents([(await tagged('sha256-ab.sig'))!])).toEqual(['x']);
-    expect(await tagged('sha256-cd.sig')).toBeUndefined();
+    const referrers = layoutReferrers(place.directory, place.digest);
+    expect(contents([(await referrers.tagged('sha256-ab.sig'))!])).toEqual(['x']);
+    expect(await referrers.tagged('sha256-cd.sig')).toBeUndefined();
   });
 
   test('takes the place of what was there of its type about the same image, and of nothing else', async () => {
@@ -100,7 +100,7 @@ describe('what speaks of an image', () => {
     put(TYPE, 'first');
     put(TYPE, 'second');
     expect(await found(place)).toEqual(['second']);
-    const { ofType } = layoutReferrers(place.directory, place.digest);
-    expect(contents(await ofType('application/other'))).toEqual(['other']);
+    const referrers = layoutReferrers(place.directory, place.digest);
+    expect(contents(await referrers.ofType('application/other'))).toEqual(['other']);
   });
 });
