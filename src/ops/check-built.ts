@@ -36,12 +36,17 @@ export interface Built {
 }
 
 /** Throws 'digest-mismatch', 'verity-mismatch', 'verity-unsupported', 'image-unsigned' or 'signature-invalid'. */
-export function checkBuilt(host: Host, judgement: Judgement, source: ImageSource, built: Built): DeploymentSeal {
+export async function checkBuilt(
+  host: Host,
+  judgement: Judgement,
+  source: ImageSource,
+  built: Built,
+): Promise<DeploymentSeal> {
   const { image, repository } = built;
   checkMeasured(host, repository, image);
   checkClaims(source, image);
   const imageKeys = keysOfImage(built);
-  const own = imageKeys === undefined ? undefined : sealForBoot(judgement, source, built, imageKeys);
+  const own = imageKeys === undefined ? undefined : await sealForBoot(judgement, source, built, imageKeys);
   const chosen = own ?? judgement.accepted.find(({ seal }) => holds(seal, image));
   const [first] = judgement.accepted;
   if (chosen === undefined && first !== undefined) throw mismatch(first, image);
@@ -115,17 +120,19 @@ function keysOfImage({ image: { tree }, contentOf }: Built): readonly PublicKey[
 }
 
 /** The seal that satisfies the image's own initramfs, besides the policy. */
-function sealForBoot(
-  { published, accepted, isSealRequired }: Judgement,
+async function sealForBoot(
+  judgement: Judgement,
   source: ImageSource,
   { image, repository }: Built,
   keys: readonly PublicKey[],
-): AcceptedSeal {
+): Promise<AcceptedSeal> {
   if (!repository.hasVerity) {
     throw new HostctlError('verity-unsupported', 'The image has keys for seals, and boots only where it is verified', {
       hint: 'Use ext4 made with "-O verity" or btrfs',
     });
   }
+  const { accepted, isSealRequired } = judgement;
+  const published = await judgement.published();
   const allowed = isSealRequired ? accepted.map(({ files }) => files.bytes) : published.map(({ bytes }) => bytes);
   const results = published
     .filter(({ bytes }) => allowed.includes(bytes))

@@ -295,7 +295,7 @@ export async function prepareDeployment(
     stated = judged.stated;
   });
   refuseRevoked(revokedLists(sysroot, judgement.trust), image.digest, formatImageReference(source.reference));
-  const seal = checkBuilt(host, judgement, source, { image, contentOf, repository });
+  const seal = await checkBuilt(host, judgement, source, { image, contentOf, repository });
   const facts = bootFacts(image, contentOf, host.architecture);
   await refuseUnbootable(host, image.tree, source.config.labels, contentOf);
   const bound = await storeBoundImages(host, repository, boundReferences(image.tree, contentOf), store);

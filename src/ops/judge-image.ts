@@ -15,13 +15,13 @@ import { REVOKED_LIST, SEALS } from '../store/seals.ts';
 import type { Host } from '../sys/host.ts';
 import { ifSound } from '../deploy/records.ts';
 import { parseSecurityVersion } from '../format/seal/seal.ts';
-import { checkSeal, readSeals, type AcceptedSeal, type PublishedSeal } from './seals.ts';
+import { checkSeal, readSeals, type AcceptedSeal, type FoundSeals, type PublishedSeal } from './seals.ts';
 import { checkSigstore } from './sigstore.ts';
 
 export interface Judgement {
   readonly trust: Trust;
-  /** Every seal that was found, whoever signed it. */
-  readonly published: readonly PublishedSeal[];
+  /** Every seal beside the image, whoever signed it. Looked for once, and not at all where nothing asks for one. */
+  readonly published: () => Promise<readonly PublishedSeal[]>;
   /** Those that fulfil what the policy asks, or where it asks for none, those that a trusted key signed. */
   readonly accepted: readonly AcceptedSeal[];
   readonly isSealRequired: boolean;
@@ -35,6 +35,8 @@ export interface JudgeOptions {
   /** Takes an image by a policy that asks for less than that of the image tracked so far. */
   readonly allowWeakerPolicy?: boolean | undefined;
 }
+
+const NO_SEALS: FoundSeals = { published: [], broken: [] };
 
 /** The `/etc` of the deployment that goes on, which holds the host's keys and policy. */
 export function hostTrust(sysroot: Sysroot, base: Deployment | undefined): Trust {
@@ -65,7 +67,10 @@ export async function judgeImage(
     throw new HostctlError('policy-rejected', `The policy rejects "${reference}"`);
   }
   const wanted = requirements.filter((each) => each.type === 'hostctlSealed');
-  const { published, broken } = wanted.length > 0 ? await readSeals(source) : await sealsIfAny(host, source);
+  let found: Promise<FoundSeals> | undefined;
+  const seals = (): Promise<FoundSeals> => (found ??= wanted.length > 0 ? readSeals(source) : sealsIfAny(host, source));
+  // By no key nothing is signed.
+  const { published, broken } = wanted.length > 0 || trust.keys.length > 0 ? await seals() : NO_SEALS;
   const signedBy = new Set<string>();
   const reasons: string[] = [...broken];
   const now = latestTime(host, base);
@@ -91,7 +96,7 @@ export async function judgeImage(
   for (const { seal } of accepted) for (const { digest } of seal.digests) refuseRevoked(revoked, digest, reference);
   return {
     trust,
-    published,
+    published: async () => (await seals()).published,
     accepted,
     isSealRequired: wanted.length > 0,
     signedBy: [...signedBy],
@@ -100,13 +105,13 @@ export async function judgeImage(
 }
 
 /** Where none is asked for, a registry that cannot be asked for seals is no hindrance: all else may be here already. */
-async function sealsIfAny(host: Host, source: ImageSource): ReturnType<typeof readSeals> {
+async function sealsIfAny(host: Host, source: ImageSource): Promise<FoundSeals> {
   try {
     return await readSeals(source);
   } catch (error) {
     if (!isHostctlError(error, 'registry')) throw error;
     host.log.warn(`Cannot look for seals: ${error.message}`);
-    return { published: [], broken: [] };
+    return NO_SEALS;
   }
 }
 

@@ -31,14 +31,17 @@ export function sealTag(manifestDigest: OciDigest): string {
   return `${manifestDigest.replace(':', '-')}.seal`;
 }
 
-/** Every seal beside the image, and why one was passed over. */
+/** Every seal beside an image, and why others were passed over. */
+export interface FoundSeals {
+  readonly published: readonly PublishedSeal[];
+  readonly broken: readonly string[];
+}
+
+/** Looks for seals where the image comes from. Throws 'registry' where that cannot be asked. */
 export async function readSeals({
   referrers,
   manifestDigest,
-}: Pick<ImageSource, 'referrers' | 'manifestDigest'>): Promise<{
-  readonly published: readonly PublishedSeal[];
-  readonly broken: readonly string[];
-}> {
+}: Pick<ImageSource, 'referrers' | 'manifestDigest'>): Promise<FoundSeals> {
   const published: PublishedSeal[] = [];
   const broken: string[] = [];
   const listed = await referrers.ofType(SEAL_TYPE);

@@ -11,7 +11,7 @@ import { listNames } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { DIGEST } from './image-record.ts';
-import { linkTarget, listImages, readImage, readImageUse } from './images.ts';
+import { isLinked, listImages, readImage, readImageUse } from './images.ts';
 import { digestOfFile } from './objects.ts';
 import { objectFile, type Repository } from './repository.ts';
 import type { ImageUse } from './usage.ts';
@@ -106,9 +106,8 @@ export async function checkImage(host: Host, repository: Repository, digest: Ver
 
 /** Reads an image and, where it can be read, what it needs. */
 function readUse(repository: Repository, digest: VerityDigest, findings: ObjectFinding[]): ImageUse | undefined {
-  const expected = `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
   try {
-    if (linkTarget(`${repository.path}/images/${digest}`) !== expected) {
+    if (!isLinked(repository, digest)) {
       throw new HostctlError('corrupt', `"images/${digest}" does not lead to its object`);
     }
     return readImageUse(repository, digest);

@@ -62,13 +62,21 @@ export function commitParts(
 
 function linkImage({ path }: Repository, store: ObjectStore, digest: VerityDigest): void {
   const link = `${path}/images/${digest}`;
-  const target = `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
-  if (linkTarget(link) !== target) {
-    placeLink(target, link);
+  if (!isLinked({ path }, digest)) {
+    placeLink(targetOf(digest), link);
     store.newImages.add(digest);
   }
   // Also for a link that is there already: the command that made it may have died before it synced the directory.
   fsyncPath(`${path}/images`);
+}
+
+/** Whether the link of an image is there and leads to its object, which may be missing where it is not stored whole. */
+export function isLinked({ path }: Pick<Repository, 'path'>, digest: VerityDigest): boolean {
+  return linkTarget(`${path}/images/${digest}`) === targetOf(digest);
+}
+
+function targetOf(digest: VerityDigest): string {
+  return `../objects/${digest.slice(0, 2)}/${digest.slice(2)}`;
 }
 
 /** Takes the link of an image away, durably, and its record: its objects are then nobody's. */
@@ -99,7 +107,7 @@ export function listRefs(repository: Repository): Map<string, VerityDigest> {
 export function hasImage(repository: Repository, digest: VerityDigest): boolean {
   const isStored = (object: VerityDigest): boolean =>
     fs.lstatSync(objectFile(repository, object), { throwIfNoEntry: false })?.isFile() ?? false;
-  if (linkTarget(`${repository.path}/images/${digest}`) === undefined) return false;
+  if (!isLinked(repository, digest)) return false;
   if (isStored(digest)) return true;
   try {
     const parts = imageParts(repository, digest);
