@@ -8,7 +8,8 @@ import { splitCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
 import { describeCarriedEtc, type CarriedEtc } from './carry-etc.ts';
 import type { BootRoom } from './boot-room.ts';
-import type { DeployRequest, Prepared, Wanted } from './deploy.ts';
+import type { DeployRequest } from './deploy.ts';
+import type { Prepared, Wanted } from './prepare-deployment.ts';
 
 export interface Candidate {
   readonly reference: string;

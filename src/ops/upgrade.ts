@@ -29,13 +29,12 @@ import {
   fetchAhead,
   isSame,
   keepStaged,
-  prepareDeployment,
-  wantedDeployment,
   type DeployRequest,
   type DeployResult,
 } from './deploy.ts';
 import { finalizeLocked } from './finalize-staged.ts';
 import { pruneDeployments } from './gc.ts';
+import { prepareDeployment, wantedDeployment } from './prepare-deployment.ts';
 import { requireRoot } from './publish.ts';
 import { withImage } from './with-image.ts';
 import { describeChange, type Candidate, type UpgradePlan } from './upgrade-plan.ts';
