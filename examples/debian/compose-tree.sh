@@ -53,6 +53,8 @@ done
 mount -t tmpfs tmpfs "$layers/merged/run"
 mount -t tmpfs tmpfs "$layers/merged/tmp"
 cp "$deb" "$layers/merged/tmp/hostctl.deb"
+# The caller's folder for temporary files is not in the tree.
+unset TMPDIR
 chroot "$layers/merged" dpkg --install /tmp/hostctl.deb
 if [ -n "$trust" ]; then
     mkdir -p "$layers/merged/etc/hostctl"
