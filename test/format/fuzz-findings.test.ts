@@ -16,6 +16,7 @@ describe('every parser answers mutated inputs as it should', () => {
 /** Inputs, in hex, that were once not answered as they should be. */
 const findings: readonly (readonly [target: string, input: string])[] = [
   ['boot entry name', Buffer.from('hostctl-00000007+03-0.coNF').toString('hex')],
+  ['auth.json', Buffer.from('{"auths":{"h.example":{"auth":"YTpi\\nx: y"}}}').toString('hex')],
 ];
 
 test.each(findings)('%s: %s', async (name, input) => {

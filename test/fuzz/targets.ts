@@ -16,16 +16,28 @@ import { parseDump } from '../../src/format/dump/parse.ts';
 import { inspectImage } from '../../src/format/erofs/inspect.ts';
 import { readComposefsImage } from '../../src/format/erofs/reader.ts';
 import { writeComposefsImage } from '../../src/format/erofs/writer.ts';
+import { findCredentials } from '../../src/format/containers/auth-json.ts';
+import { registryEndpoints } from '../../src/format/containers/registries-conf.ts';
+import { changeEnvironment, emptyEnvironment, parseEnvironment } from '../../src/format/grub/environment-block.ts';
 import { kargsFromFiles } from '../../src/format/kargs-d.ts';
 import { formatKeyfile, parseKeyfile } from '../../src/format/keyfile.ts';
+import { formatArtifact, parseArtifact } from '../../src/format/oci/artifact.ts';
 import { parseImageConfig } from '../../src/format/oci/config.ts';
+import type { OciDigest } from '../../src/format/oci/digest.ts';
 import { parseIndex } from '../../src/format/oci/index.ts';
 import { parseManifest } from '../../src/format/oci/manifest.ts';
 import { mediaTypes } from '../../src/format/oci/media-types.ts';
 import { formatImageReference, parseImageReference } from '../../src/format/oci/reference.ts';
 import { parseOsRelease } from '../../src/format/os-release.ts';
 import { readPeSections } from '../../src/format/pe.ts';
+import { parsePolicy } from '../../src/format/policy.ts';
+import { quadletImage } from '../../src/format/quadlet.ts';
 import { formatRepoMeta, parseRepoMeta } from '../../src/format/repo-meta.ts';
+import { parsePublicKey, signBytes } from '../../src/format/seal/key.ts';
+import { formatRevoked, parseRevoked } from '../../src/format/seal/revoked.ts';
+import { formatSeal, parseSeal } from '../../src/format/seal/seal.ts';
+import { formatSignatures, parseSignatures } from '../../src/format/seal/signatures.ts';
+import { readBundle, readPayload } from '../../src/format/sigstore.ts';
 import { addSubstitutions, FileContexts, parseSelinuxType } from '../../src/format/selinux/file-contexts.ts';
 import { parsePaxHeader } from '../../src/format/tar/pax.ts';
 import { TarReader } from '../../src/format/tar/reader.ts';
@@ -37,7 +49,9 @@ import { openGunzip } from '../../src/image/gunzip.ts';
 import { Flattener } from '../../src/image/flatten.ts';
 import { LayerIngest, measuringSink } from '../../src/image/ingest.ts';
 import { NO_TOTALS } from '../../src/image/layer-entry.ts';
+import { parseChallenge } from '../../src/image/registry/token.ts';
 import { peFile } from '../helpers/pe-builder.ts';
+import { knownKey } from '../helpers/seal-keys.ts';
 import { sparseEntries } from '../helpers/sparse-builder.ts';
 import {
   gnuLong,
@@ -71,6 +85,11 @@ function printsBack<T>(print: (value: T) => string, parse: (text: string) => T, 
   return printed;
 }
 
+/** The same for what is printed as bytes. */
+function bytesBack<T>(print: (value: T) => Uint8Array, parse: (bytes: Uint8Array) => T, value: T): number {
+  return printsBack((each: T) => latin1(print(each)), (text) => parse(Buffer.from(text, 'latin1')), value).length % 8;
+} // prettier-ignore
+
 const utf8 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('utf8');
 const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
 const hex = (digit: string, length = 64): string => digit.repeat(length);
@@ -98,6 +117,38 @@ const manifest = { schemaVersion: 2, mediaType: mediaTypes.ociManifest, config: 
 const index = { schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: [{ mediaType: mediaTypes.ociManifest, digest, size: 5, platform: { os: 'linux', architecture: 'arm', variant: 'v7' }, data: 'e30=' }] }; // prettier-ignore
 const imageConfig = { os: 'linux', architecture: 'amd64', created: '2026-01-01T00:00:00Z', rootfs: { type: 'layers', diff_ids: [digest] }, config: { Labels: { a: 'b' } } }; // prettier-ignore
 const origin = `[origin]\ncontainer-image-reference=oci:/x\n\n[boot]\nboot_type=bls\ndigest=abc\n\n[image]\nmanifest_digest=${digest}\n\n[hostctl]\nid=7\ncomposefs-digest=v1-sha512-12:${hex('0', 128)}\nverity=required\ntitle=A B\nversion=1\nkargs-user=a "b c"\n`;
+
+const seal = `hostctl-seal 1\ndigest v1-sha512-12:${hex('0', 128)}\ndigest v9-new-3:x\nxattrs allowlist-only\nmanifest ${digest}\nname h.example/a\nsecurity-version 3\nexpires 2027-03-01T00:00:00Z\n`;
+const policy = json({ default: [{ type: 'reject' }], transports: { docker: { 'h.example/a': [{ type: 'hostctlSealed' }, { type: 'sigstoreSigned', keyPaths: ['/etc/k'], signedIdentity: { type: 'exactRepository', dockerRepository: 'h.example/a' } }] }, oci: { '': [{ type: 'insecureAcceptAnything' }] } } }); // prettier-ignore
+const signer = once(() => {
+  const { key, publicPem } = knownKey('fuzz');
+  return { key, publicPem, publicKey: parsePublicKey(publicPem) };
+});
+
+const artifact = (): Uint8Array => {
+  const subject = { mediaType: mediaTypes.ociManifest, digest: digest as OciDigest, size: 5 };
+  const parts = [{ mediaType: 'text/plain', bytes: Buffer.from('x'), annotations: { a: 'b' } }];
+  return formatArtifact({ artifactType: 'application/x', subject, parts }).manifest.bytes;
+};
+
+/** Of a statement that is signed, so that what is in it is read. */
+const bundle = (): string => {
+  const payloadType = 'application/vnd.in-toto+json';
+  const predicateType = 'https://sigstore.dev/cosign/sign/v1';
+  const payload = Buffer.from(json({ predicateType, subject: [{ digest: { sha256: hex('a') } }] }));
+  const signed = Buffer.concat([
+    Buffer.from(`DSSEv1 ${payloadType.length} ${payloadType} ${payload.length} `),
+    payload,
+  ]);
+  const sig = Buffer.from(signBytes(signed, signer().key)).toString('base64');
+  const dsseEnvelope = { payloadType, payload: payload.toString('base64'), signatures: [{ sig }] };
+  return json({ mediaType: 'application/vnd.dev.sigstore.bundle.v0.3+json', dsseEnvelope });
+};
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}
 
 /** Makes the checksum of every block that looks like a header fit. */
 export function fixChecksums(archive: Buffer): Buffer {
@@ -178,6 +229,19 @@ export const targets: readonly FuzzTarget[] = [
   { name: 'repository meta', weight: 30, maxBytes: 2048, seeds: () => ['{"version":1,"algorithm":"fsverity-sha512-12","erofs_formats":{"default":1,"extra":[2]},"features":{"compatible":[],"read-only-compatible":["v1_erofs"],"incompatible":[]}}'], run: (bytes) => printsBack(formatRepoMeta, parseRepoMeta, parseRepoMeta(utf8(bytes))).length % 8 },
   { name: 'file contexts', weight: 15, maxBytes: 1024, seeds: () => ['/usr(/.*)?\tsystem_u:object_r:usr_t:s0\n/etc/[a-z]+\\.conf -- system_u:object_r:etc_t:s0\n/x <<none>>\n', '/[[:alpha:]](?:a|b)?\\s -d l\n'], run: fileContexts },
   { name: 'package list', weight: 20, maxBytes: 2048, seeds: () => ['Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: b\nVersion: 2\n'], run: (bytes) => parseDpkgStatus(utf8(bytes)).size },
+  { name: 'seal', weight: 40, maxBytes: 1024, seeds: () => [seal], run: (bytes) => bytesBack(formatSeal, parseSeal, parseSeal(bytes)) },
+  { name: 'signatures of a seal', weight: 30, maxBytes: 1024, seeds: () => [`${hex('a')} QUJD\n${hex('b')} QUI=\n`], run: (bytes) => bytesBack(formatSignatures, parseSignatures, parseSignatures(bytes)) },
+  { name: 'revoked images', weight: 30, maxBytes: 1024, seeds: () => [`hostctl-revoked 1\nnumber 7\ndigest v1-sha256-12:${hex('a')}\n`], run: (bytes) => bytesBack(formatRevoked, parseRevoked, parseRevoked(bytes)) },
+  { name: 'signed payload', weight: 3, maxBytes: 1024, seeds: () => [json({ critical: { type: 'cosign container image signature', image: { 'docker-manifest-digest': digest }, identity: { 'docker-reference': 'h/a' } } })], run: (bytes) => readPayload(bytes, Buffer.from(signBytes(bytes, signer().key)).toString('base64'), [signer().publicKey])?.manifestDigests.length },
+  { name: 'signature bundle', weight: 10, maxBytes: 2048, seeds: () => [bundle()], run: (bytes) => readBundle(bytes, [signer().publicKey])?.manifestDigests.length },
+  { name: 'artifact', weight: 40, maxBytes: 2048, seeds: () => [artifact()], run: (bytes) => parseArtifact(bytes).layers.length },
+  { name: 'policy', weight: 40, maxBytes: 2048, seeds: () => [policy], run: (bytes) => parsePolicy(bytes).transports.size },
+  { name: 'public key', weight: 5, maxBytes: 512, seeds: () => [signer().publicPem], run: (bytes) => parsePublicKey(utf8(bytes)).id.length },
+  { name: 'auth.json', weight: 40, maxBytes: 512, seeds: () => ['{"auths":{"h.example/a":{"auth":"dTpw"},"https://h.example":{"auth":"dTpxcQ=="}},"credHelpers":{"x":"y"}}'], run: credentials },
+  { name: 'registries.conf', weight: 20, maxBytes: 1024, seeds: () => ['unqualified-search-registries = ["x"]\n[[registry]]\nprefix = "h.example/a"\nlocation = "m.example/b"\ninsecure = true\n[[registry.mirror]]\nlocation = "n.example"\n'], run: (bytes) => registryEndpoints([utf8(bytes)], 'h.example/a')?.length },
+  { name: 'challenge of a registry', weight: 20, maxBytes: 300, seeds: () => ['Bearer realm="https://h.example/token",service="s",scope="repository:a:pull"', 'Basic realm=x'], run: (bytes) => parseChallenge(latin1(bytes))?.parameters.size },
+  { name: 'environment block', weight: 20, maxBytes: 1024, seeds: () => [changeEnvironment(emptyEnvironment(), { hostctl_try: '3', a: '\\ #' })], repair: (bytes) => Buffer.concat([bytes, Buffer.alloc(1024, '#')]).subarray(0, 1024), run: (bytes) => parseEnvironment(changeEnvironment(bytes, { hostctl_left: '1' })).size },
+  { name: 'quadlet', weight: 20, maxBytes: 512, seeds: () => ['[Container]\nImage=quay.io/a/b:1\n', '[Image]\n# c\nImage = oci:/x\n'], run: (bytes) => quadletImage('a.container', utf8(bytes)).length % 8 },
   { name: 'PE', weight: 5, maxBytes: 4096, seeds: () => [peFile([{ name: '.cmdline', content: 'a b' }, { name: '.linux', content: 'x' }])], run: (bytes) => readPeSections([bytes.subarray(0, 100), bytes.subarray(100)], '.cmdline').length },
 ]; // prettier-ignore
 
@@ -221,6 +285,13 @@ function splitTar(bytes: Buffer): string {
   for (const piece of [bytes.subarray(0, cut), bytes.subarray(cut)]) reader.push(piece);
   reader.end();
   return `${Math.min(raw, 4)} ${Math.min(contents, 4)}`;
+}
+
+/** What is found goes into the header of a request as it is. */
+function credentials(bytes: Buffer): string {
+  const found = findCredentials(utf8(bytes), 'h.example', 'a');
+  if (!/^[A-Za-z0-9+/=]*$/.test(found)) throw new Error(`${JSON.stringify(found)} is no value of a header`);
+  return found.slice(0, 6);
 }
 
 function commandLine(bytes: Buffer): string {

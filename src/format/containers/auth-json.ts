@@ -6,6 +6,8 @@ export type BasicCredentials = string & { readonly __brand: 'BasicCredentials' }
 /** How a place may be spoken to: with what stands in the file, or without; `helper` where only a program can tell. */
 export type FoundCredentials = BasicCredentials | 'none' | 'helper';
 
+const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
+
 /**
  * The credentials for `host/repository`, the longest name that fits. A file that is no such file is left to skopeo to
  * complain of: `helper`.
@@ -24,7 +26,7 @@ export function findCredentials(text: string, host: string, repository: string):
     const found = [name, `https://${name}`].find((key) => Object.hasOwn(auths, key));
     if (found === undefined) continue;
     const { auth, identitytoken } = tableOf(auths[found]) ?? {};
-    if (identitytoken !== undefined || typeof auth !== 'string') return 'helper';
+    if (identitytoken !== undefined || typeof auth !== 'string' || !BASE64.test(auth)) return 'helper';
     return auth as BasicCredentials;
   }
   return 'none';
