@@ -69,6 +69,8 @@ interface Manifest {
 const ALGORITHM = 'sha512';
 const LABEL = 'root';
 const TAG = 'stable';
+/** As `install` mounts the boot partition; systemd-boot tells systemd itself, and takes the others from the machine. */
+const GRUB_KARGS = ['systemd.mount-extra=/dev/vda1:/boot:vfat:umask=0077', ...QUIET];
 const GRUB_MODULES =
   'part_gpt fat search_fs_file normal configfile loadenv test regexp true echo linux boot reboot all_video'.split(' ');
 
@@ -145,8 +147,7 @@ export class TrialDisks {
       sysroot,
       boot,
       image: `oci:${this.#link}:${TAG}`,
-      // systemd-boot takes the others from the machine.
-      kargs: [`root=LABEL=${LABEL}`, 'rw', ...(this.#isGrub ? QUIET : [])],
+      kargs: [`root=LABEL=${LABEL}`, 'rw', ...(this.#isGrub ? GRUB_KARGS : [])],
       algorithm: undefined,
       tries,
       allowMissingVerity: true,
