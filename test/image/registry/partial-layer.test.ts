@@ -3,6 +3,7 @@
  * the registry or an object, the image is the same as from the whole layer.
  */
 
+import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { writeComposefsImage } from '../../../src/format/erofs/writer.ts';
@@ -372,6 +373,20 @@ test('without knowledge of contents the layer is fetched whole', async () => {
   const { digest, layers } = await pull(registry, repo, '2');
   expect(digest).toBe(await digestOf(images[1]));
   expect(layers.savedBytes).toBe(0);
+});
+
+test('a layer that has little in common with what is here is fetched whole', async () => {
+  const other = Array.from({ length: 5000 }, (_, i) => createHash('sha512').update(String(i)).digest());
+  const files = new Map([['usr', undefined], UNCHANGED[0]!, ['usr/new', Buffer.concat(other)] as const]);
+  const { registry, repo, images } = await setting({ files });
+  const { digest, layers, log } = await pull(registry, repo, '2');
+  expect(digest).toBe(await digestOf(images[1]));
+  expect(layers.savedBytes).toBe(0);
+  // That is no surprise, and no part of a file was asked for before.
+  expect(log).not.toContain('whole: ');
+  const ranges = registry.calls.filter(({ kind }) => kind === 'layer').map(({ headers }) => headers.range);
+  expect(ranges.at(-1)).toBeUndefined();
+  expect(ranges.slice(0, -1)).toHaveLength(1);
 });
 
 function contentsOf(repo: string): ReadonlyMap<string, string> {
