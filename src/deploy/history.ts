@@ -1,10 +1,10 @@
 /**
  * What was done to this host: one record for each change of what boots, named by the sequence number of the entry that
- * made it. For people: nothing but the next number is decided by it, and a crash may lose the last one.
+ * made it. For people; beside that it gives the next number, and what a deployment was that has lost its own record. A
+ * crash may lose the last one.
  */
 
 import { isDirectory, listNames } from '../sys/files.ts';
-import type { Origin } from './origin.ts';
 import { readRecord, removeRecord, writeRecord } from './records.ts';
 import type { Sysroot } from './sysroot.ts';
 
@@ -17,6 +17,8 @@ export interface HistoryEvent {
   /** As the host's clock said, ISO 8601. */
   readonly time: string;
   readonly digest: string;
+  /** Of the OCI manifest; an event of an older hostctl has none. */
+  readonly manifestDigest: string | undefined;
   readonly reference: string;
   readonly version: string | undefined;
 }
@@ -29,13 +31,14 @@ const KEPT = 200;
 export function addHistory(
   sysroot: Sysroot,
   event: Pick<HistoryEvent, 'sequence' | 'action' | 'time'>,
-  origin: Pick<Origin, 'id' | 'digest' | 'reference' | 'version'>,
+  origin: Pick<HistoryEvent, 'id' | 'digest' | 'manifestDigest' | 'reference' | 'version'>,
 ): void {
   writeRecord(sysroot, `${HISTORY}/${String(event.sequence).padStart(8, '0')}`, HISTORY, {
     action: event.action,
     id: String(origin.id),
     time: event.time,
     digest: origin.digest,
+    'manifest-digest': origin.manifestDigest,
     reference: origin.reference,
     version: origin.version,
   });
@@ -56,6 +59,7 @@ export function readHistory(sysroot: Sysroot, report: (name: string, error: unkn
           id: Number(fields.get('id')),
           time: fields.get('time'),
           digest: fields.get('digest'),
+          manifestDigest: fields.find('manifest-digest'),
           reference: fields.get('reference'),
           version: fields.find('version'),
         };

@@ -5,6 +5,8 @@
 
 import type { Deployment, Deployments } from '../deploy/deployments.ts';
 import { clearFailed, readFailed, writeFailed, type FailedDeployment } from '../deploy/failed.ts';
+import { deploymentImage } from '../deploy/find-deployment.ts';
+import { readHistory } from '../deploy/history.ts';
 import type { BootLoader } from '../deploy/loader.ts';
 import { ifSound } from '../deploy/records.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
@@ -21,8 +23,10 @@ export function lastFailure(
   loader: BootLoader,
   { list, booted }: Deployments,
 ): FailedDeployment | undefined {
-  const tried = list.filter(({ state, origin }) => state !== 'staged' && origin !== undefined);
-  const newest = tried.map((item) => describeFailure(loader, item, booted)).find((failure) => failure !== undefined);
+  const tried = list.filter(({ state }) => state !== 'staged');
+  const newest = tried
+    .map((item) => describeFailure(sysroot, loader, item, booted))
+    .find((failure) => failure !== undefined);
   const recorded = ifSound(() => readFailed(sysroot));
   const failed = (newest?.id ?? 0) >= (recorded?.id ?? 0) ? newest : recorded;
   return failed === undefined || tried.some((item) => isNewSince(failed, item, tried)) ? undefined : failed;
@@ -31,24 +35,35 @@ export function lastFailure(
 /** Whether `item` is another image, and one that was not here before `failed` was. */
 function isNewSince({ id, manifestDigest }: FailedDeployment, item: Deployment, list: readonly Deployment[]): boolean {
   const image = item.origin?.manifestDigest;
-  if ((item.id ?? 0) <= id || image === manifestDigest) return false;
+  if (image === undefined || (item.id ?? 0) <= id || image === manifestDigest) return false;
   return !list.some((older) => (older.id ?? 0) < id && older.origin?.manifestDigest === image);
 }
 
 /** How a deployment failed; undefined when it did not. */
 function describeFailure(
+  sysroot: Sysroot,
   loader: BootLoader,
   item: Deployment,
   booted: Deployment | undefined,
 ): FailedDeployment | undefined {
-  const { state, id, origin, trial, entries, bootFailure } = item;
-  if (origin === undefined || id === undefined) return undefined;
+  const { state, id, trial, entries, bootFailure } = item;
   const passedOver = whyPassedOver(item, booted);
-  if (state !== 'failed' && passedOver === undefined) return undefined;
+  if (id === undefined || (state !== 'failed' && passedOver === undefined)) return undefined;
+  const image = imageOf(sysroot, item);
+  if (image === undefined) return undefined;
   const counted = entries.map((entry) => loader.counterOf(entry)?.done ?? 0);
   const attempts = Math.max(trial?.attempts ?? 0, ...counted);
   const failure = bootFailure ?? passedOver ?? incomplete(attempts);
-  return { id, digest: origin.digest, manifestDigest: origin.manifestDigest, attempts, ...failure };
+  return { id, ...image, attempts, ...failure };
+}
+
+/** What a deployment was made of; where its own record is gone, the history tells. */
+function imageOf(sysroot: Sysroot, item: Deployment): Pick<FailedDeployment, 'digest' | 'manifestDigest'> | undefined {
+  if (item.origin !== undefined) return { digest: item.origin.digest, manifestDigest: item.origin.manifestDigest };
+  const image = deploymentImage(item);
+  const event = readHistory(sysroot, () => undefined).find(({ id, digest }) => id === item.id && digest === image);
+  if (event?.manifestDigest === undefined) return undefined;
+  return { digest: event.digest, manifestDigest: event.manifestDigest };
 }
 
 /** Why the loader started what runs, and not this newer one that still has tries. */
@@ -68,7 +83,7 @@ export function recordFailures(
   last: FailedDeployment | undefined,
 ): void {
   for (const item of list) {
-    const failure = describeFailure(loader, item, booted);
+    const failure = describeFailure(sysroot, loader, item, booted);
     if (failure === undefined || item.trial?.isFailed === true) continue;
     const { attempts, code, message } = failure;
     writeTrial(sysroot, item.name, {

@@ -174,7 +174,7 @@ export async function publishDeployment(
 }
 
 /** Of an origin, what the history remembers. */
-export type Recorded = Pick<Origin, 'id' | 'digest' | 'reference' | 'version'>;
+export type Recorded = Parameters<typeof addHistory>[2];
 
 /** Notes what was done. */
 export function recordTransition(

@@ -182,7 +182,8 @@ function optionsFor(host: Host, { origin, name }: Target, current: FoundEntry, c
 /** What the history says of it. */
 export function recorded({ id, origin, bootc }: Target, sequence: number): Recorded {
   if (origin !== undefined) return origin;
-  return { id: id ?? sequence, digest: bootc.digest, reference: bootc.reference, version: undefined };
+  const { digest, manifestDigest, reference } = bootc;
+  return { id: id ?? sequence, digest, manifestDigest, reference, version: undefined };
 }
 
 /** What is asked for by hand; a host that falls back by itself is never below the floor. */

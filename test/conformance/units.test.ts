@@ -80,3 +80,14 @@ test('what the preset enables and disables is what can be enabled', () => {
     expect([...text.matchAll(/hostctl-\S+\.\w+/g)].map(([unit]) => unit).sort()).toEqual([...canBe].sort());
   }
 });
+
+/** systemd starts a service only after its timer, should that be starting too. */
+test('what a boot that hangs needs is not kept waiting by its timer', () => {
+  const waitsForNothing = (name: string): boolean =>
+    /^DefaultDependencies=no$/m.test(readFileSync(join(SYSTEMD, name), 'utf8'));
+  const timers = units
+    .filter((name) => name.endsWith('.timer'))
+    .filter((name) => waitsForNothing(name.replace('.timer', '.service')));
+  expect(timers).toEqual(['hostctl-mark-failed.timer']);
+  expect(timers.filter((name) => !waitsForNothing(name))).toEqual([]);
+});

@@ -240,6 +240,22 @@ test('the reason that the initramfs left is the one that is told', async () => {
   expect(sysroot.status().warnings[0]?.message).toMatch(/: The image is gone \(image-missing\)$/);
 });
 
+test('an update that has lost its state is told of by name too, and not taken again', async () => {
+  const reference = await update(1);
+  const [{ composefs } = { composefs: { digest: '' } }] = sysroot.status().deployments;
+  rmSync(`${sysroot.path}/state/deploy/${composefs.digest}`, { recursive: true });
+  const text = `version=1\nreason=state-missing\nmessage=It is gone\ndigest=${composefs.digest}\n`;
+  writeFileSync(`${sysroot.path}/state/hostctl/boot-failure-${composefs.digest}`, text);
+  const host = await back();
+  const line = `Deployment 2 (${composefs.digest}) failed to boot once and was left by itself: It is gone (state-missing)`;
+  expect(sysroot.host.warnings.at(-1)).toBe(line);
+  expect(sysroot.status().warnings).toMatchObject([{ code: 'boot-failed', message: line }]);
+  track(1, reference);
+  const avoided = expect.stringContaining('failed to boot as deployment 2: It is gone') as string;
+  const check = checkUpgrade(host, { ...options(), image: undefined, tag: undefined });
+  expect(await check).toMatchObject({ isNew: false, avoided });
+});
+
 test('an update that the loader left out has failed too', async () => {
   await update(3);
   rmSync(`${sysroot.path}/boot/hostctl`, { recursive: true });
