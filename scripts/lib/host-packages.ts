@@ -66,6 +66,8 @@ export const TEST_NEEDS: readonly HostNeed[] = [
   { probe: 'lintian', package: 'lintian' },
   { probe: 'skopeo', package: 'skopeo' },
   { probe: 'docker-registry', package: 'docker-registry' },
+  { probe: 'podman', package: 'podman' },
+  { probe: '/var/lib/dpkg/info/busybox-static.list', package: 'busybox-static' },
   { probe: 'systemd-analyze', package: 'systemd' },
 ];
 
