@@ -5,7 +5,6 @@
 
 import { cp, mkdir, mkdtemp, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { readFile } from 'node:fs/promises';
-import { createHash } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { run } from '../../../scripts/lib/run.ts';
 import { blessForGrub } from '../../../src/deploy/grub.ts';
@@ -13,16 +12,24 @@ import { changeEnvironment, emptyEnvironment } from '../../../src/format/grub/en
 import { MENU_SCRIPT } from '../../../src/format/grub/menu-script.ts';
 import { deploy } from '../../../src/ops/deploy.ts';
 import { testHost } from '../../helpers/test-host.ts';
-import { tar, tarFile, tarSymlink } from '../../helpers/tar-builder.ts';
+import type { Descriptor } from '../../helpers/oci-builder.ts';
 import type { Loader } from './debian.ts';
 import { makeExt4 } from './disk.ts';
+import { readExt4File } from './ext4-file.ts';
 import { QUIET } from './guest.ts';
+import {
+  blobIn,
+  type Files,
+  isProgram,
+  type Manifest,
+  readDocument,
+  setOnlyTag,
+  taggedManifest,
+  withLayer,
+} from './layered-image.ts';
 import { makeOfflineDisk } from './offline-disk.ts';
 import { verityTail } from './offline-verity.ts';
 import type { TestImage } from './test-image.ts';
-
-/** Text of files by path; `-> target` is a link. An executable script begins with `#!`. */
-export type Files = Readonly<Record<string, string | Buffer>>;
 
 /** What is wrong with an image. */
 export interface Change {
@@ -54,18 +61,6 @@ export interface TrialDisk {
   readonly own: readonly string[];
 }
 
-interface Descriptor {
-  readonly mediaType: string;
-  readonly digest: string;
-  readonly size: number;
-  readonly annotations?: Readonly<Record<string, string>>;
-}
-
-interface Manifest {
-  readonly config: Descriptor;
-  readonly layers: readonly Descriptor[];
-}
-
 const ALGORITHM = 'sha512';
 const LABEL = 'root';
 const TAG = 'stable';
@@ -82,13 +77,15 @@ export class TrialDisks {
   /** The reference is the same text on this host and in the guest. */
   readonly #link: string;
   readonly #isGrub: boolean;
+  readonly #v1: Descriptor;
   /** The EFI program of the boot loader. */
   #program: string;
 
-  private constructor(image: TestImage, folder: string, link: string, loader: Loader) {
+  private constructor(image: TestImage, folder: string, link: string, kind: { loader: Loader; v1: Descriptor }) {
     this.#image = image;
     this.#folder = folder;
-    this.#isGrub = loader === 'grub';
+    this.#isGrub = kind.loader === 'grub';
+    this.#v1 = kind.v1;
     this.#program = image.loader;
     this.#layout = join(folder, 'layout');
     this.#link = link;
@@ -98,11 +95,12 @@ export class TrialDisks {
   static async open(image: TestImage, folder: string, kind: { loader: Loader }): Promise<TrialDisks> {
     const link = await mkdtemp('/run/hostctl-layout-');
     await rm(link, { recursive: true });
-    const disks = new TrialDisks(image, folder, link, kind.loader);
+    const v1 = await taggedManifest(image.layout, 'v1');
+    const disks = new TrialDisks(image, folder, link, { ...kind, v1 });
     await run('cp', ['--archive', '--link', image.layout, disks.#layout]);
     await symlink(disks.#layout, link);
     if (kind.loader === 'grub') await disks.#addGrub();
-    await disks.#setTag(await disks.#manifestOf('v1'));
+    await setOnlyTag(disks.#layout, TAG, disks.#v1);
     await disks.#deploy(disks.#base, 3);
     await disks.#bless();
     return disks;
@@ -123,7 +121,7 @@ export class TrialDisks {
     const host = { sysroot: join(folder, 'sysroot'), boot: join(folder, 'boot') };
     const programs = await this.#ownPrograms(change.own ?? []);
     const files = { ...Object.fromEntries(programs), ...change.files };
-    await this.#setTag(await this.#changedImage({ ...change, files }));
+    await setOnlyTag(this.#layout, TAG, await this.#changedImage({ ...change, files }));
     const bad = await this.#deploy(host, change.tries ?? 1);
     await change.damage?.(host, bad);
     const path = join(folder, 'disk.img');
@@ -178,28 +176,6 @@ export class TrialDisks {
     await run('grub-mkimage', [...options, ...GRUB_MODULES]);
   }
 
-  async #manifestOf(tag: string): Promise<Descriptor> {
-    const index = await this.#json<{ manifests: Descriptor[] }>(join(this.#image.layout, 'index.json'));
-    const found = index.manifests.find(({ annotations }) => annotations?.['org.opencontainers.image.ref.name'] === tag);
-    if (found === undefined) throw new Error(`The layout has no tag "${tag}"`);
-    return found;
-  }
-
-  async #json<T>(path: string): Promise<T> {
-    return JSON.parse(await readFile(path, 'utf8')) as T;
-  }
-
-  #blob({ digest }: Descriptor): string {
-    return join(this.#layout, 'blobs/sha256', digest.slice('sha256:'.length));
-  }
-
-  async #setTag(manifest: Descriptor): Promise<void> {
-    const annotations = { 'org.opencontainers.image.ref.name': TAG };
-    const path = join(this.#layout, 'index.json');
-    await rm(path);
-    await writeFile(path, JSON.stringify({ schemaVersion: 2, manifests: [{ ...manifest, annotations }] }));
-  }
-
   /** Version 1 with one more layer. */
   async #changedImage({ files = {}, initramfs }: Change): Promise<Descriptor> {
     const all: Record<string, string | Buffer> = { 'usr/share/hostctl-test/changed': 'changed\n', ...files };
@@ -211,31 +187,14 @@ export class TrialDisks {
         extra,
       ]);
     }
-    const layer = tar(
-      Object.entries(all).map(([name, content]) =>
-        typeof content === 'string' && content.startsWith('-> ')
-          ? tarSymlink(name, content.slice(3))
-          : tarFile(name, content, { mode: isProgram(content) ? 0o755 : 0o644 }),
-      ),
-    );
-    const base = await this.#manifestOf('v1');
-    const manifest = await this.#json<Manifest>(this.#blob(base));
-    const config = await this.#json<{ rootfs: { diff_ids: string[] } }>(this.#blob(manifest.config));
-    const stored = await this.#store('application/vnd.oci.image.layer.v1.tar', layer);
-    const changed = await this.#storeJson(manifest.config.mediaType, {
-      ...config,
-      rootfs: { ...config.rootfs, diff_ids: [...config.rootfs.diff_ids, stored.digest] },
-    });
-    return this.#storeJson(base.mediaType, { ...manifest, config: changed, layers: [...manifest.layers, stored] });
+    return withLayer(this.#layout, this.#v1, all);
   }
 
   async #ownPrograms(paths: readonly string[]): Promise<[string, Buffer][]> {
-    const copy = join(this.#folder, 'copy');
     const programs: [string, Buffer][] = [];
     for (const path of paths) {
-      await run('debugfs', ['-R', `dump /${path} ${copy}`, this.#image.installer.disk]);
-      programs.push([path, Buffer.concat([await readFile(copy), Buffer.alloc(1)])]);
-      await rm(copy);
+      const program = await readExt4File(this.#image.installer.disk, path);
+      programs.push([path, Buffer.concat([program, Buffer.alloc(1)])]);
     }
     return programs;
   }
@@ -262,37 +221,17 @@ export class TrialDisks {
     }
   }
 
-  async #store(mediaType: string, bytes: Buffer): Promise<Descriptor> {
-    const descriptor = {
-      mediaType,
-      digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}`,
-      size: bytes.length,
-    };
-    await writeFile(this.#blob(descriptor), bytes);
-    return descriptor;
-  }
-
-  #storeJson(mediaType: string, value: unknown): Promise<Descriptor> {
-    return this.#store(mediaType, Buffer.from(JSON.stringify(value)));
-  }
-
   /** Index, manifests and configurations: enough to say whether there is something new. */
   async #writeSmallLayout(folder: string, disk: string): Promise<void> {
     await mkdir(join(folder, 'blobs/sha256'), { recursive: true });
     for (const name of ['index.json', 'oci-layout']) await cp(join(this.#layout, name), join(folder, name));
-    const index = await this.#json<{ manifests: Descriptor[] }>(join(folder, 'index.json'));
+    const index = await readDocument<{ manifests: Descriptor[] }>(join(folder, 'index.json'));
     for (const descriptor of index.manifests) {
-      const { config } = await this.#json<Manifest>(this.#blob(descriptor));
+      const { config } = await readDocument<Manifest>(blobIn(this.#layout, descriptor));
       for (const each of [descriptor, config]) {
-        await cp(this.#blob(each), join(folder, 'blobs/sha256', each.digest.slice('sha256:'.length)));
+        await cp(blobIn(this.#layout, each), join(folder, 'blobs/sha256', each.digest.slice('sha256:'.length)));
       }
     }
     await makeExt4(folder, disk, { label: 'layout' });
   }
-}
-
-const ELF = Buffer.from('\x7fELF', 'latin1');
-
-function isProgram(content: string | Buffer): boolean {
-  return typeof content === 'string' ? content.startsWith('#!') : content.subarray(0, 4).equals(ELF);
 }
