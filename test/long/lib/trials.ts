@@ -19,7 +19,7 @@ import { type Change, type TrialDisk, TrialDisks } from '../../vm/lib/trial-disk
 const BOOT_MS = 1_800_000;
 
 /** What systemd does at the first boot of a machine, which each of these is. */
-const FIRST_BOOT_ONLY = ['ldconfig', 'systemd-journal-catalog-update', 'systemd-update-done'].map(
+export const FIRST_BOOT_ONLY = ['ldconfig', 'systemd-journal-catalog-update', 'systemd-update-done'].map(
   (unit) => `systemd.mask=${unit}.service`,
 );
 
