@@ -35,7 +35,7 @@ const BASE_FILES = 4000;
 
 /** What an application prints as soon as it runs; a file of its image, and an object. */
 export function greeting(app: App, version: Version): string {
-  return `${app} of version ${version}, `.repeat(20);
+  return `${app} of version ${version},`.repeat(20);
 }
 
 export class AppMachine {
