@@ -13,7 +13,7 @@ import type { Host } from '../sys/host.ts';
 import type { RawName } from '../tree/name.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { imageEtc } from './carry-etc.ts';
-import { requireRoot } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 
 export interface ConfigDiffOptions extends SysrootOptions {
   /** Number or digest prefix; undefined takes what runs, else what boots next. */

@@ -12,7 +12,8 @@ import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from 
 import { clearTrial, writeTrial, type Trial } from '../deploy/trials.ts';
 import { assertNever } from '../errors.ts';
 import type { Host } from '../sys/host.ts';
-import { afterCommit, nextSequence, recordTransition, requireRoot } from './publish.ts';
+import { afterCommit, nextSequence, recordTransition } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 import { anotherEntry, recorded, requireTarget, type Target } from './rollback.ts';
 import { readThisBoot, type ThisBoot } from './this-boot.ts';
 import { withUndo } from './undo.ts';

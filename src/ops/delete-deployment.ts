@@ -12,7 +12,7 @@ import { HostctlError } from '../errors.ts';
 import { sortMenu } from '../format/bls/order.ts';
 import type { Host } from '../sys/host.ts';
 import { collectGarbage, type GcResult } from './gc.ts';
-import { requireRoot } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 
 export interface DeleteOptions extends SysrootOptions {
   /** Number or digest prefix. */

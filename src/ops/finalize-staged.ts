@@ -22,7 +22,8 @@ import { requireRepository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { carryEtc, imageEtc, planCarryEtc, refuseEtcConflicts } from './carry-etc.ts';
-import { recordTransition, requireRoot } from './publish.ts';
+import { recordTransition } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 import { dropStaged } from './unstage.ts';
 import { withUndo } from './undo.ts';
 

@@ -14,7 +14,7 @@ import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { checkHost, type Finding, type Look } from './fsck-host.ts';
 import { repairAll } from './fsck-repair.ts';
-import { requireRoot } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 
 export interface FsckOptions extends SysrootOptions {
   /** Reads every byte. */

@@ -15,7 +15,7 @@ import { deviceOf } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { planGc, type GcItem } from './gc-plan.ts';
 import { removeItem } from './gc-remove.ts';
-import { requireRoot } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 
 export interface GcOptions extends SysrootOptions {
   /** How many deployments stay. */

@@ -38,7 +38,8 @@ import { deployLocked, type DeployResult } from './deploy.ts';
 import { imageBootConfig } from './image-config.ts';
 import { GRUB_FILES, installGrub } from './install-grub.ts';
 import { isInstallationCutOff, isMark, isMarked, markInstallation, unmarkInstallation } from './install-marks.ts';
-import { afterCommit, requireRoot } from './publish.ts';
+import { afterCommit } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 import { withUndo, type Undo } from './undo.ts';
 
 export interface InstallOptions {

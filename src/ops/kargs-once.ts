@@ -15,7 +15,8 @@ import { entryValue } from '../format/bls/entry.ts';
 import { checkCmdlineLength, joinCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
 import { removeEntry } from './gc-remove.ts';
-import { afterCommit, checkBoot, nextSequence, requireRoot, sortKeyOn, stopIfAborted } from './publish.ts';
+import { afterCommit, checkBoot, nextSequence, sortKeyOn, stopIfAborted } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 import { withUndo } from './undo.ts';
 
 /** systemd-bless-boot would make the entry one that stays. */

@@ -36,7 +36,8 @@ import {
   type CarryEtcPlan,
 } from './carry-etc.ts';
 import { readHostKargs } from './host-kargs.ts';
-import { afterCommit, checkBoot, publishDeployment, requireRoot } from './publish.ts';
+import { afterCommit, checkBoot, publishDeployment } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 import { dropStaged } from './unstage.ts';
 
 /** An argument of an entry; `unknown` where the deployment's origin does not explain it. */

@@ -10,7 +10,8 @@ import { openSysroot, withSysrootLock, type SysrootOptions } from '../deploy/sys
 import { writeTrial, type BootFailure, type Trial } from '../deploy/trials.ts';
 import type { Host } from '../sys/host.ts';
 import { findBootFailure, type BootChecks } from './check-boot.ts';
-import { afterCommit, requireRoot } from './publish.ts';
+import { afterCommit } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 import { readThisBoot } from './this-boot.ts';
 import { failedUnits, startingUnits } from './units.ts';
 

@@ -23,7 +23,8 @@ import { removeEntry } from './gc-remove.ts';
 import { openRepository } from '../store/repository.ts';
 import { REVOKED_LIST, writeSigned } from '../store/seals.ts';
 import { hostTrust, revokedLists } from './judge-image.ts';
-import { afterCommit, requireRoot } from './publish.ts';
+import { afterCommit } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 import { readThisBoot } from './this-boot.ts';
 import { withUndo } from './undo.ts';
 

@@ -15,7 +15,7 @@ import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { repositoryPath, requireImage, type ImageToolOptions } from './find-image.ts';
 import { mountByDescriptors, mountInNamespace, type ImageMount } from './mount-layers.ts';
-import { requireRoot } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 import type { Restart } from './writable.ts';
 
 export interface MountImageOptions extends ImageToolOptions {

@@ -9,7 +9,7 @@ import { clearPin, setPin } from '../deploy/pins.ts';
 import { openSysroot, withSysrootLock, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import type { Host } from '../sys/host.ts';
-import { requireRoot } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 
 export interface PinOptions extends SysrootOptions {
   /** Number or digest prefix. */

@@ -203,11 +203,6 @@ export function stopIfAborted(host: Host): void {
   if (host.signal.aborted) throw new HostctlError('interrupted', 'Stopped; nothing was changed');
 }
 
-/** Throws 'not-root' unless the command runs with the rights it needs. */
-export function requireRoot(host: Host, doing: string): void {
-  if (!host.isRoot) throw new HostctlError('not-root', `Only root can ${doing}`, { hint: 'Run it with sudo' });
-}
-
 /** Throws 'read-only' unless entries can be written. */
 export function checkBoot({ boot }: Sysroot): void {
   if (!boot.isReadOnly) return;

@@ -28,7 +28,8 @@ import { formatHostctlEntryName } from '../format/bls/name.ts';
 import { joinCmdline, splitCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
 import { hostTrust, refuseRevoked, revokedLists } from './judge-image.ts';
-import { nextSequence, recordTransition, requireRoot, sortKeyOn, stopIfAborted, type Recorded } from './publish.ts';
+import { nextSequence, recordTransition, sortKeyOn, stopIfAborted, type Recorded } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 import { withUndo, type Undo } from './undo.ts';
 import { dropStaged } from './unstage.ts';
 

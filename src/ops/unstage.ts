@@ -12,7 +12,7 @@ import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from 
 import { openRepository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
 import { removeDeploymentRefs } from './bound-images.ts';
-import { requireRoot } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 
 export interface UnstageResult {
   /** False when nothing was staged. */

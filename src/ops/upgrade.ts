@@ -35,7 +35,7 @@ import {
 import { finalizeLocked } from './finalize-staged.ts';
 import { pruneDeployments } from './gc.ts';
 import { prepareDeployment, wantedDeployment } from './prepare-deployment.ts';
-import { requireRoot } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 import { withImage } from './with-image.ts';
 import { describeChange, type Candidate, type UpgradePlan } from './upgrade-plan.ts';
 

@@ -9,7 +9,7 @@ import { findDigestArguments, splitCmdline } from '../format/cmdline.ts';
 import { makeDirectories } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { mountOf, type MountEntry } from '../sys/mounts.ts';
-import { requireRoot } from './publish.ts';
+import { requireRoot } from './require-root.ts';
 
 /** Mount source, by which it is recognised. */
 const SOURCE = 'hostctl-usr-overlay';
