@@ -46,13 +46,27 @@ export async function runCli(args: readonly string[], signal: AbortSignal): Prom
     args.includes('--json') ||
     args.some((arg, at) => arg === '--format=json' || (args[at - 1] === '--format' && arg === 'json'));
   try {
-    await defineProgram(yargs(), run).parseAsync([...args]);
+    await defineProgram(withoutUnusedHelp(yargs()), run).parseAsync([...args]);
   } catch (error) {
     const report = reportError(error, { json, debug: args.includes('--debug') });
     process.stderr.write(report.text);
     return report.exitCode;
   }
   return exitCode;
+}
+
+/**
+ * yargs puts the text of the help together whenever a command has been started, for those who ask for it afterwards,
+ * which takes as long as a short command itself. That it does cannot be said by its public interface.
+ */
+function withoutUnusedHelp(argv: Argv): Argv {
+  const usage = (argv as Partial<YargsInternals>).getInternalMethods?.().getUsageInstance?.();
+  if (usage !== undefined) usage.cacheHelpMessage = () => undefined;
+  return argv;
+}
+
+interface YargsInternals {
+  getInternalMethods(): { getUsageInstance?(): { cacheHelpMessage: () => void } };
 }
 
 /** What a command gets beside its options. */

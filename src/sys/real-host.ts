@@ -6,7 +6,7 @@ import { readLoaderVariable } from './efi-variables.ts';
 import { openExec } from './exec.ts';
 import type { Host, Log, ProgressEvent } from './host.ts';
 import { openMounts } from './mounts.ts';
-import { openSyscalls } from './syscalls.ts';
+import { openSyscalls, type Syscalls } from './syscalls.ts';
 
 export interface RealHostOptions {
   readonly log: Log;
@@ -25,11 +25,15 @@ const GO_ARCHITECTURES = new Map([
 export function openRealHost(options: RealHostOptions): Host {
   const exec = openExec((line) => options.log.debug(`run: ${line}`), options.signal);
   const { arch } = process;
+  let syscalls: Syscalls | undefined;
   return {
     ...options,
     exec,
     mounts: openMounts(exec),
-    syscalls: openSyscalls(exec),
+    // Loading the native interface takes a tenth of the time of a command that only reads.
+    get syscalls() {
+      return (syscalls ??= openSyscalls(exec));
+    },
     now: () => new Date(),
     kernelCmdline: () => readFileSync('/proc/cmdline', 'utf8').trim(),
     bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
