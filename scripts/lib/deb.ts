@@ -117,6 +117,8 @@ export async function bundleProgram(folder: string): Promise<Metafile> {
     target: 'node20',
     format: 'esm',
     external: ['koffi'],
+    // What yargs lays its help out by asks ICU about emoji before it is asked anything, at every start of the program.
+    alias: { 'string-width': projectPath('scripts/lib/text-width.ts') },
     chunkNames: 'chunk-[hash]',
     metafile: true,
     logLevel: 'warning',
