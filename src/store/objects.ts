@@ -41,7 +41,8 @@ export class ObjectStore implements ObjectSink {
   readonly newImages = new Set<VerityDigest>();
   readonly #host: Host;
   readonly #place: ObjectPlace;
-  readonly #madeDirectories = new Set<string>();
+  /** Whether a directory of objects that is there was made by this run: then it holds only what is in `published`. */
+  readonly #directories = new Map<string, boolean>();
   readonly #buffer = Buffer.allocUnsafe(BUFFERED_BYTES);
   /** Known to be damaged: these are written again whatever stands under their names. */
   readonly #distrusted: ReadonlySet<string>;
@@ -152,10 +153,17 @@ export class ObjectStore implements ObjectSink {
     }
   }
 
-  /** Whether the object is there and may be trusted. A damaged one is as good as absent, and is replaced. */
+  /**
+   * Whether the object is there and may be trusted. A damaged one is as good as absent, and is replaced. In a directory
+   * that this run made nothing is looked for; what another command puts there meanwhile is met when the name is taken.
+   */
   #isPresent(digest: VerityDigest, sizeBytes: number): boolean {
     if (this.published.has(digest)) return true;
-    if (this.#distrusted.has(digest)) return false;
+    if (this.#distrusted.has(digest) || this.#directories.get(digest.slice(0, 2)) === true) return false;
+    return this.#isStored(digest, sizeBytes);
+  }
+
+  #isStored(digest: VerityDigest, sizeBytes: number): boolean {
     const path = objectFile(this.#place, digest);
     const stat = fs.lstatSync(path, { throwIfNoEntry: false });
     if (stat?.isFile() !== true || stat.size !== sizeBytes) return false;
@@ -188,7 +196,7 @@ export class ObjectStore implements ObjectSink {
       this.counts.writtenBytes += sizeBytes;
       return;
     }
-    if (this.#isPresent(digest, sizeBytes)) {
+    if (!this.#distrusted.has(digest) && this.#isStored(digest, sizeBytes)) {
       this.counts.reusedObjects += 1;
       return;
     }
@@ -205,14 +213,16 @@ export class ObjectStore implements ObjectSink {
   #objectDirectory(prefix: string): string {
     this.#marker ??= createDirtyMarker(this.#host.syscalls, this.#place.markersPath);
     const path = `${this.#place.objectsPath}/${prefix}`;
-    if (this.#madeDirectories.has(prefix)) return path;
+    if (this.#directories.has(prefix)) return path;
+    let isNew = true;
     try {
       fs.mkdirSync(path, 0o755);
       fs.chmodSync(path, 0o755);
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error;
+      isNew = false;
     }
-    this.#madeDirectories.add(prefix);
+    this.#directories.set(prefix, isNew);
     return path;
   }
 

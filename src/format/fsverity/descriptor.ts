@@ -17,16 +17,30 @@ export const descriptorRecord = record('fs-verity descriptor', {
   reserved: zero(144),
 });
 
-/** The descriptor of a file of `sizeBytes`; `algorithmId` is the kernel's number, `rootHash` the Merkle root. */
-export function encodeDescriptor(algorithmId: number, sizeBytes: number, rootHash: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(descriptorRecord.size);
-  descriptorRecord.encode(viewOf(bytes), 0, {
-    version: 1,
-    hashAlgorithm: algorithmId,
-    logBlockSize: 12,
-    saltSize: 0,
-    dataSize: BigInt(sizeBytes),
-    rootHash,
-  });
+/** By algorithm. Every file needs one, and only its size and root hash differ from that of the file before. */
+const drafts = new Map<number, Buffer>();
+const { dataSize: SIZE_AT = 0, rootHash: ROOT_AT = 0 } = descriptorRecord.offsets;
+
+/**
+ * The descriptor of a file of `sizeBytes`, lent until the next call; `algorithmId` is the kernel's number, `rootHash` the
+ * Merkle root as latin1.
+ */
+export function encodeDescriptor(algorithmId: number, sizeBytes: number, rootHash: string): Uint8Array {
+  let bytes = drafts.get(algorithmId);
+  if (bytes === undefined) {
+    bytes = Buffer.alloc(descriptorRecord.size);
+    descriptorRecord.encode(viewOf(bytes), 0, {
+      version: 1,
+      hashAlgorithm: algorithmId,
+      logBlockSize: 12,
+      saltSize: 0,
+      dataSize: 0n,
+      rootHash: new Uint8Array(0),
+    });
+    drafts.set(algorithmId, bytes);
+  }
+  bytes.writeUInt32LE(sizeBytes % 2 ** 32, SIZE_AT);
+  bytes.writeUInt32LE(Math.floor(sizeBytes / 2 ** 32), SIZE_AT + 4);
+  bytes.write(rootHash, ROOT_AT, 'latin1');
   return bytes;
 }

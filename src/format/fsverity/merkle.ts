@@ -15,10 +15,11 @@ export const VERITY_BLOCK_SIZE = 4096;
 
 /** A block being filled with the hashes of the level below, or with the last bytes of the data. */
 interface Level {
-  readonly block: Buffer;
+  /** The first hash. Most files have just one block, whose hash is the root and goes into no other. */
+  readonly first: string;
+  /** From the second hash on. */
+  block: Buffer | undefined;
   used: number;
-  /** Hashes that ever went in: a level that saw just one is the root. */
-  hashes: number;
 }
 
 // Most files are small and every file needs one to three blocks: making them anew costs more than hashing them.
@@ -68,26 +69,24 @@ export class MerkleTree {
     if (start < chunk.length) this.#keep(chunk.subarray(start));
   }
 
-  /** Ends the data and returns the root hash, all zero for no data. Call once. */
-  root(): Uint8Array {
-    const root = Buffer.alloc(this.#digestSize);
-    if (this.#sizeBytes === 0) return root;
+  /** Ends the data and returns the root hash as latin1, all zero for no data. Call once. */
+  root(): string {
+    if (this.#sizeBytes === 0) return '\0'.repeat(this.#digestSize);
     if (this.#partialUsed > 0) this.#push(0, this.#hash(this.#partial!.fill(0, this.#partialUsed)));
     for (let i = 0; ; i++) {
       const level = this.#levels[i]!;
-      if (level.hashes === 1) {
-        level.block.copy(root, 0, 0, this.#digestSize);
+      if (level.block === undefined) {
         this.#release();
-        return root;
+        return level.first;
       }
-      if (level.used > 0) this.#flush(i, level);
+      if (level.used > 0) this.#flush(i, level, level.block);
     }
   }
 
   #release(): void {
     if (this.#partial !== undefined) returnBlock(this.#partial);
     this.#partial = undefined;
-    for (const level of this.#levels.splice(0)) returnBlock(level.block);
+    for (const { block } of this.#levels) if (block !== undefined) returnBlock(block);
   }
 
   #keep(bytes: Uint8Array): void {
@@ -97,15 +96,22 @@ export class MerkleTree {
   }
 
   #push(index: number, digest: string): void {
-    const level = (this.#levels[index] ??= { block: takeBlock(), used: 0, hashes: 0 });
+    const level = this.#levels[index];
+    if (level === undefined) {
+      this.#levels[index] = { first: digest, block: undefined, used: this.#digestSize };
+      return;
+    }
+    if (level.block === undefined) {
+      level.block = takeBlock();
+      level.block.write(level.first, 0, 'latin1');
+    }
     level.block.write(digest, level.used, 'latin1');
     level.used += this.#digestSize;
-    level.hashes++;
-    if (level.used === VERITY_BLOCK_SIZE) this.#flush(index, level);
+    if (level.used === VERITY_BLOCK_SIZE) this.#flush(index, level, level.block);
   }
 
-  #flush(index: number, level: Level): void {
-    const digest = this.#hash(level.block.fill(0, level.used));
+  #flush(index: number, level: Level, block: Buffer): void {
+    const digest = this.#hash(block.fill(0, level.used));
     level.used = 0;
     this.#push(index + 1, digest);
   }

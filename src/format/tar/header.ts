@@ -43,22 +43,21 @@ export function tarFormat(block: Buffer): TarFormat {
 
 /** Whether the block's checksum fits, summed over unsigned or (as some old tars do) signed bytes. */
 export function checkChecksum(block: Buffer): void {
-  const [offset, length] = TAR_FIELDS.checksum;
-  let unsigned = 0;
-  let negative = 0;
-  for (let i = 0; i < BLOCK_SIZE; i++) {
-    const byte = block[i]!;
-    unsigned += byte;
-    negative += byte >> 7;
-  }
-  for (let i = offset; i < offset + length; i++) {
-    unsigned += 32 - block[i]!;
-    negative -= block[i]! >> 7;
-  }
   const stated = numberField(block, 'checksum');
-  if (stated !== unsigned && stated !== unsigned - 256 * negative) {
+  const [offset, length] = TAR_FIELDS.checksum;
+  // The field itself counts as spaces.
+  let unsigned = 32 * length;
+  for (let i = 0; i < offset; i++) unsigned += block[i]!;
+  for (let i = offset + length; i < BLOCK_SIZE; i++) unsigned += block[i]!;
+  if (stated !== unsigned && stated !== unsigned - 256 * countNegative(block)) {
     throw new HostctlError('image-invalid', `Field "checksum" holds ${stated} but the header sums to ${unsigned}`);
   }
+}
+
+/** Bytes outside the checksum that are negative when taken as signed. */
+function countNegative(block: Buffer): number {
+  const [offset, length] = TAR_FIELDS.checksum;
+  return block.filter((byte, i) => byte >= 128 && (i < offset || i >= offset + length)).length;
 }
 
 /** A text field: its bytes up to the first NUL. */
