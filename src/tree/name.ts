@@ -23,6 +23,15 @@ export function rawToBytes(name: RawName): Uint8Array {
   return Buffer.from(name, 'latin1');
 }
 
+/** From here on the copy by the library is faster than a loop. */
+const LONG = 24;
+
+/** Writes the bytes of a raw name at an offset. */
+export function writeRaw(bytes: Buffer, name: string, at: number): void {
+  if (name.length >= LONG) bytes.write(name, at, 'latin1');
+  else for (let i = 0; i < name.length; i++) bytes[at + i] = name.charCodeAt(i);
+}
+
 /** Byte order, shorter prefix first (C `strcmp`). */
 export function compareRaw(a: RawName, b: RawName): number {
   return a < b ? -1 : a > b ? 1 : 0;

@@ -35,32 +35,37 @@ export interface ValidateOptions {
   readonly algorithm?: VerityAlgorithm;
 }
 
+/** Gets what is wrong, to be read on from what it is about. */
+export type Report = (problem: string) => void;
+
 /** Every reason why the tree cannot be an image; empty for a valid tree. */
 export function validateTree(root: DirectoryNode, options: ValidateOptions = {}): TreeProblem[] {
   const problems: TreeProblem[] = [];
   const seen = new Set<TreeNode>([root]);
   const links: { readonly path: RawName; readonly target: LeafNode }[] = [];
   const stack: { readonly path: string; readonly directory: DirectoryNode }[] = [{ path: '', directory: root }];
-  const check = (path: RawName, node: TreeNode): void => {
-    for (const problem of nodeProblems(node, options)) problems.push({ path, problem });
-  };
-  check('/' as RawName, root);
+  let parent = '';
+  let current = '';
+  // Most trees have nothing wrong with them: the path is made for what has.
+  const report: Report = (problem) => problems.push({ path: `${parent}/${current}` as RawName, problem });
+  nodeProblems(root, options, report);
   for (let top = stack.pop(); top !== undefined; top = stack.pop()) {
+    parent = top.path;
     for (const [name, entry] of top.directory.entries) {
-      const path = `${top.path}/${name}` as RawName;
+      current = name;
       const nameProblem = problemOfName(name);
-      if (nameProblem !== undefined) problems.push({ path, problem: nameProblem });
+      if (nameProblem !== undefined) report(nameProblem);
       if (entry.kind === 'hardlink') {
-        links.push({ path, target: entry.target });
+        links.push({ path: `${parent}/${name}` as RawName, target: entry.target });
         continue;
       }
-      if (seen.has(entry)) {
-        problems.push({ path, problem: 'holds an inode that has another place in the tree' });
+      const before = seen.size;
+      if (seen.add(entry).size === before) {
+        report('holds an inode that has another place in the tree');
         continue;
       }
-      seen.add(entry);
-      check(path, entry);
-      if (entry.kind === 'directory') stack.push({ path, directory: entry });
+      nodeProblems(entry, options, report);
+      if (entry.kind === 'directory') stack.push({ path: `${parent}/${name}`, directory: entry });
     }
   }
   for (const { path, target } of links) {
@@ -94,58 +99,62 @@ function isRaw(text: string): boolean {
   return !/[^\x00-\xff]/.test(text);
 }
 
-function* nodeProblems(node: TreeNode, options: ValidateOptions): Generator<string> {
-  if (!isWithin(node.mode, 0o7777)) yield `has mode 0${node.mode.toString(8)}, which is not permission bits only`;
-  if (!isWithin(node.uid, MAX_U32)) yield `has uid ${node.uid}`;
-  if (!isWithin(node.gid, MAX_U32)) yield `has gid ${node.gid}`;
-  if (node.mtime.sec !== BigInt.asIntN(64, node.mtime.sec)) yield `has mtime ${node.mtime.sec}, beyond 64 bits`;
-  if (!isWithin(node.mtime.nsec, 999_999_999)) yield `has ${node.mtime.nsec} nanoseconds in its mtime`;
-  if (node.xattrs.size > 0) yield* xattrProblems(node.xattrs);
+function nodeProblems(node: TreeNode, options: ValidateOptions, report: Report): void {
+  if (!isWithin(node.mode, 0o7777)) report(`has mode 0${node.mode.toString(8)}, which is not permission bits only`);
+  if (!isWithin(node.uid, MAX_U32)) report(`has uid ${node.uid}`);
+  if (!isWithin(node.gid, MAX_U32)) report(`has gid ${node.gid}`);
+  if (node.mtime.sec !== BigInt.asIntN(64, node.mtime.sec)) report(`has mtime ${node.mtime.sec}, beyond 64 bits`);
+  if (!isWithin(node.mtime.nsec, 999_999_999)) report(`has ${node.mtime.nsec} nanoseconds in its mtime`);
+  if (node.xattrs.size > 0) xattrProblems(node.xattrs, report);
   if (node.kind === 'directory') return;
-  if (!isWithin(node.nlink, MAX_U32)) yield `has link count ${node.nlink}`;
-  if (node.kind === 'file') yield* contentProblems(node.content, options);
-  else if (node.kind === 'symlink') yield* textProblems('a symlink target', node.target, MAX_SYMLINK_TARGET);
+  if (!isWithin(node.nlink, MAX_U32)) report(`has link count ${node.nlink}`);
+  if (node.kind === 'file') contentProblems(node.content, options, report);
+  else if (node.kind === 'symlink') textProblems('a symlink target', node.target, MAX_SYMLINK_TARGET, report);
   else if (node.kind === 'char' || node.kind === 'block') {
-    if (!isWithin(node.rdev, MAX_U32)) yield `has device number ${node.rdev}`;
+    if (!isWithin(node.rdev, MAX_U32)) report(`has device number ${node.rdev}`);
   }
 }
 
 /** What is wrong with the content of a regular file. */
-export function* contentProblems(content: FileContent, options: ValidateOptions = {}): Generator<string> {
+export function contentProblems(content: FileContent, options: ValidateOptions, report: Report): void {
   if (content.kind === 'inline') {
-    if (content.bytes.length > MAX_INLINE) yield `has ${content.bytes.length} bytes inline, above ${MAX_INLINE}`;
+    if (content.bytes.length > MAX_INLINE) report(`has ${content.bytes.length} bytes inline, above ${MAX_INLINE}`);
     return;
   }
-  if (content.size < 1 || !isWithin(content.size, MAX_FILE_SIZE)) yield `has external size ${content.size}`;
-  if (content.path !== undefined) yield* textProblems('an object path', content.path, MAX_OBJECT_PATH);
-  if (content.digest !== undefined) yield* digestProblems(content.digest, options);
+  if (content.size < 1 || !isWithin(content.size, MAX_FILE_SIZE)) report(`has external size ${content.size}`);
+  if (content.path !== undefined) textProblems('an object path', content.path, MAX_OBJECT_PATH, report);
+  if (content.digest !== undefined) digestProblems(content.digest, options, report);
 }
 
-function* digestProblems(digest: VerityDigest, { algorithm }: ValidateOptions): Generator<string> {
-  const wanted = algorithm === undefined ? Object.values(DIGEST_DIGITS) : [DIGEST_DIGITS[algorithm]];
-  if (!wanted.includes(digest.length) || !/^[0-9a-f]+$/.test(digest)) {
-    yield `has verity digest "${digest.slice(0, 130)}", which is not ${algorithm ?? 'sha256 or sha512'}`;
+function digestProblems(digest: VerityDigest, { algorithm }: ValidateOptions, report: Report): void {
+  const { sha256, sha512 } = DIGEST_DIGITS;
+  const isLength =
+    algorithm === undefined
+      ? digest.length === sha256 || digest.length === sha512
+      : digest.length === DIGEST_DIGITS[algorithm];
+  if (!isLength || !/^[0-9a-f]+$/.test(digest)) {
+    report(`has verity digest "${digest.slice(0, 130)}", which is not ${algorithm ?? 'sha256 or sha512'}`);
   }
 }
 
 /** What is wrong with a byte string of 1…`max` bytes without NUL, called `what` (with its article). */
-export function* textProblems(what: string, text: RawName, max: number): Generator<string> {
-  if (text.length === 0) yield `has ${what} of 0 bytes`;
-  if (text.length > max) yield `has ${what} of ${text.length} bytes, above ${max}`;
-  if (text.includes('\0')) yield `has ${what} with NUL in it`;
-  if (!isRaw(text)) yield `has ${what} that is not a byte string`;
+export function textProblems(what: string, text: RawName, max: number, report: Report): void {
+  if (text.length === 0) report(`has ${what} of 0 bytes`);
+  if (text.length > max) report(`has ${what} of ${text.length} bytes, above ${max}`);
+  if (text.includes('\0')) report(`has ${what} with NUL in it`);
+  if (!isRaw(text)) report(`has ${what} that is not a byte string`);
 }
 
 /** What is wrong with the xattrs of one node. */
-export function* xattrProblems(xattrs: ReadonlyMap<RawName, Uint8Array>): Generator<string> {
+export function xattrProblems(xattrs: ReadonlyMap<RawName, Uint8Array>, report: Report): void {
   let size = 12;
   for (const [name, value] of xattrs) {
     size += 7 + name.length + value.length;
-    if (name.length < 1 || name.length > MAX_NAME) yield `has an xattr name of ${name.length} bytes`;
-    if (name.includes('\0') || !isRaw(name)) yield `has xattr name "${displayRaw(name)}"`;
-    if (value.length > MAX_XATTR_VALUE) yield `has ${value.length} bytes in xattr "${displayRaw(name)}"`;
+    if (name.length < 1 || name.length > MAX_NAME) report(`has an xattr name of ${name.length} bytes`);
+    if (name.includes('\0') || !isRaw(name)) report(`has xattr name "${displayRaw(name)}"`);
+    if (value.length > MAX_XATTR_VALUE) report(`has ${value.length} bytes in xattr "${displayRaw(name)}"`);
   }
-  if (size > MAX_XATTRS_SIZE) yield `has xattrs of ${size} bytes in all, above ${MAX_XATTRS_SIZE}`;
+  if (size > MAX_XATTRS_SIZE) report(`has xattrs of ${size} bytes in all, above ${MAX_XATTRS_SIZE}`);
 }
 
 function isWithin(value: number, max: number): boolean {

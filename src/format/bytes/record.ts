@@ -158,7 +158,7 @@ export function zero(size: number): Field<undefined> {
     size,
     get: () => undefined,
     set(view, offset) {
-      new Uint8Array(view.buffer, view.byteOffset + offset, size).fill(0);
+      for (let at = offset; at < offset + size; at++) view.setUint8(at, 0);
     },
     show(view, offset) {
       const bytes = Buffer.from(view.buffer, view.byteOffset + offset, size);

@@ -5,7 +5,7 @@
 
 import { HostctlError } from '../../errors.ts';
 import type { RawName } from '../../tree/name.ts';
-import type { Timestamp, VerityAlgorithm, VerityDigest } from '../../tree/node.ts';
+import { NO_XATTRS, type Timestamp, type VerityAlgorithm, type VerityDigest } from '../../tree/node.ts';
 import { MAX_FILE_SIZE } from '../../tree/validate.ts';
 import { kindOfMode, MODE_PERMISSION_MASK, type NodeKind } from '../erofs/file-type.ts';
 import { parseVerityDigest } from '../fsverity/digest.ts';
@@ -38,7 +38,8 @@ export interface DumpLine {
   readonly kind: NodeKind;
   /** Permission bits. */
   readonly mode: number;
-  readonly size: bigint;
+  /** A bigint where a number is not exact, which no file is as large as. */
+  readonly size: number | bigint;
   readonly nlink: number;
   readonly uid: number;
   readonly gid: number;
@@ -58,45 +59,147 @@ export function failAt(number: number): Fail {
   };
 }
 
-/** Reads the fields of `text` (latin1, without the line feed). */
-export function parseDumpLine(text: string, algorithm: VerityAlgorithm | undefined, fail: Fail): DumpLine {
-  if (text.includes('\0')) fail('PATH', 'or a later one has a NUL byte');
-  const parts = text.split(' ');
-  const field = (name: (typeof FIELDS)[number]): string => parts[FIELDS.indexOf(name)] ?? '';
-  const number = (name: 'SIZE' | 'NLINK' | 'UID' | 'GID' | 'RDEV', max: bigint): bigint =>
-    parseInteger(field(name), max, (problem) => fail(name, problem));
-  const optional = (name: 'PAYLOAD' | 'CONTENT'): RawName | undefined =>
-    field(name) === '-' ? undefined : detach(unescapeField(field(name), (problem) => fail(name, problem)));
+/** Reads lines out of the bytes of a dump: no text is made of what is a number. */
+export class DumpLineReader {
+  readonly #bytes: Buffer;
+  /** Of the current line: where each field begins and ends, and its last byte. */
+  readonly #from = new Int32Array(FIELDS.length);
+  readonly #to = new Int32Array(FIELDS.length);
+  #end = 0;
+  /** Few lines have a mode that none before them had. */
+  readonly #modes = new Map<string, Mode>();
 
-  const path = unescapeField(field('PATH'), (problem) => fail('PATH', problem));
-  if (path === '') fail('PATH', 'is empty');
-  const size = number('SIZE', MAX_U64);
-  const { isHardlink, kind, mode } = parseMode(field('MODE'), fail);
-  if (kind === 'file' && size > BigInt(MAX_FILE_SIZE)) fail('SIZE', `is ${size}, above 2^53`);
-  return {
-    path,
-    isHardlink,
-    kind,
-    mode,
-    size,
-    nlink: Number(number('NLINK', MAX_U32)),
-    uid: Number(number('UID', MAX_U32)),
-    gid: Number(number('GID', MAX_U32)),
-    rdev: Number(number('RDEV', MAX_U32)),
-    mtime: parseTime(field('MTIME'), fail),
-    payload: optional('PAYLOAD'),
-    content: optional('CONTENT'),
-    digest: parseDigest(field('DIGEST'), algorithm, fail),
-    xattrs: parseXattrs(parts.slice(FIELDS.length), fail),
-  };
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+  }
+
+  /** The line from `start` to before `end`, its line feed left out. */
+  read(start: number, end: number, algorithm: VerityAlgorithm | undefined, fail: Fail): DumpLine {
+    this.#split(start, end, fail);
+    const path = unescapeField(this.#text(PATH), (problem) => fail('PATH', problem));
+    if (path === '') fail('PATH', 'is empty');
+    const size = this.#size(fail);
+    const { isHardlink, kind, mode } = this.#mode(fail);
+    if (kind === 'file' && size > MAX_FILE_SIZE) fail('SIZE', `is ${size}, above 2^53`);
+    return {
+      path,
+      isHardlink,
+      kind,
+      mode,
+      size,
+      nlink: this.#number(NLINK, fail),
+      uid: this.#number(UID, fail),
+      gid: this.#number(GID, fail),
+      rdev: this.#number(RDEV, fail),
+      mtime: this.#time(fail),
+      payload: this.#optional(PAYLOAD, fail),
+      content: this.#optional(CONTENT, fail),
+      digest: parseDigest(this.#text(DIGEST), algorithm, fail),
+      xattrs: this.#xattrs(fail),
+    };
+  }
+
+  #split(start: number, end: number, fail: Fail): void {
+    const bytes = this.#bytes;
+    let field = 0;
+    this.#from[0] = start;
+    for (let at = start; at < end; at++) {
+      const byte = bytes[at];
+      if (byte === 0) fail('PATH', 'or a later one has a NUL byte');
+      if (byte !== SPACE || field >= FIELDS.length) continue;
+      this.#to[field++] = at;
+      this.#from[field] = at + 1;
+    }
+    this.#end = end;
+    if (field >= FIELDS.length) return;
+    this.#to[field] = end;
+    this.#from.fill(end, field + 1);
+    this.#to.fill(end, field + 1);
+  }
+
+  #text(field: number): string {
+    return this.#bytes.toString('latin1', this.#from[field], this.#to[field]);
+  }
+
+  #optional(field: number, fail: Fail): RawName | undefined {
+    const from = this.#from[field]!;
+    const length = this.#to[field]! - from;
+    if (length === 1 && this.#bytes[from] === DASH) return undefined;
+    const text = this.#text(field);
+    return text.includes('\\')
+      ? detach(unescapeField(text, (problem) => fail(FIELDS[field]!, problem)))
+      : (text as RawName);
+  }
+
+  /** The digits from `from` to before `to`; undefined where they are none, or too many for a number. */
+  #digits(from: number, to: number): number | undefined {
+    if (from === to || to - from > MAX_DIGITS) return undefined;
+    let value = 0;
+    for (let at = from; at < to; at++) {
+      const digit = this.#bytes[at]! - 48;
+      if (digit < 0 || digit > 9) return undefined;
+      value = value * 10 + digit;
+    }
+    return value;
+  }
+
+  /** An integer of 32 bits. */
+  #number(field: number, fail: Fail): number {
+    const value = this.#digits(this.#from[field]!, this.#to[field]!);
+    if (value !== undefined && value <= MAX_U32) return value;
+    return Number(parseInteger(this.#text(field), BigInt(MAX_U32), (problem) => fail(FIELDS[field]!, problem)));
+  }
+
+  #size(fail: Fail): number | bigint {
+    const value = this.#digits(this.#from[SIZE]!, this.#to[SIZE]!);
+    if (value !== undefined) return value;
+    const exact = parseInteger(this.#text(SIZE), MAX_U64, (problem) => fail('SIZE', problem));
+    return exact > MAX_FILE_SIZE ? exact : Number(exact);
+  }
+
+  #mode(fail: Fail): Mode {
+    const text = this.#text(MODE);
+    let mode = this.#modes.get(text);
+    if (mode === undefined) this.#modes.set(text, (mode = parseMode(text, fail)));
+    return mode;
+  }
+
+  #time(fail: Fail): Timestamp {
+    const [from, to] = [this.#from[MTIME]!, this.#to[MTIME]!];
+    const dot = this.#bytes.indexOf(DOT, from);
+    if (dot > from && dot < to) {
+      const sec = this.#digits(from, dot);
+      const nsec = this.#digits(dot + 1, to);
+      if (sec !== undefined && nsec !== undefined && nsec <= MAX_NSEC) return { sec: BigInt(sec), nsec };
+    }
+    return parseTime(this.#text(MTIME), fail);
+  }
+
+  #xattrs(fail: Fail): ReadonlyMap<RawName, Uint8Array> {
+    const from = this.#to[FIELDS.length - 1]! + 1;
+    if (from >= this.#end) return NO_XATTRS;
+    return parseXattrs(this.#bytes.toString('latin1', from, this.#end).split(' '), fail);
+  }
 }
+
+const SPACE = 0x20;
+const DASH = 0x2d;
+const DOT = 0x2e;
+/** So many digits are always a number that is exact. */
+const MAX_DIGITS = 15;
+const MAX_NSEC = 999_999_999;
+const [PATH, SIZE, MODE, NLINK, UID, GID, RDEV, MTIME, PAYLOAD, CONTENT, DIGEST] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+
+/** Shorter slices are copies of their own. */
+const SLICED = 13;
 
 /** A copy that does not keep the whole line in memory, as a slice of it would. */
 export function detach<T extends string>(text: T): T {
+  if (text.length < SLICED) return text;
   return Buffer.from(text, 'latin1').toString('latin1') as T;
 }
 
-const MAX_U32 = 0xffffffffn;
+const MAX_U32 = 0xffffffff;
 const MAX_U64 = 0xffffffffffffffffn;
 
 function parseInteger(text: string, max: bigint, fail: (problem: string) => never): bigint {
@@ -106,7 +209,9 @@ function parseInteger(text: string, max: bigint, fail: (problem: string) => neve
   return value;
 }
 
-function parseMode(text: string, fail: Fail): { isHardlink: boolean; kind: NodeKind; mode: number } {
+type Mode = Pick<DumpLine, 'isHardlink' | 'kind' | 'mode'>;
+
+function parseMode(text: string, fail: Fail): Mode {
   const isHardlink = text.startsWith('@');
   const digits = isHardlink ? text.slice(1) : text;
   if (!/^[0-7]{1,22}$/.test(digits)) fail('MODE', `"${text}" is not an octal number`);
@@ -122,7 +227,7 @@ function parseTime(text: string, fail: Fail): Timestamp {
   const sec = BigInt(match[1]!);
   if (sec !== BigInt.asIntN(64, sec)) fail('MTIME', `"${text}" is beyond 64 bits`);
   const nsec = Number(match[2]);
-  if (nsec > 999_999_999) fail('MTIME', `"${text}" has more than 999999999 nanoseconds`);
+  if (nsec > MAX_NSEC) fail('MTIME', `"${text}" has more than 999999999 nanoseconds`);
   return { sec, nsec };
 }
 
@@ -130,7 +235,7 @@ function parseDigest(text: string, algorithm: VerityAlgorithm | undefined, fail:
   if (text === '-') return undefined;
   const digits = algorithm === undefined ? '64 or 128' : algorithm === 'sha256' ? '64' : '128';
   try {
-    return parseVerityDigest(detach(text.toLowerCase()), algorithm);
+    return parseVerityDigest(text.toLowerCase(), algorithm);
   } catch {
     // Said again with line and field; the cause would only repeat it.
     return fail('DIGEST', `"${text.slice(0, 130)}" is neither "-" nor ${digits} hex digits`);

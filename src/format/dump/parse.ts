@@ -22,7 +22,7 @@ import {
   xattrProblems,
 } from '../../tree/validate.ts';
 import { digestAlgorithm } from '../fsverity/digest.ts';
-import { detach, failAt, parseDumpLine, type DumpLine, type Fail, type FieldName } from './line.ts';
+import { detach, DumpLineReader, failAt, type DumpLine, type Fail, type FieldName } from './line.ts';
 
 export interface ParseDumpOptions {
   /** Digests must be of this algorithm; without it the first one decides. */
@@ -47,6 +47,10 @@ class DumpReader {
   #root: DirectoryNode | undefined;
   /** By path without trailing slash: the root is "". */
   readonly #directories = new Map<string, DirectoryNode>();
+  /** The one of the last entry: most entries lie beside the one before. */
+  #parent: { readonly path: string; readonly directory: DirectoryNode } | undefined;
+  #line = 1;
+  readonly #fail: Fail = (field, problem) => failAt(this.#line)(field, problem);
   /** By the entry that holds the place of the link. */
   readonly #pending = new Map<HardlinkEntry, PendingLink>();
 
@@ -56,27 +60,26 @@ class DumpReader {
 
   read(bytes: Uint8Array): DirectoryNode {
     const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    let line = 1;
-    for (let start = 0; start < buffer.length; line++) {
+    const lines = new DumpLineReader(buffer);
+    for (let start = 0; start < buffer.length; this.#line++) {
       const newline = buffer.indexOf(0x0a, start);
       const end = newline < 0 ? buffer.length : newline;
-      this.#readLine(buffer.toString('latin1', start, end), line);
+      this.#add(lines.read(start, end, this.#algorithm, this.#fail));
       start = end + 1;
     }
-    if (this.#root === undefined) return failAt(line)('PATH', 'is missing: the dump has no "/"');
+    if (this.#root === undefined) return this.#fail('PATH', 'is missing: the dump has no "/"');
     for (const link of this.#pending.values()) this.#resolve(link);
     return this.#root;
   }
 
-  #readLine(text: string, number: number): void {
-    const fail: Fail = failAt(number);
-    const line = parseDumpLine(text, this.#algorithm, fail);
+  #add(line: DumpLine): void {
+    const fail = this.#fail;
     if (line.digest !== undefined) this.#algorithm ??= digestAlgorithm(line.digest);
     if (line.path === '/') return this.#addRoot(line, fail);
     const path = normalizePath(line.path, 'PATH', fail);
     const slash = path.lastIndexOf('/');
     const name = detach(path.slice(slash + 1)) as RawName;
-    const parent = this.#directories.get(path.slice(0, slash));
+    const parent = this.#directoryAt(path, slash);
     if (parent === undefined) return fail('PATH', `"${shown(path)}" has no parent directory in the lines before`);
     const problem = problemOfName(name);
     if (problem !== undefined) fail('PATH', `"${shown(path)}" ${problem}`);
@@ -87,12 +90,22 @@ class DumpReader {
       const targetPath = normalizePath(line.payload, 'PAYLOAD', fail);
       const entry: HardlinkEntry = { kind: 'hardlink', target: UNRESOLVED };
       parent.entries.set(name, entry);
-      this.#pending.set(entry, { line: number, parent, name, targetPath });
+      this.#pending.set(entry, { line: this.#line, parent, name, targetPath });
       return;
     }
     const node = nodeOfLine(line, fail);
     parent.entries.set(name, node);
     if (node.kind === 'directory') this.#directories.set(detach(path), node);
+  }
+
+  /** The directory whose path is the first `length` characters of `path`. */
+  #directoryAt(path: string, length: number): DirectoryNode | undefined {
+    const last = this.#parent;
+    if (last?.path.length === length && path.startsWith(last.path)) return last.directory;
+    const parentPath = path.slice(0, length);
+    const directory = this.#directories.get(parentPath);
+    if (directory !== undefined) this.#parent = { path: parentPath, directory };
+    return directory;
   }
 
   #addRoot(line: DumpLine, fail: Fail): void {
@@ -151,7 +164,7 @@ function shown(path: string): string {
 
 function nodeOfLine(line: DumpLine, fail: Fail): TreeNode {
   const { kind, mode, uid, gid, mtime, xattrs, nlink, rdev } = line;
-  refuse(xattrProblems(xattrs), 'XATTR', fail);
+  if (xattrs.size > 0) xattrProblems(xattrs, (problem) => fail('XATTR', problem));
   if (line.content !== undefined && line.content.length !== Number(line.size)) {
     fail('CONTENT', `has ${line.content.length} bytes, but SIZE says ${line.size}`);
   }
@@ -159,7 +172,6 @@ function nodeOfLine(line: DumpLine, fail: Fail): TreeNode {
     fail('CONTENT', 'is given for something that is no regular file');
   }
   const metadata = { mode, uid, gid, mtime, xattrs };
-  const stated = line.size > 0n ? { statedSize: line.size } : {};
   switch (kind) {
     case 'directory':
       return { kind, ...metadata, entries: new Map() };
@@ -167,22 +179,26 @@ function nodeOfLine(line: DumpLine, fail: Fail): TreeNode {
       return { kind, ...metadata, nlink, content: contentOfLine(line, fail) };
     case 'symlink': {
       if (line.payload === undefined) return fail('PAYLOAD', 'has no target for the symlink');
-      refuse(textProblems('a symlink target', line.payload, MAX_SYMLINK_TARGET), 'PAYLOAD', fail);
+      textProblems('a symlink target', line.payload, MAX_SYMLINK_TARGET, (problem) => fail('PAYLOAD', problem));
       return { kind, ...metadata, nlink, target: line.payload };
     }
     case 'char':
     case 'block':
-      return { kind, ...metadata, nlink, rdev, ...stated };
+      return { kind, ...metadata, nlink, rdev, ...statedSize(line) };
     case 'fifo':
     case 'socket':
-      return { kind, ...metadata, nlink, ...stated };
+      return { kind, ...metadata, nlink, ...statedSize(line) };
   }
 }
 
+function statedSize({ size }: DumpLine): { readonly statedSize?: bigint } {
+  return size > 0 ? { statedSize: BigInt(size) } : {};
+}
+
 function contentOfLine({ size, content, payload, digest }: DumpLine, fail: Fail): FileContent {
-  if (content !== undefined || size === 0n) {
+  if (content !== undefined || size === 0) {
     const inline = { kind: 'inline', bytes: Buffer.from(content ?? '', 'latin1') } as const;
-    refuse(contentProblems(inline), 'CONTENT', fail);
+    contentProblems(inline, {}, (problem) => fail('CONTENT', problem));
     return inline;
   }
   const path = payload === undefined || payload === '' ? {} : { path: payload };
@@ -192,10 +208,6 @@ function contentOfLine({ size, content, payload, digest }: DumpLine, fail: Fail)
     ...path,
     ...(digest === undefined ? {} : { digest }),
   } as const;
-  refuse(contentProblems(external), 'PAYLOAD', fail);
+  contentProblems(external, {}, (problem) => fail('PAYLOAD', problem));
   return external;
-}
-
-function refuse(problems: Iterable<string>, field: FieldName, fail: Fail): void {
-  for (const problem of problems) fail(field, problem);
 }

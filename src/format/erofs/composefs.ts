@@ -100,6 +100,8 @@ class Preparation {
   readonly #marks: LayerMarks;
   readonly #pool = new XattrPool();
   readonly #inodes: DraftInode[] = [];
+  /** Directories that hold a whiteout. A hard link to one does not count: only the name that carries the inode does. */
+  readonly #whiteoutParents = new Set<DirectoryNode>();
   /** Link targets: the only nodes that must be found again by identity. */
   readonly #linked = new Map<LeafNode, PreparedInode | undefined>();
   readonly #links: { readonly targets: PreparedInode[]; readonly index: number; readonly node: LeafNode }[] = [];
@@ -111,7 +113,7 @@ class Preparation {
   }
 
   run(): PreparedTree {
-    this.#collectLinked();
+    this.#collect();
     const root = this.#addNode(this.#root, undefined);
     // The list of inodes is the queue: what a directory appends comes after everything of its own depth.
     for (let i = 0; i < this.#inodes.length; i++) {
@@ -131,22 +133,24 @@ class Preparation {
     };
   }
 
-  #collectLinked(): void {
+  #collect(): void {
     const queue = [this.#root];
     for (const directory of queue) {
       for (const entry of directory.entries.values()) {
         if (entry.kind === 'directory') queue.push(entry);
         else if (entry.kind === 'hardlink') this.#linked.set(entry.target, undefined);
+        else if (isWhiteout(entry)) this.#whiteoutParents.add(directory);
       }
     }
   }
 
   /** Lists the entries of a directory and appends its children. */
   #expand(inode: DraftInode, directory: DirectoryNode): void {
-    const names: string[] = [...directory.entries.keys(), '.', '..', ...(this.#marks.hidden.get(directory) ?? [])];
+    const names: string[] = ['.', '..', ...directory.entries.keys(), ...(this.#marks.hidden.get(directory) ?? [])];
     names.sort();
     const targets: PreparedInode[] = [];
-    for (const [index, name] of names.entries()) {
+    for (let index = 0; index < names.length; index++) {
+      const name = names[index]!;
       if (name === '.') targets.push(inode);
       else if (name === '..') targets.push(inode.parent ?? inode);
       else {
@@ -203,16 +207,20 @@ class Preparation {
     return inode;
   }
 
-  /** In order of names; the last value set for a name holds. */
-  #settings({ node }: PreparedInode): (readonly [name: string, key: string])[] {
+  /** In order of names, each once. */
+  #settings({ node }: PreparedInode): readonly Setting[] {
     if (node === undefined) {
       const label = this.#root.xattrs.get('security.selinux' as RawName);
       return label === undefined ? [] : [['security.selinux', rawFromBytes(label)]];
     }
-    const isOpaque = node.kind === 'directory' && this.#marks.opaque.has(node);
-    const settings = finalXattrs(node, this.#version, isOpaque);
-    settings.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-    return settings.filter(([name], index) => settings[index + 1]?.[0] !== name);
+    if (node.kind !== 'directory') {
+      const settings = xattrsOfLeaf(node);
+      return node.xattrs.size === 0 ? settings : inOrder(settings);
+    }
+    const settings = ownXattrs(node);
+    if (this.#whiteoutParents.has(node)) settings.push(...xattrsOverWhiteouts(this.#version));
+    if (this.#marks.opaque.has(node)) settings.push(['trusted.overlay.opaque', 'y']);
+    return inOrder(settings);
   }
 }
 
@@ -220,32 +228,42 @@ class Preparation {
 const NO_NAMES: string[] = [];
 const NO_TARGETS: PreparedInode[] = [];
 
-/** What sets the xattrs of an inode in the image, in order: a later setting replaces one of the same full name. */
-function finalXattrs(node: TreeNode, version: ComposefsVersion, isOpaque: boolean): [name: string, key: string][] {
-  const settings: [string, string][] = [];
-  for (const [name, value] of node.xattrs) settings.push([escapeXattrName(name), rawFromBytes(value)]);
+/** What gives an inode an xattr in the image; of several for one name the last holds. */
+type Setting = [name: string, key: string];
+
+function ownXattrs({ xattrs }: Metadata): Setting[] {
+  const settings: Setting[] = [];
+  for (const [name, value] of xattrs) settings.push([escapeXattrName(name), rawFromBytes(value)]);
+  return settings;
+}
+
+/** In order, where the node has none of its own. */
+function xattrsOfLeaf(node: LeafNode): Setting[] {
+  const settings = ownXattrs(node);
   if (node.kind === 'file' && node.content.kind === 'external') {
     const { digest, path } = node.content;
     settings.push(['trusted.overlay.metacopy', digest ?? '']);
     if (path !== undefined) settings.push(['trusted.overlay.redirect', path]);
-  }
-  if (isWhiteout(node)) {
+  } else if (isWhiteout(node)) {
     settings.push(['trusted.overlay.overlay.whiteout', ''], ['user.overlay.whiteout', '']);
   }
-  if (node.kind === 'directory' && holdsWhiteout(node)) {
-    settings.push(['trusted.overlay.overlay.whiteouts', ''], ['user.overlay.whiteouts', '']);
-    if (version >= 1) settings.push(['trusted.overlay.overlay.opaque', 'x'], ['user.overlay.opaque', 'x']);
-  }
-  if (isOpaque) settings.push(['trusted.overlay.opaque', 'y']);
   return settings;
 }
 
-/** A hard link to a whiteout does not count: only the name that carries the inode does. */
-function holdsWhiteout(directory: DirectoryNode): boolean {
-  for (const entry of directory.entries.values()) {
-    if (entry.kind === 'char' && isWhiteout(entry)) return true;
-  }
-  return false;
+function xattrsOverWhiteouts(version: ComposefsVersion): Setting[] {
+  const settings: Setting[] = [
+    ['trusted.overlay.overlay.whiteouts', ''],
+    ['user.overlay.whiteouts', ''],
+  ];
+  if (version >= 1) settings.push(['trusted.overlay.overlay.opaque', 'x'], ['user.overlay.opaque', 'x']);
+  return settings;
+}
+
+/** By names; the sort keeps the order of equal ones. */
+function inOrder(settings: Setting[]): Setting[] {
+  if (settings.length < 2) return settings;
+  settings.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  return settings.filter(([name], index) => settings[index + 1]?.[0] !== name);
 }
 
 function countDirectories(directory: DirectoryNode): number {

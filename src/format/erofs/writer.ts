@@ -4,7 +4,7 @@
  */
 
 import type { DirectoryNode, VerityAlgorithm } from '../../tree/node.ts';
-import { rawToBytes } from '../../tree/name.ts';
+import { writeRaw } from '../../tree/name.ts';
 import { assertValidTree } from '../../tree/validate.ts';
 import { viewOf } from '../bytes/record.ts';
 import { hasWhiteout, prepareTree, type ComposefsVersion, type LayerMarks, type PreparedInode } from './composefs.ts';
@@ -154,10 +154,14 @@ function emitXattrs(output: Output, plan: ImagePlan, inode: PreparedInode): void
   }
 }
 
-function emitXattr({ bytes, view }: Output, at: number, { name, value }: Xattr): void {
-  L.xattrEntry.encode(view, at, { nameSize: name.suffix.length, nameIndex: name.index, valueSize: value.length });
-  bytes.write(name.suffix, at + L.xattrEntry.size, 'latin1');
-  bytes.write(value, at + L.xattrEntry.size + name.suffix.length, 'latin1');
+function emitXattr({ bytes, view }: Output, at: number, { name, key }: Xattr): void {
+  L.xattrEntry.encode(view, at, {
+    nameSize: name.suffix.length,
+    nameIndex: name.index,
+    valueSize: name.form.sizeOf(key),
+  });
+  writeRaw(bytes, name.suffix, at + L.xattrEntry.size);
+  name.form.write(bytes, at + L.xattrEntry.size + name.suffix.length, key);
 }
 
 function headSize(plan: ImagePlan, ino: number): number {
@@ -171,7 +175,7 @@ function emitData(output: Output, plan: ImagePlan, inode: PreparedInode): void {
   if (kind === 'directory') return emitDirectory(output, plan, inode, blockAt, tailAt);
   const blocks = plan.blocks[ino]!;
   if (node?.kind === 'symlink') {
-    output.bytes.set(rawToBytes(node.target), blocks > 0 ? blockAt : tailAt);
+    writeRaw(output.bytes, node.target, blocks > 0 ? blockAt : tailAt);
   } else if (node?.kind === 'file' && node.content.kind === 'inline') {
     const split = Math.min(blocks * L.BLOCK_SIZE, node.content.bytes.length);
     output.bytes.set(node.content.bytes.subarray(0, split), blockAt);
@@ -210,7 +214,7 @@ function emitDirents(
       nameOffset,
       fileType: FILE_TYPES[target.kind].direntType,
     });
-    output.bytes.write(names[i]!, at + nameOffset, 'latin1');
+    writeRaw(output.bytes, names[i]!, at + nameOffset);
     nameOffset += names[i]!.length;
   }
 }

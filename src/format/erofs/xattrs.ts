@@ -3,11 +3,11 @@
  * what is shared is held. Values are latin1 strings, which are small, compare as bytes and work as map keys.
  */
 
-import { rawFromBytes } from '../../tree/name.ts';
+import { rawFromBytes, writeRaw } from '../../tree/name.ts';
 import type { VerityDigest } from '../../tree/node.ts';
 import { roundUp } from '../bytes/align.ts';
 import { VERITY_PARAMETERS } from '../fsverity/algorithm.ts';
-import { digestAlgorithm, digestToBytes } from '../fsverity/digest.ts';
+import { digestAlgorithm } from '../fsverity/digest.ts';
 import { MAX_SHARED_REFERENCES, xattrEntry, xattrHeader } from './layout.ts';
 import { filterBit, splitXattrName } from './xattr-name.ts';
 
@@ -17,33 +17,62 @@ export interface XattrName {
   readonly suffix: string;
   /** Mask for the name filter. */
   readonly filterBit: number;
+  readonly form: ValueForm;
 }
 
 export interface Xattr {
   readonly name: XattrName;
-  readonly value: string;
+  /** What its value is made of, by the form of its name. */
+  readonly key: string;
   /** Offset in the shared table, or -1. */
   readonly sharedOffset: number;
 }
 
-interface NameValues extends XattrName {
-  /** Makes a value of its key. */
-  readonly valueOf: (key: string) => string;
-  /** How many inodes have each value, by keys, until the shared ones are placed. */
-  readonly uses: Map<string, number>;
-  readonly shared: Map<string, Xattr>;
+/** How the values of a name come of their keys, which are what the tree holds anyway. */
+interface ValueForm {
+  /** Bytes. */
+  sizeOf(key: string): number;
+  write(bytes: Buffer, at: number, key: string): void;
 }
 
-/** Keys of these are what the tree holds anyway, the digest and the path of an object; of all others the values. */
-const KEYED: ReadonlyMap<string, (key: string) => string> = new Map([
-  ['trusted.overlay.metacopy', (digest) => (digest === '' ? '' : metacopyValue(digest as VerityDigest))],
-  ['trusted.overlay.redirect', (path) => `/${path}`],
+/** The value itself. */
+const PLAIN: ValueForm = { sizeOf: (value) => value.length, write: (bytes, at, value) => writeRaw(bytes, value, at) };
+
+/** Out of the digest and the path of an object. */
+const FORMS: ReadonlyMap<string, ValueForm> = new Map([
+  [
+    'trusted.overlay.metacopy',
+    {
+      sizeOf: (digest) => (digest === '' ? 0 : 4 + digest.length / 2),
+      // Version 0, total size, flags 0, fs-verity algorithm, digest.
+      write(bytes, at, digest) {
+        if (digest === '') return;
+        const { id, digestSize } = VERITY_PARAMETERS[digestAlgorithm(digest as VerityDigest)];
+        bytes[at] = 0;
+        bytes[at + 1] = 4 + digestSize;
+        bytes[at + 2] = 0;
+        bytes[at + 3] = id;
+        bytes.write(digest, at + 4, 'hex');
+      },
+    },
+  ],
+  [
+    'trusted.overlay.redirect',
+    {
+      sizeOf: (path) => 1 + path.length,
+      write(bytes, at, path) {
+        bytes[at] = 0x2f;
+        bytes.write(path, at + 1, 'latin1');
+      },
+    },
+  ],
 ]);
 
-/** Version 0, total size, flags 0, fs-verity algorithm, digest. */
-function metacopyValue(digest: VerityDigest): string {
-  const { id, digestSize } = VERITY_PARAMETERS[digestAlgorithm(digest)];
-  return String.fromCharCode(0, 4 + digestSize, 0, id) + rawFromBytes(digestToBytes(digest));
+interface NameValues extends XattrName {
+  /** Keys of all values, and of those that several inodes have, until the shared ones are placed. */
+  readonly seen: Set<string>;
+  readonly several: Set<string>;
+  readonly shared: Map<string, Xattr>;
 }
 
 /** Counts the xattrs of all inodes; once they are shared, knows each. */
@@ -60,18 +89,28 @@ export class XattrPool {
     let entry = this.#names.get(name);
     if (entry === undefined) {
       const { index, suffix } = splitXattrName(name, this.#isVersion2);
-      const valueOf = KEYED.get(name) ?? ((key: string) => key);
+      const form = FORMS.get(name) ?? PLAIN;
       const bit = filterBit(index, suffix);
-      entry = { full: name, index, suffix, filterBit: bit, valueOf, uses: new Map(), shared: new Map() };
+      entry = {
+        full: name,
+        index,
+        suffix,
+        filterBit: bit,
+        form,
+        seen: new Set(),
+        several: new Set(),
+        shared: new Map(),
+      };
       this.#names.set(name, entry);
     }
-    entry.uses.set(key, (entry.uses.get(key) ?? 0) + 1);
+    const before = entry.seen.size;
+    if (entry.seen.add(key).size === before) entry.several.add(key);
   }
 
   /** What was counted, once `share` has placed it. */
   get(name: string, key: string): Xattr {
     const entry = this.#names.get(name)!;
-    return entry.shared.get(key) ?? { name: entry, value: entry.valueOf(key), sharedOffset: -1 };
+    return entry.shared.get(key) ?? { name: entry, key, sharedOffset: -1 };
   }
 
   /** Whether any inode has an xattr of this name. */
@@ -86,20 +125,26 @@ export class XattrPool {
   share(): { readonly entries: readonly Xattr[]; readonly sizeBytes: number } {
     const found: NamedValue[] = [];
     for (const name of this.#names.values()) {
-      for (const [key, uses] of name.uses) if (uses > 1) found.push({ name, key, value: name.valueOf(key) });
+      for (const key of name.several) found.push({ name, key, value: valueOf(name.form, key) });
       // A million values, most of which one inode has.
-      name.uses.clear();
+      name.seen.clear();
     }
     found.sort(this.#isVersion2 ? byNumberAndSuffix : byNameDescending);
     let sizeBytes = 0;
-    const entries = found.map(({ name, key, value }) => {
-      const xattr: Xattr = { name, value, sharedOffset: sizeBytes };
+    const entries = found.map(({ name, key }) => {
+      const xattr: Xattr = { name, key, sharedOffset: sizeBytes };
       name.shared.set(key, xattr);
       sizeBytes += xattrEntrySize(xattr);
       return xattr;
     });
     return { entries, sizeBytes };
   }
+}
+
+function valueOf(form: ValueForm, key: string): string {
+  const bytes = Buffer.alloc(form.sizeOf(key));
+  form.write(bytes, 0, key);
+  return rawFromBytes(bytes);
 }
 
 interface NamedValue {
@@ -122,7 +167,7 @@ function descending(a: string, b: string): number {
 
 /** Bytes of an entry with its padding, inline or shared. */
 export function xattrEntrySize(xattr: Xattr): number {
-  return roundUp(xattrEntry.size + xattr.name.suffix.length + xattr.value.length, 4);
+  return roundUp(xattrEntry.size + xattr.name.suffix.length + xattr.name.form.sizeOf(xattr.key), 4);
 }
 
 /** Which of an inode's xattrs are references to the shared table and which are written with the inode, in order. */
@@ -140,8 +185,14 @@ export function splitShared(
 }
 
 /** Bytes of the xattr area of an inode, a multiple of 4; 0 without xattrs. */
-export function xattrAreaSize(xattrs: readonly Xattr[], maxShared?: number): number {
+export function xattrAreaSize(xattrs: readonly Xattr[], maxShared = MAX_SHARED_REFERENCES): number {
   if (xattrs.length === 0) return 0;
-  const { shared, inline } = splitShared(xattrs, maxShared);
-  return inline.reduce((size, xattr) => size + xattrEntrySize(xattr), xattrHeader.size + 4 * shared.length);
+  let size = xattrHeader.size;
+  let shared = 0;
+  for (const xattr of xattrs) {
+    const isReference = xattr.sharedOffset >= 0 && shared < maxShared;
+    if (isReference) shared++;
+    size += isReference ? 4 : xattrEntrySize(xattr);
+  }
+  return size;
 }
