@@ -22,6 +22,14 @@ function write(store: ObjectStore, bytes: Uint8Array, piece = 100_000): string {
   return writer.finish();
 }
 
+/** A content whose object goes into the directory `prefix`. */
+function contentWith(prefix: string): Buffer {
+  for (let i = 0; ; i++) {
+    const bytes = Buffer.from(`${i}`);
+    if (fsverityDigest('sha512', bytes).startsWith(prefix)) return bytes;
+  }
+}
+
 function dirtyMarkers(repository: Repository): string[] {
   return readdirSync(repository.path).filter((name) => name.startsWith('.dirty.'));
 }
@@ -55,6 +63,32 @@ describe.each([
     second.barrier();
     expect(second.counts).toEqual({ writtenObjects: 0, writtenBytes: 0, reusedObjects: 2 });
     expect(statSync(objectFile(repository, fsverityDigest('sha512', SMALL))).ino).toBe(before);
+  });
+
+  test('is used where another command published it in a directory that this one made', () => {
+    const host = makeHost();
+    const { repository, store } = openStore(host);
+    const prefix = write(store, SMALL).slice(0, 2);
+    const neighbour = contentWith(prefix);
+    const path = objectFile(repository, fsverityDigest('sha512', neighbour));
+    const other = new ObjectStore(host, repository);
+    write(other, neighbour);
+    const { ino } = statSync(path);
+    write(store, neighbour);
+    expect(store.counts).toMatchObject({ writtenObjects: 1, reusedObjects: 1 });
+    expect(statSync(path).ino).toBe(ino);
+    other.barrier();
+    store.barrier();
+  });
+
+  test('is replaced where something else has its name in a directory that this one made', () => {
+    const { repository, store } = openStore(makeHost());
+    const neighbour = contentWith(write(store, SMALL).slice(0, 2));
+    const path = objectFile(repository, fsverityDigest('sha512', neighbour));
+    writeFileSync(path, 'too short');
+    write(store, neighbour);
+    store.barrier();
+    expect(readFileSync(path).equals(neighbour)).toBe(true);
   });
 
   test('that is aborted leaves nothing behind', () => {
