@@ -10,7 +10,7 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, lstatSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { parseArgs } from 'node:util';
-import { readComposefsDelta, readComposefsImage } from '../src/format/erofs/reader.ts';
+import { joinComposefsDelta, writeComposefsDelta } from '../src/format/erofs/delta.ts';
 import { writeComposefsImage } from '../src/format/erofs/writer.ts';
 import { fsverityDigest } from '../src/format/fsverity/digest.ts';
 import { mountImage } from '../src/ops/mount-image.ts';
@@ -20,7 +20,6 @@ import { ObjectStore } from '../src/store/objects.ts';
 import { objectFile, openOrCreateRepository, type Repository } from '../src/store/repository.ts';
 import { allocatedBytes } from '../src/sys/files.ts';
 import { openRealHost } from '../src/sys/real-host.ts';
-import { applyDelta, makeDelta, type Delta } from '../src/tree/delta.ts';
 import type { DirectoryNode, VerityDigest } from '../src/tree/node.ts';
 import { walkTree } from '../src/tree/walk.ts';
 import { appTree, baseTrees } from './lib/bench/layout-trees.ts';
@@ -80,14 +79,14 @@ class Keeper {
   keep(tree: DirectoryNode): Stored {
     const base = this.#bases.at(-1)!;
     if (this.#way === 'per layer') {
-      const layer = this.#store.put(deltaImage(makeDelta(base, tree)));
+      const layer = this.#store.put(writeComposefsDelta(base, tree, algorithm));
       return { digest: layer, layers: [layer, ...this.#baseLayers] };
     }
     const bytes = imageOf(tree);
     if (this.#way === 'flat') return { digest: this.#commit(bytes), layers: [] };
-    const delta = deltaImage(makeDelta(base, tree));
+    const delta = writeComposefsDelta(base, tree, algorithm);
     const digest = fsverityDigest(algorithm, bytes);
-    const again = imageOf(applyDelta(readComposefsImage(this.#baseBytes), readComposefsDelta(delta)));
+    const again = joinComposefsDelta(this.#baseBytes, delta, algorithm);
     if (fsverityDigest(algorithm, again) !== digest) throw new Error('Base and delta make another image');
     const baseDigest = fsverityDigest(algorithm, this.#baseBytes);
     const parts = { layout: this.#way, base: baseDigest, delta: this.#store.put(delta) };
@@ -121,7 +120,7 @@ class Keeper {
   #storeLayers(): VerityDigest[] {
     const layers = this.#bases.map((tree, index) => {
       const below = this.#bases[index - 1];
-      return this.#store.put(below === undefined ? imageOf(tree) : deltaImage(makeDelta(below, tree)));
+      return this.#store.put(below === undefined ? imageOf(tree) : writeComposefsDelta(below, tree, algorithm));
     });
     return layers.reverse();
   }
@@ -139,10 +138,6 @@ const RECORD = {
 
 function imageOf(tree: DirectoryNode): Uint8Array {
   return writeComposefsImage(tree, { algorithm }).bytes;
-}
-
-function deltaImage(delta: Delta): Uint8Array {
-  return writeComposefsImage(delta.root, { algorithm, marks: delta }).bytes;
 }
 
 async function cpuOf<T>(body: () => T | Promise<T>): Promise<{ readonly result: T; readonly seconds: number }> {

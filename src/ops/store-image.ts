@@ -4,7 +4,7 @@
  */
 
 import type { ImageParameters } from '../format/cmdline.ts';
-import { readComposefsDelta, readComposefsImage } from '../format/erofs/reader.ts';
+import { joinComposefsDelta, writeComposefsDelta } from '../format/erofs/delta.ts';
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { HostctlError } from '../errors.ts';
@@ -15,8 +15,7 @@ import { commitImage, commitParts } from '../store/images.ts';
 import type { ObjectStore } from '../store/objects.ts';
 import type { Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
-import { applyDelta, makeDelta } from '../tree/delta.ts';
-import type { DirectoryNode, VerityDigest } from '../tree/node.ts';
+import type { VerityDigest } from '../tree/node.ts';
 import { readTrees, takeDownContents, XATTR_MODE, type StoredImage } from './build.ts';
 import { noBase, planLayout, reasonToStayFlat } from './image-layout.ts';
 
@@ -54,7 +53,7 @@ export async function storeImage(
     if (plan.isAsked) throw noBase(source, plan.layout, 'its lower layers have no directory "/usr"');
     return flat();
   }
-  const delta = deltaOf(base, tree, algorithm);
+  const delta = writeComposefsDelta(base, tree, algorithm);
   if (!plan.isAsked && !isWorthIt(bytes.length, delta.length)) return flat();
   const reason = reasonToStayFlat(host, repository, digest);
   if (reason !== undefined) {
@@ -62,7 +61,7 @@ export async function storeImage(
     return flat();
   }
   const baseImage = writeComposefsImage(base, { algorithm });
-  if (fsverityDigest(algorithm, putTogether(baseImage.bytes, delta, algorithm)) !== digest) {
+  if (fsverityDigest(algorithm, joinComposefsDelta(baseImage.bytes, delta, algorithm)) !== digest) {
     throw new HostctlError('internal', `The base and the delta of image ${digest} do not make it again`, {
       hint: 'Pull it with --layout flat',
     });
@@ -81,16 +80,4 @@ const WORTH_BYTES = 256 << 10;
 
 function isWorthIt(flatBytes: number, deltaBytes: number): boolean {
   return deltaBytes <= flatBytes / 2 && flatBytes - deltaBytes >= WORTH_BYTES;
-}
-
-type Algorithm = Repository['algorithm'];
-
-function deltaOf(base: DirectoryNode, tree: DirectoryNode, algorithm: Algorithm): Uint8Array {
-  const delta = makeDelta(base, tree);
-  return writeComposefsImage(delta.root, { algorithm, marks: delta }).bytes;
-}
-
-function putTogether(base: Uint8Array, delta: Uint8Array, algorithm: Algorithm): Uint8Array {
-  const tree = applyDelta(readComposefsImage(base), readComposefsDelta(delta));
-  return writeComposefsImage(tree, { algorithm }).bytes;
 }

@@ -87,8 +87,11 @@ function placeRecord(
 
 /** How an image was made, as far as it was recorded. */
 export function readImageRecord(repository: Pick<Repository, 'path'>, digest: VerityDigest): StoredRecord {
-  const text = readSmallText(imageRecordPath(repository, digest));
-  const section = text === undefined ? undefined : parseKeyfile(text).get('image');
+  return parseImageRecord(readSmallText(imageRecordPath(repository, digest)) ?? '');
+}
+
+function parseImageRecord(text: string): StoredRecord {
+  const section = parseKeyfile(text).get('image');
   if (section === undefined) return { layers: [] };
   const value = (key: string): string | undefined => section.get(key);
   const [parameters, xattrs, parts] = [value('parameters'), value('xattrs'), partsIn(section)];
@@ -121,7 +124,7 @@ export function imageParts(repository: Repository, digest: VerityDigest): ImageP
       hint: 'Pull the image again',
     });
   }
-  const { parts } = readImageRecord(repository, digest);
+  const { parts } = parseImageRecord(text);
   if (parts === undefined || !isHere(digest)) return parts;
   return isHere(parts.base) && isHere(parts.delta) ? parts : undefined;
 }

@@ -6,12 +6,10 @@
 
 import * as fs from 'node:fs';
 import { errnoOf, HostctlError, isHostctlError } from '../errors.ts';
+import { joinComposefsDelta } from '../format/erofs/delta.ts';
 import { imageObjects } from '../format/erofs/image-objects.ts';
-import { readComposefsDelta, readComposefsImage } from '../format/erofs/reader.ts';
-import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { exists, fsyncPath, listNames, makeDirectories, removeQuietly, temporaryName } from '../sys/files.ts';
-import { applyDelta } from '../tree/delta.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { contentsPath } from './contents.ts';
 import {
@@ -121,7 +119,7 @@ export function hasImage(repository: Repository, digest: VerityDigest): boolean 
 
 /** The bytes of an image, checked against its digest, made again where it is not stored whole. Throws 'image-not-found' or 'corrupt'. */
 export function readImage(repository: Repository, digest: VerityDigest): Uint8Array {
-  if (linkTarget(`${repository.path}/images/${digest}`) === undefined) throw notFound(repository, digest);
+  if (!isLinked(repository, digest)) throw notFound(repository, digest);
   const parts = imageParts(repository, digest);
   if (parts === undefined || exists(objectFile(repository, digest))) return readChecked(repository, digest, digest);
   return remakeImage(repository, digest, parts);
@@ -129,10 +127,10 @@ export function readImage(repository: Repository, digest: VerityDigest): Uint8Ar
 
 /** The bytes of an image out of what it is made of, checked against its digest. Throws 'corrupt'. */
 export function remakeImage(repository: Repository, digest: VerityDigest, parts: ImageParts): Uint8Array {
-  const base = readComposefsImage(readImage(repository, parts.base));
-  const delta = readComposefsDelta(readChecked(repository, parts.delta, digest));
+  const base = readImage(repository, parts.base);
+  const delta = readChecked(repository, parts.delta, digest);
   const { algorithm } = repository;
-  const { bytes } = writeComposefsImage(applyDelta(base, delta), { algorithm });
+  const bytes = joinComposefsDelta(base, delta, algorithm);
   if (fsverityDigest(algorithm, bytes) === digest) return bytes;
   throw damaged(digest, 'its base and its delta make another one');
 }
@@ -155,13 +153,13 @@ function readChecked(repository: Repository, object: VerityDigest, of: VerityDig
 }
 
 /**
- * Objects that an image in the repository names, and what it is stored as; those of its base are the base's. Throws
- * 'corrupt' when it cannot be read whole.
+ * Objects that an image names, and what it is stored as; those of its base are the base's. Asks for no link: what must
+ * not go is to be known also where that is damaged. Throws 'corrupt' when it cannot be read whole.
  */
 export function readImageUse(repository: Repository, digest: VerityDigest): ImageUse {
   const parts = imageParts(repository, digest);
   const own = parts?.delta ?? digest;
-  const bytes = parts === undefined ? readImage(repository, digest) : readChecked(repository, parts.delta, digest);
+  const bytes = readChecked(repository, own, digest);
   const objects = new Map<string, number>([[own, bytes.length]]);
   for (const { path, size } of imageObjects(bytes)) if (path !== undefined) objects.set(path.replace('/', ''), size);
   if (parts === undefined) return { digest, objects };
