@@ -63,15 +63,15 @@ export async function fetchPartialLayer(
   target: string,
 ): Promise<boolean> {
   const { files, tarSplit } = await fetchTables(host, layer, sources);
-  const known = files.filter(({ sha256 }) => sources.findObject(sha256) !== undefined);
-  if (sizeOf(known) < LEAST_SHARE * layer.blob.size) return false;
+  const objects = files.map(({ sha256 }) => sources.findObject(sha256));
+  if (sizeOf(files.filter((_, index) => objects[index] !== undefined)) < LEAST_SHARE * layer.blob.size) return false;
   const fd = fs.openSync(target, 'wx+', 0o600);
   try {
     const placed = await writeAround(host, { fd, target }, tarSplit, files);
     const missing: Placed[] = [];
-    for (const content of placed) {
+    for (const [index, content] of placed.entries()) {
       await checkpoint(host);
-      if (!copyObject(fd, content, sources.findObject(content.file.sha256))) missing.push(content);
+      if (!copyObject(fd, content, objects[index])) missing.push(content);
     }
     await fetchContents(host, layer, sources, { fd, missing });
   } finally {
