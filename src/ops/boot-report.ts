@@ -47,13 +47,12 @@ function describeFailure(
   booted: Deployment | undefined,
 ): FailedDeployment | undefined {
   const { state, id, trial, entries, bootFailure } = item;
-  const passedOver = whyPassedOver(item, booted);
-  if (id === undefined || (state !== 'failed' && passedOver === undefined)) return undefined;
+  if (id === undefined || (state !== 'failed' && !isPassedOver(item, booted))) return undefined;
   const image = imageOf(sysroot, item);
   if (image === undefined) return undefined;
   const counted = entries.map((entry) => loader.counterOf(entry)?.done ?? 0);
   const attempts = Math.max(trial?.attempts ?? 0, ...counted);
-  const failure = bootFailure ?? passedOver ?? incomplete(attempts);
+  const failure = bootFailure ?? whySkipped(item) ?? incomplete(attempts);
   return { id, ...image, attempts, ...failure };
 }
 
@@ -66,11 +65,15 @@ function imageOf(sysroot: Sysroot, item: Deployment): Pick<FailedDeployment, 'di
   return { digest: event.digest, manifestDigest: event.manifestDigest };
 }
 
-/** Why the loader started what runs, and not this newer one that still has tries. */
-function whyPassedOver({ state, entries, id }: Deployment, booted: Deployment | undefined): BootFailure | undefined {
-  const [entry] = entries;
+/** Whether the loader started what runs, and not this newer one that still has tries. */
+function isPassedOver({ state, entries: [entry] }: Deployment, booted: Deployment | undefined): boolean {
   const isNewer = (entry?.sequence ?? 0) > (booted?.entries[0]?.sequence ?? Infinity);
-  if (state !== 'trying' || !isNewer || entry?.skipped === undefined) return undefined;
+  return state === 'trying' && isNewer && entry?.skipped !== undefined;
+}
+
+/** Why the loader cannot start it: systemd-boot leaves such an entry out, GRUB uses up its tries. */
+function whySkipped({ id, entries: [entry] }: Deployment): BootFailure | undefined {
+  if (entry?.skipped === undefined) return undefined;
   return { code: 'entry-skipped', message: `The boot loader left out the entry of deployment ${id}: ${entry.skipped}` };
 }
 

@@ -108,6 +108,14 @@ describe('A boot partition of GRUB', () => {
     expect(sysroot.status()).toMatchObject({ next: 1, warnings: [{ code: 'entry-skipped' }] });
   });
 
+  test('says of what was tried in vain that its kernel is missing', async () => {
+    const sysroot = await updated();
+    rmSync(`${sysroot.path}/boot/hostctl`, { recursive: true });
+    setVariables(sysroot, { hostctl_check: '1', hostctl_try: '2', hostctl_left: '0', hostctl_good: '1' });
+    const told = sysroot.status().warnings.find(({ code }) => code === 'boot-failed');
+    expect(told?.message).toMatch(/the entry of deployment 2: ".*\/linux" is missing \(entry-skipped\)$/);
+  });
+
   test('is not used to try anything before GRUB has shown that it can count', async () => {
     const sysroot = grubSysroot({ hostctl_check: '0', hostctl_good: '9' });
     await sysroot.deploy(image('1'));
