@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { run } from '../../scripts/lib/run.ts';
 import { statusOf } from '../vm/lib/guest.ts';
+import { GuestChain } from '../vm/lib/guest-chain.ts';
 import { required, SYSTEM } from '../vm/lib/required-unit.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
 import { StoppedDisk } from '../vm/lib/stopped-disk.ts';
@@ -142,10 +143,11 @@ const LOADERS = [
 ] as const;
 
 describe.skipIf(reason !== undefined).each(LOADERS)('A bad update undoes itself with $loader:', ({ loader, kinds }) => {
+  const chain = new GuestChain(`assessment-${loader}`, say);
   let trials: Trials;
 
   beforeAll(async () => {
-    trials = await Trials.open(loader, say);
+    trials = await Trials.open(chain, loader, say);
   });
   afterAll(() => trials.close());
 

@@ -3,13 +3,11 @@
  * other; each boot is one process, and the disk with what the references lead to is there in the first of them only.
  */
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
 import type { ListedImage } from '../../src/ops/list-images.ts';
-import { type Answers, runGuest, statusOf, type Step } from '../vm/lib/guest.ts';
+import { type Answers, statusOf, type Step } from '../vm/lib/guest.ts';
+import { GuestChain } from '../vm/lib/guest-chain.ts';
 import type { MachineDisk } from '../vm/lib/qemu.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
 import { StoppedDisk } from '../vm/lib/stopped-disk.ts';
@@ -53,27 +51,16 @@ function imagesIn(guest: Answers, step: string): ListedImage[] {
 }
 
 describe.skipIf(reason !== undefined)('A machine whose image is bound to three applications', () => {
-  let folder: string;
+  const chain = new GuestChain('bound', say);
   let machine: AppMachine;
   let first: Answers;
-  let kept = false;
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'hostctl-bound-'));
-    machine = await AppMachine.make(await testImage(await buildPackage(folder), say), folder);
-  });
-  afterAll(async () => {
-    if (kept) say(`Disks and logs are kept in ${folder}`);
-    else await rm(folder, { recursive: true, force: true });
+    machine = await AppMachine.make(await testImage(await buildPackage(chain.folder), say), chain.folder);
   });
 
   async function boot(name: string, steps: readonly Step[], more: readonly MachineDisk[] = []): Promise<Answers> {
-    onTestFailed(() => {
-      kept = true;
-    });
-    const guest = await runGuest({
-      folder,
-      name,
+    const { answers } = await chain.boot(name, {
       disks: [{ path: machine.disk }, ...more],
       steps: [...COMMON, ...steps],
       cmdline: FIRST_BOOT_ONLY,
@@ -81,8 +68,7 @@ describe.skipIf(reason !== undefined)('A machine whose image is bound to three a
       deadlineMs: 1_800_000,
       shutDown: true,
     });
-    say(`${name}: ${guest.seconds} s`);
-    return guest.answers;
+    return answers;
   }
 
   /** Every application runs from its image of this version. */

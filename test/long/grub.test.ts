@@ -3,13 +3,11 @@
  * made: upgraded, rolled back, and rolled back by itself from a deployment that does not come up.
  */
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
-import { type Answers, runGuest, statusOf, type Step } from '../vm/lib/guest.ts';
-import { copyDisk, installedDisk, LAYOUT_SERIAL, type MadeDisk, MOUNT_LAYOUT } from '../vm/lib/installed-disk.ts';
+import { type Answers, statusOf, type Step } from '../vm/lib/guest.ts';
+import { GuestChain } from '../vm/lib/guest-chain.ts';
+import { installedDisk, LAYOUT_SERIAL, MOUNT_LAYOUT } from '../vm/lib/installed-disk.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
 import { StoppedDisk } from '../vm/lib/stopped-disk.ts';
 import { type TestImage, testImage } from '../vm/lib/test-image.ts';
@@ -34,44 +32,29 @@ async function variablesOn(disk: string): Promise<string[]> {
 }
 
 describe.skipIf(reason !== undefined).each(['bios', 'uefi'] as const)('A machine started by GRUB on %s', (firmware) => {
+  const chain = new GuestChain(`grub-${firmware}`, say);
   let image: TestImage;
-  let folder: string;
-  let installed: MadeDisk;
-  let disk: string;
-  let kept = false;
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), `hostctl-grub-${firmware}-`));
-    image = await testImage(await buildPackage(folder), say, { loader: 'grub' });
-    installed = await installedDisk(image, say, 'grub');
-    disk = await copyDisk(installed.path, join(folder, 'disk.img'));
-  });
-  afterAll(async () => {
-    if (kept) say(`Disk, variable store and logs are kept in ${folder}`);
-    else await rm(folder, { recursive: true, force: true });
+    image = await testImage(await buildPackage(chain.folder), say, { loader: 'grub' });
+    await chain.start((await installedDisk(image, say, 'grub')).path);
   });
 
   async function boot(name: string, steps: readonly Step[]): Promise<Answers> {
-    onTestFailed(() => {
-      kept = true;
-    });
-    const guest = await runGuest({
-      folder,
-      name,
+    const { answers } = await chain.boot(name, {
       firmware,
-      disks: [{ path: disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
+      disks: [{ path: chain.disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
       steps: [...COMMON, ...steps],
       // A boot that is made again, see `KERNEL_DEATH`, would have used up a try.
       processors: 1,
       deadlineMs: BOOT_MS,
       shutDown: true,
     });
-    say(`${name}: ${guest.seconds} s`);
-    return guest.answers;
+    return answers;
   }
 
   test('boots what was installed, and GRUB shows that it can count', async () => {
-    expect(await variablesOn(disk)).toEqual(['hostctl_check=0', 'hostctl_good=1']);
+    expect(await variablesOn(chain.disk)).toEqual(['hostctl_check=0', 'hostctl_good=1']);
     const guest = await boot('installed', [
       { name: 'efi', run: 'test -d /sys/firmware/efi', mayFail: true },
       { name: 'layout', run: MOUNT_LAYOUT },
@@ -87,13 +70,18 @@ describe.skipIf(reason !== undefined).each(['bios', 'uefi'] as const)('A machine
       deployments: [{ id: 1, state: 'good' }],
     });
     // What was staged got its name at shutdown, and GRUB was told.
-    expect(await (await StoppedDisk.open(disk)).bootFiles('/loader/entries')).toEqual([
+    expect(await (await StoppedDisk.open(chain.disk)).bootFiles('/loader/entries')).toEqual([
       'hostctl-00000001.cfg',
       'hostctl-00000001.conf',
       'hostctl-00000002+3-0.conf',
       'hostctl-00000002.cfg',
     ]);
-    expect(await variablesOn(disk)).toEqual(['hostctl_check=1', 'hostctl_try=2', 'hostctl_left=3', 'hostctl_good=1']);
+    expect(await variablesOn(chain.disk)).toEqual([
+      'hostctl_check=1',
+      'hostctl_try=2',
+      'hostctl_left=3',
+      'hostctl_good=1',
+    ]);
   });
 
   test('tries the upgrade, which is good, and is rolled back', async () => {
@@ -106,7 +94,7 @@ describe.skipIf(reason !== undefined).each(['bios', 'uefi'] as const)('A machine
     expect(statusOf(guest)).toMatchObject({ booted: 2, next: 2, rollback: 1, warnings: [] });
     expect(guest.ok('variables')).toBe('hostctl_check=1\nhostctl_good=2\n');
     expect(statusOf(guest, 'after')).toMatchObject({ booted: 2, next: 1 });
-    expect(await variablesOn(disk)).toEqual(['hostctl_check=1', 'hostctl_good=3']);
+    expect(await variablesOn(chain.disk)).toEqual(['hostctl_check=1', 'hostctl_good=3']);
   });
 
   test('runs what it was rolled back to; a deployment without an init is published', async () => {
@@ -118,15 +106,19 @@ describe.skipIf(reason !== undefined).each(['bios', 'uefi'] as const)('A machine
     expect(guest.ok('cmdline')).not.toContain('hostctl.counted');
     expect(statusOf(guest)).toMatchObject({ booted: 1, next: 1, warnings: [] });
     expect(statusOf(guest, 'after')).toMatchObject({ booted: 1, next: 4 });
-    expect(await variablesOn(disk)).toEqual(['hostctl_check=1', 'hostctl_try=4', 'hostctl_left=1', 'hostctl_good=3']);
+    expect(await variablesOn(chain.disk)).toEqual([
+      'hostctl_check=1',
+      'hostctl_try=4',
+      'hostctl_left=1',
+      'hostctl_good=3',
+    ]);
   });
 
   test('goes back by itself from what does not come up, and stays there', async () => {
-    const steps = { folder, firmware, disks: [{ path: disk }], steps: COMMON, deadlineMs: BOOT_MS };
-    const bad = await runGuest({ ...steps, name: 'bad', expectNoBoot: true });
-    say(`bad: ${bad.seconds} s`);
+    const disks = [{ path: chain.disk }];
+    const bad = await chain.boot('bad', { firmware, disks, steps: COMMON, deadlineMs: BOOT_MS, expectNoBoot: true });
     expect(bad.ended).toBe(true);
-    expect(await variablesOn(disk)).toContain('hostctl_left=0');
+    expect(await variablesOn(chain.disk)).toContain('hostctl_left=0');
     const guest = await boot('back', []);
     expect(guest.ok('state')).toBe('running\n');
     const { warnings } = statusOf(guest);

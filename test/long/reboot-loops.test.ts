@@ -5,6 +5,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { statusOf } from '../vm/lib/guest.ts';
+import { GuestChain } from '../vm/lib/guest-chain.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
 import { StoppedDisk } from '../vm/lib/stopped-disk.ts';
 import { expectUndone, FAILED_UNIT, failureIn, Trials } from './lib/trials.ts';
@@ -16,10 +17,11 @@ if (reason !== undefined) say(`Skipping reboot loops: ${reason}`);
 const ENTRIES = '/loader/entries';
 
 describe.skipIf(reason !== undefined)('A machine that does not boot for ever', () => {
+  const chain = new GuestChain('reboot-loops', say);
   let trials: Trials;
 
   beforeAll(async () => {
-    trials = await Trials.open('systemd-boot', say);
+    trials = await Trials.open(chain, 'systemd-boot', say);
   });
   afterAll(() => trials.close());
 

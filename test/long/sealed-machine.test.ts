@@ -4,10 +4,9 @@
  * fs-verity offline; everything that is judged happens in the guest.
  */
 
-import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
 import { run } from '../../scripts/lib/run.ts';
 import { listEntries } from '../../src/deploy/boot-entries.ts';
@@ -17,8 +16,9 @@ import { sealImage } from '../../src/ops/seal-image.ts';
 import { withFakeVerity } from '../helpers/fake-verity.ts';
 import { flipped, knownKey, signatures, writeKey } from '../helpers/seal-keys.ts';
 import { testHost } from '../helpers/test-host.ts';
-import { type Answers, KERNEL_DEATH, runGuest, type Step } from '../vm/lib/guest.ts';
-import { copyDisk, LAYOUT_SERIAL, MOUNT_LAYOUT } from '../vm/lib/installed-disk.ts';
+import { type GuestResult, KERNEL_DEATH, type Step } from '../vm/lib/guest.ts';
+import { GuestChain } from '../vm/lib/guest-chain.ts';
+import { LAYOUT_SERIAL, MOUNT_LAYOUT } from '../vm/lib/installed-disk.ts';
 import { makeExt4 } from '../vm/lib/disk.ts';
 import { makeOfflineDisk } from '../vm/lib/offline-disk.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
@@ -33,17 +33,15 @@ const ours = knownKey('ours');
 const foreign = knownKey('foreign');
 
 describe.skipIf(reason !== undefined)('A machine whose initramfs holds keys', () => {
-  let folder: string;
+  const chain = new GuestChain('sealed', say);
   /** Version 1 is good and is what the machine falls back to; version 2 has one try. */
   let original: string;
-  let disk: string;
   let layouts: string;
   let v1: string;
   let v2: string;
-  let kept = false;
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'hostctl-sealed-'));
+    const { folder } = chain;
     const image = await testImage(await buildPackage(folder), say, { trust: { 'keys.d/test.pub': ours.publicPem } });
     const layout = join(folder, 'layout');
     await cp(image.layout, layout, { recursive: true });
@@ -83,25 +81,12 @@ describe.skipIf(reason !== undefined)('A machine whose initramfs holds keys', ()
     await seal('v1', 0);
     layouts = join(folder, 'layout.ext4');
     await makeExt4(layout, layouts, { label: 'layout' });
-    disk = join(folder, 'disk.img');
-  });
-  afterAll(async () => {
-    if (kept) say(`Disks and logs are kept in ${folder}`);
-    else await rm(folder, { recursive: true, force: true });
   });
 
-  async function boot(
-    name: string,
-    steps: readonly Step[],
-    expectNoBoot = false,
-  ): Promise<{ answers: Answers; serial: string }> {
-    onTestFailed(() => {
-      kept = true;
-    });
-    const disks = [{ path: disk }, { path: layouts, serial: LAYOUT_SERIAL }];
-    const guest = await runGuest({ folder, name, disks, steps, expectNoBoot, deadlineMs: 900_000 });
+  async function boot(name: string, steps: readonly Step[], expectNoBoot = false): Promise<GuestResult> {
+    const disks = [{ path: chain.disk }, { path: layouts, serial: LAYOUT_SERIAL }];
+    const guest = await chain.boot(name, { disks, steps, expectNoBoot, deadlineMs: 900_000 });
     if (expectNoBoot) expect(guest.ended).toBe(true);
-    say(`${name}: ${guest.seconds} s`);
     return guest;
   }
 
@@ -112,7 +97,7 @@ describe.skipIf(reason !== undefined)('A machine whose initramfs holds keys', ()
   ];
 
   test('boots a good seal, verifies it once more, and refuses to go back below the floor', async () => {
-    await copyDisk(original, disk);
+    await chain.start(original);
     const { answers } = await boot('good', [
       ...COMMON,
       { name: 'good', run: 'systemctl start hostctl-mark-good.service && cat /sysroot/state/hostctl/floor' },
@@ -139,7 +124,7 @@ describe.skipIf(reason !== undefined)('A machine whose initramfs holds keys', ()
 
   const seal = (digest: string): string => `/composefs/seals/${digest}`;
   const entry = '/loader/entries/hostctl-00000002+1-0.conf';
-  const text = async (path: string): Promise<string> => (await StoppedDisk.open(disk)).read(path);
+  const text = async (path: string): Promise<string> => (await StoppedDisk.open(chain.disk)).read(path);
   const refusals: [string, (stopped: StoppedDisk) => Promise<void>, string][] = [
     ['a missing seal', (stopped) => stopped.unlink(seal(v2)), 'seal-missing'],
     [
@@ -192,8 +177,8 @@ describe.skipIf(reason !== undefined)('A machine whose initramfs holds keys', ()
   /** Boots version 2 after `tamper`, which is refused; what the console says. */
   async function refused(name: string, tamper: (stopped: StoppedDisk) => Promise<void>): Promise<string> {
     for (let attempt = 1; ; attempt += 1) {
-      await copyDisk(original, disk);
-      await tamper(await StoppedDisk.open(disk));
+      await chain.start(original);
+      await tamper(await StoppedDisk.open(chain.disk));
       const { serial } = await boot(name.replaceAll(/[^a-z]+/g, '-'), COMMON, true);
       // The emulator's own death of a kernel says nothing about seals, and has used up the try.
       if (attempt > 1 || !KERNEL_DEATH.test(serial)) return serial;
@@ -202,7 +187,9 @@ describe.skipIf(reason !== undefined)('A machine whose initramfs holds keys', ()
 
   test.each(refusals)('refuses %s with its reason on the console', async (name, tamper, code) => {
     expect(await refused(name, tamper)).toMatch(new RegExp(`Refusing to boot: .* \\(${code}\\)`));
-    expect(await (await StoppedDisk.open(disk)).bootFiles('/loader/entries')).toContain('hostctl-00000002+0-1.conf');
+    expect(await (await StoppedDisk.open(chain.disk)).bootFiles('/loader/entries')).toContain(
+      'hostctl-00000002+0-1.conf',
+    );
   });
 
   test('then boots the previous deployment, and says why', async () => {

@@ -1,12 +1,10 @@
 /** The upgrade timer on a real machine: it fires at its hour, stages what the tag means since, and a reboot applies it. */
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
-import { type Answers, runGuest, statusOf, type Step } from '../vm/lib/guest.ts';
-import { copyDisk, installedDisk, LAYOUT_SERIAL, MOUNT_LAYOUT, MOVE_TAG } from '../vm/lib/installed-disk.ts';
+import { type Answers, statusOf, type Step } from '../vm/lib/guest.ts';
+import { GuestChain } from '../vm/lib/guest-chain.ts';
+import { installedDisk, LAYOUT_SERIAL, MOUNT_LAYOUT, MOVE_TAG } from '../vm/lib/installed-disk.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
 import { type TestImage, testImage } from '../vm/lib/test-image.ts';
 
@@ -18,35 +16,22 @@ if (reason !== undefined) say(`Skipping the upgrade timer: ${reason}`);
 const AT_ONCE = '/run/systemd/system/hostctl-upgrade.timer.d';
 
 describe.skipIf(reason !== undefined)('The upgrade timer', () => {
+  const chain = new GuestChain('timer', say);
   let image: TestImage;
-  let folder: string;
-  let disk: string;
-  let isKept = false;
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'hostctl-timer-'));
-    image = await testImage(await buildPackage(folder), say);
-    disk = await copyDisk((await installedDisk(image, say)).path, join(folder, 'disk.img'));
-  });
-  afterAll(async () => {
-    if (isKept) say(`Disk and logs are kept in ${folder}`);
-    else await rm(folder, { recursive: true, force: true });
+    image = await testImage(await buildPackage(chain.folder), say);
+    await chain.start((await installedDisk(image, say)).path);
   });
 
   async function boot(name: string, steps: readonly Step[]): Promise<Answers> {
-    onTestFailed(() => {
-      isKept = true;
-    });
-    const guest = await runGuest({
-      folder,
-      name,
-      disks: [{ path: disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
+    const { answers } = await chain.boot(name, {
+      disks: [{ path: chain.disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
       steps: [...steps, { name: 'status', run: 'hostctl status --json' }],
       deadlineMs: 1_800_000,
       shutDown: true,
     });
-    say(`${name}: ${guest.seconds} s`);
-    return guest.answers;
+    return answers;
   }
 
   test('is not enabled by itself; at its hour it stages what the tag means since', async () => {

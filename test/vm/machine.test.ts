@@ -3,14 +3,11 @@
  * switched, rolled back and upgraded again from inside; then its disk is tampered with. The tests build on each other; each boot is one process.
  */
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
-import { type Answer, type Answers, runGuest, statusOf, type Step } from './lib/guest.ts';
+import { type Answer, type Answers, statusOf, type Step } from './lib/guest.ts';
+import { GuestChain } from './lib/guest-chain.ts';
 import {
-  copyDisk,
   installedDisk,
   LAYOUT_SERIAL,
   type MadeDisk,
@@ -95,45 +92,31 @@ function expectBootedDigest(guest: Answers, digest: string): void {
 }
 
 describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
+  const chain = new GuestChain('machine', say);
   let image: TestImage;
-  let folder: string;
   /** After the first boot: version 1 ran, version 2 was staged and finalized. The reboots and the tampering start from here. */
   let updated: MadeDisk;
-  /** The disk under test. */
-  let disk: string;
   let v1: string;
   let v2: string;
-  let kept = false;
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'hostctl-machine-'));
-    image = await testImage(await buildPackage(folder), say);
+    image = await testImage(await buildPackage(chain.folder), say);
     const installed = await installedDisk(image, say);
     updated = await updatedDisk(image, installed, FIRST_BOOT, say);
     v1 = imageIn(installed.answers.ok('install'));
     v2 = imageIn(updated.answers.ok('upgrade'));
-    disk = await copyDisk(updated.path, join(folder, 'disk.img'));
-  });
-  afterAll(async () => {
-    if (kept) say(`Disk, variable store and logs are kept in ${folder}`);
-    else await rm(folder, { recursive: true, force: true });
+    await chain.start(updated.path);
   });
 
   /** Boots the disk with the image's layout beside it. */
   async function boot(name: string, steps: readonly Step[]): Promise<Answers> {
-    onTestFailed(() => {
-      kept = true;
-    });
-    const guest = await runGuest({
-      folder,
-      name,
-      disks: [{ path: disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
+    const { answers } = await chain.boot(name, {
+      disks: [{ path: chain.disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
       steps: [...COMMON, ...steps],
       deadlineMs: 900_000,
       shutDown: true,
     });
-    say(`${name}: ${guest.seconds} s`);
-    return guest.answers;
+    return answers;
   }
 
   test('boots the installed image, verified and with nothing else in the mount table', () => {
@@ -252,9 +235,9 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
   }
 
   test('leaves an upgrade by itself in which a required service fails', async () => {
-    await copyDisk(updated.path, disk);
+    await chain.start(updated.path);
     const entries = '/loader/entries';
-    const stopped = await StoppedDisk.open(disk);
+    const stopped = await StoppedDisk.open(chain.disk);
     await stopped.renameBootFile(`${entries}/hostctl-00000002+3-0.conf`, 'hostctl-00000002+1-0.conf');
     const units = `/state/deploy/${v2}/etc/systemd/system`;
     await stopped.add({
@@ -268,18 +251,8 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
 
   /** A boot of version 2, which must not come up and ends by itself, into the next one. Returns its serial log. */
   async function endedBoot(name: string): Promise<string> {
-    onTestFailed(() => {
-      kept = true;
-    });
-    const guest = await runGuest({
-      folder,
-      name,
-      disks: [{ path: disk }],
-      steps: COMMON,
-      expectNoBoot: true,
-      deadlineMs: 900_000,
-    });
-    say(`${name}: ${guest.seconds} s`);
+    const disks = [{ path: chain.disk }];
+    const guest = await chain.boot(name, { disks, steps: COMMON, expectNoBoot: true, deadlineMs: 900_000 });
     expect(guest.ended).toBe(true);
     return guest.serial;
   }
@@ -289,13 +262,13 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
     const probeObject = (name: string): string => objectPath(verityTail(Buffer.from(probe(name)), 'sha512').digest);
 
     beforeAll(async () => {
-      await copyDisk(updated.path, disk);
+      await chain.start(updated.path);
     });
 
     /** Boots version 2 and returns what the hook recorded. */
     async function refusedBoot(name: string): Promise<Record<string, string>> {
       const serial = await endedBoot(name);
-      const record = await (await StoppedDisk.open(disk)).read(`/state/hostctl/boot-failure-${v2}`);
+      const record = await (await StoppedDisk.open(chain.disk)).read(`/state/hostctl/boot-failure-${v2}`);
       const fields = Object.fromEntries(
         record
           .split('\n')
@@ -307,35 +280,35 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
     }
 
     test('does not boot an image with one changed byte', async () => {
-      const stopped = await StoppedDisk.open(disk);
+      const stopped = await StoppedDisk.open(chain.disk);
       await stopped.flipByte(objectPath(v2), 1030);
       expect(await refusedBoot('byte-of-the-image')).toMatchObject({ digest: v2, reason: 'mount-failed' });
-      await (await StoppedDisk.open(disk)).flipByte(objectPath(v2), 1030);
+      await (await StoppedDisk.open(chain.disk)).flipByte(objectPath(v2), 1030);
     });
 
     test('does not boot another image under the name', async () => {
-      const stopped = await StoppedDisk.open(disk);
+      const stopped = await StoppedDisk.open(chain.disk);
       const inode = await stopped.inode(objectPath(v2));
       await stopped.relink(objectPath(v2), await stopped.inode(objectPath(v1)));
       expect(await refusedBoot('other-image')).toMatchObject({
         reason: 'image-mismatch',
         message: `The image ${v2} has the digest sha512:${v1} instead`,
       });
-      await (await StoppedDisk.open(disk)).relink(objectPath(v2), inode);
+      await (await StoppedDisk.open(chain.disk)).relink(objectPath(v2), inode);
     });
 
     test('does not boot an image that is missing, and its tries are then used up', async () => {
-      const stopped = await StoppedDisk.open(disk);
+      const stopped = await StoppedDisk.open(chain.disk);
       await stopped.unlink(`/composefs/images/${v2}`);
       expect(await refusedBoot('missing-image')).toMatchObject({ reason: 'image-missing' });
-      expect(await (await StoppedDisk.open(disk)).bootFiles('/loader/entries')).toEqual([
+      expect(await (await StoppedDisk.open(chain.disk)).bootFiles('/loader/entries')).toEqual([
         'hostctl-00000001.conf',
         'hostctl-00000002+0-3.conf',
       ]);
     });
 
     test('falls back to the good version and serves no wrong byte of it', async () => {
-      const stopped = await StoppedDisk.open(disk);
+      const stopped = await StoppedDisk.open(chain.disk);
       await stopped.flipByte(probeObject('a'), 5000);
       await stopped.relink(probeObject('b'), await stopped.inode(probeObject('c')));
       await stopped.replace(probeObject('e'), probe('e'));

@@ -3,15 +3,12 @@
  * is good, which are asked what they know of it.
  */
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { expect, onTestFailed } from 'vitest';
+import { expect } from 'vitest';
 import { buildPackage } from '../../../scripts/lib/deb.ts';
 import type { StatusDocument } from '../../../src/cli/view/status-json.ts';
 import type { Loader } from '../../vm/lib/debian.ts';
-import { type Answers, runGuest, statusOf, type Step } from '../../vm/lib/guest.ts';
-import type { MachineDisk } from '../../vm/lib/qemu.ts';
+import { type Answers, statusOf, type Step } from '../../vm/lib/guest.ts';
+import type { GuestChain } from '../../vm/lib/guest-chain.ts';
 import { required } from '../../vm/lib/required-unit.ts';
 import { testImage } from '../../vm/lib/test-image.ts';
 import { type Change, type TrialDisk, TrialDisks } from '../../vm/lib/trial-disk.ts';
@@ -35,48 +32,38 @@ export function failureIn({ warnings }: StatusDocument): string {
 export const FAILED_UNIT: Change = { files: required('bad', '/bin/false') };
 
 export class Trials {
-  readonly #folder: string;
+  readonly #chain: GuestChain;
   readonly #disks: TrialDisks;
-  readonly #say: (line: string) => void;
-  #isKept = false;
 
-  private constructor(folder: string, disks: TrialDisks, say: (line: string) => void) {
-    this.#folder = folder;
+  private constructor(chain: GuestChain, disks: TrialDisks) {
+    this.#chain = chain;
     this.#disks = disks;
-    this.#say = say;
   }
 
-  static async open(loader: Loader, say: (line: string) => void): Promise<Trials> {
-    const folder = await mkdtemp(join(tmpdir(), `hostctl-assessment-${loader}-`));
-    const image = await testImage(await buildPackage(folder), say, { loader });
-    return new Trials(folder, await TrialDisks.open(image, folder, { loader }), say);
+  static async open(chain: GuestChain, loader: Loader, say: (line: string) => void): Promise<Trials> {
+    const image = await testImage(await buildPackage(chain.folder), say, { loader });
+    return new Trials(chain, await TrialDisks.open(image, chain.folder, { loader }));
   }
 
-  async close(): Promise<void> {
-    await this.#disks.close();
-    if (this.#isKept) this.#say(`Disks and logs are kept in ${this.#folder}`);
-    else await rm(this.#folder, { recursive: true, force: true });
+  close(): Promise<void> {
+    return this.#disks.close();
   }
 
   make(name: string, change: Change): Promise<TrialDisk> {
-    onTestFailed(() => {
-      this.#isKept = true;
-    });
+    this.#chain.forget();
     return this.#disks.make(name, change);
   }
 
   /** A boot of the update, which ends by itself. */
   async failedBoot(name: string, { path }: TrialDisk): Promise<void> {
-    const guest = await runGuest({ ...this.#machine(name, path), steps: NEVER_ENDING, expectNoBoot: true });
-    this.#say(`${name}: ${guest.seconds} s, ended ${guest.ended}`);
+    const guest = await this.#chain.boot(name, { ...machine(path), steps: NEVER_ENDING, expectNoBoot: true });
     expect(guest.ended).toBe(true);
   }
 
   /** A boot that stops where it is with this on its console. */
   async stoppedBoot(name: string, { path }: TrialDisk, message: string): Promise<void> {
-    const machine = { ...this.#machine(name, path), stopAfter: message };
-    const guest = await runGuest({ ...machine, steps: NEVER_ENDING, expectNoBoot: true });
-    this.#say(`${name}: ${guest.seconds} s, ended ${guest.ended}`);
+    const stopped = { ...machine(path), stopAfter: message };
+    const guest = await this.#chain.boot(name, { ...stopped, steps: NEVER_ENDING, expectNoBoot: true });
     expect(guest.serial).toContain(message);
     expect(guest.ended).toBe(false);
   }
@@ -84,10 +71,9 @@ export class Trials {
   /** A boot that comes up and is asked everything. Where there are further steps it is shut down in order. */
   async goodBoot(name: string, made: TrialDisk, steps: readonly Step[] = []): Promise<Answers> {
     const mount = `mkdir -p ${made.layoutPath} && mount -o ro /dev/disk/by-id/virtio-layout ${made.layoutPath}`;
-    const machine = this.#machine(name, made.path);
-    const guest = await runGuest({
-      ...machine,
-      disks: [...machine.disks, { path: made.layout, serial: 'layout' }],
+    const { answers } = await this.#chain.boot(name, {
+      ...machine(made.path),
+      disks: [{ path: made.path }, { path: made.layout, serial: 'layout' }],
       steps: [
         // For whoever reads the log.
         { name: 'units', run: 'systemctl is-system-running --wait; systemctl --failed', mayFail: true },
@@ -101,15 +87,13 @@ export class Trials {
       ],
       shutDown: steps.length > 0,
     });
-    this.#say(`${name}: ${guest.seconds} s`);
-    return guest.answers;
+    return answers;
   }
+}
 
-  /** Of one processor, see `expectNoBoot`: a boot that is made again would have used up a try. */
-  #machine(name: string, path: string) {
-    const disks: readonly MachineDisk[] = [{ path }];
-    return { folder: this.#folder, name, disks, processors: 1, cmdline: FIRST_BOOT_ONLY, deadlineMs: BOOT_MS } as const;
-  }
+/** Of one processor, see `expectNoBoot`: a boot that is made again would have used up a try. */
+function machine(path: string) {
+  return { disks: [{ path }], processors: 1, cmdline: FIRST_BOOT_ONLY, deadlineMs: BOOT_MS } as const;
 }
 
 /** On the good deployment again, and everybody knows why. */
