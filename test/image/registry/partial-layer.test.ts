@@ -306,6 +306,16 @@ const LIES: [name: string, lie: Partial<ChunkedSpec>, reason: RegExp][] = [
     { editTarSplit: (lines) => [...lines, { type: 3 }] },
     /neither bytes nor a content/,
   ],
+  [
+    'unpacks to more than is held',
+    { editToc: (toc) => ({ ...toc, more: 'x'.repeat(64 << 20) }) },
+    /A table unpacks to more than 67108864 bytes/,
+  ],
+  [
+    'comes with a line longer than any that is needed',
+    { editTarSplit: ([first, ...lines]) => [{ ...first, more: 'x'.repeat(4 << 20) }, ...lines] },
+    /has a line of more than 4194304 bytes/,
+  ],
 ];
 test.each(LIES)('a table that %s leaves the whole layer', async (_, lie, reason) => {
   const { registry, repo, images } = await setting(lie);

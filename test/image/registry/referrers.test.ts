@@ -124,6 +124,19 @@ describe('what speaks of an image in a registry', () => {
     expect(await found(registry)).toEqual(['good']);
   });
 
+  test('what says that it is larger than 64 KiB is not asked for', async () => {
+    const registry = await memoryRegistry({ hasReferrers: true });
+    const large = 'x'.repeat(65_537);
+    const parts = ['small', large].map((text) => ({ mediaType: 'text/plain', bytes: Buffer.from(text) }));
+    await pushArtifact(clientOf(registry), artifact('', { parts }), TAG);
+    await pushArtifact(clientOf(registry), artifact('good'), TAG);
+    registry.calls.length = 0;
+    expect(await found(registry)).toEqual(['good']);
+    const asked = (content: string): boolean =>
+      registry.calls.includes(`GET /v2/os/blobs/${sha256(Buffer.from(content))}`);
+    expect(['small', large, 'good'].map(asked)).toEqual([true, false, true]);
+  });
+
   test('a list that is none is as good as empty', async () => {
     const registry = await memoryRegistry({ hasReferrers: false });
     registry.contents.set(`sha256-${HEX}`, Buffer.from('[]'));
