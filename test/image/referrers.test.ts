@@ -1,12 +1,15 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { parseOciDigest, type OciDigest } from '../../src/format/oci/digest.ts';
+import { archiveReferrers } from '../../src/image/archive-referrers.ts';
 import { layoutReferrers, SUBJECT_ANNOTATION, type Referrer } from '../../src/image/referrers.ts';
 import { writeLayoutArtifact } from '../../src/image/layout-artifact.ts';
 import { openImageSource } from '../../src/image/source.ts';
 import { ociLayout, refName, writeBlob, writeIndex, writeJson, type Descriptor } from '../helpers/oci-builder.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
-import { tar } from '../helpers/tar-builder.ts';
+import { snapshot } from '../helpers/snapshot.ts';
+import { tar, tarFile, tarSymlink } from '../helpers/tar-builder.ts';
 
 const TYPE = 'application/vnd.example.v1';
 const EMPTY = { mediaType: 'application/vnd.oci.empty.v1+json', digest: `sha256:${'0'.repeat(64)}`, size: 2 };
@@ -102,5 +105,57 @@ describe('what speaks of an image', () => {
     expect(await found(place)).toEqual(['second']);
     const referrers = layoutReferrers(place.directory, place.digest);
     expect(contents(await referrers.ofType('application/other'))).toEqual(['other']);
+  });
+});
+
+describe('what speaks of an image in an archive', () => {
+  /** An archive of the layout with one artifact, and of what else is given. */
+  function archive(...more: readonly Buffer[]): { readonly place: Layout; readonly bytes: Buffer } {
+    const place = layout();
+    add(place, 'one');
+    const names = Object.entries(snapshot(place.directory)).flatMap(([name, what]) =>
+      what.startsWith('file') ? [name] : [],
+    );
+    const own = names.map((name) => tarFile(`./${name}`, readFileSync(`${place.directory}/${name}`)));
+    return { place, bytes: tar([...more, ...own]) };
+  }
+
+  async function unpacked({ place, bytes }: ReturnType<typeof archive>): Promise<{ found: string[]; below: string }> {
+    const below = scratchDir();
+    mkdirSync(`${below}/beside`);
+    writeFileSync(`${below}/archive`, bytes);
+    const referrers = archiveReferrers(`${below}/archive`, `${below}/beside/here`, place.digest);
+    return { found: contents(await referrers.ofType(TYPE)), below };
+  }
+
+  test('is found there, and nothing else is unpacked', async () => {
+    const blob = (hex: string): string => `blobs/sha256/${hex.repeat(64)}`;
+    const { found, below } = await unpacked(
+      archive(
+        tarFile('../outside', 'x'),
+        tarFile(`${blob('a')}/../../../../outside`, 'x'),
+        tarFile('/outside', 'x'),
+        tarFile('more', 'x'),
+        tarSymlink(blob('b'), '../../../outside'),
+        tarFile(blob('b'), 'no link'),
+        tarFile(blob('c'), 'x'.repeat(65_537)),
+      ),
+    );
+    expect(found).toEqual(['one']);
+    const kept = Object.keys(snapshot(`${below}/beside`)).filter(
+      (name) => !/^here\/blobs\/sha256\/[0-9a-f]{64}$/.test(name),
+    );
+    expect(kept).toEqual(['here', 'here/blobs', 'here/blobs/sha256', 'here/index.json']);
+    expect(readFileSync(`${below}/beside/here/${blob('b')}`, 'utf8')).toBe('no link');
+    expect(existsSync(`${below}/beside/here/${blob('c')}`)).toBe(false);
+  });
+
+  test.each<[string, (bytes: Buffer) => Buffer]>([
+    ['that is compressed', (bytes) => gzipSync(bytes)],
+    ['that is cut short', (bytes) => bytes.subarray(0, 1000)],
+    ['that is none', () => Buffer.from('x'.repeat(2000))],
+  ])('is not found in one %s', async (_, edit) => {
+    const { place, bytes } = archive();
+    expect((await unpacked({ place, bytes: edit(bytes) })).found).toEqual([]);
   });
 });

@@ -14,6 +14,7 @@ import {
 import os from 'node:os';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { repositoryContent } from '../../src/deploy/materialize.ts';
+import { withChecksum } from '../../src/format/checksum.ts';
 import { readComposefsImage } from '../../src/format/erofs/reader.ts';
 import { imageParts, type ImageParts } from '../../src/store/image-record.ts';
 import { readImage } from '../../src/store/images.ts';
@@ -205,8 +206,18 @@ describe('a cached image', () => {
     damage(objectPath(digests.one, own));
     expect(mount()).toEqual({ exitCode: 0, stdout: '', stderr: '' });
     expect(readFileSync(objectPath(digests.one, own)).equals(whole)).toBe(true);
-    // What it is made of must be right.
+    // What it is made of must be right, and its own.
     rmSync(objectPath(digests.one, own));
+    pull(own, apps.two, '--layout', 'cached');
+    const record = `${own}/hostctl/${digests.one}`;
+    const text = readFileSync(record, 'utf8');
+    const other = text.slice(0, text.lastIndexOf(';')).replace(/(?<=^delta = ).*$/m, partsOf(digests.two, own).delta);
+    writeFileSync(record, withChecksum(other, ';'));
+    expect(mount()).toMatchObject({
+      exitCode: 9,
+      stderr: expect.stringMatching(/base and its delta make another/) as string,
+    });
+    writeFileSync(record, text);
     damage(objectPath(partsOf(digests.one, own).base, own));
     expect(mount()).toMatchObject({ exitCode: 9, stderr: expect.stringMatching(/is damaged/) as string });
   });

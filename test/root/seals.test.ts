@@ -484,6 +484,8 @@ describe('a host with keys refuses, before anything is written', () => {
     expect(code).toBe('digest-mismatch');
     expect(message).toContain(right);
     expect(message).toContain(wrong);
+    const verified = verifyImage(host, { image: layout.reference, keys: [publicOf(keyFile.ours)] });
+    await expect(verified).rejects.toMatchObject({ code: 'digest-mismatch' });
   });
 
   test('a manifest that states another digest than the image has', async () => {
