@@ -60,7 +60,18 @@ test('an image is sealed where it is, deployed by its seal, and signed by the ne
   expect(refused.exitCode).toBe(3);
   expect((await verify(keys.ours)).stderr).toContain('has no seal');
 
-  const sealed = await hostctl('image', 'seal', image('2'), '--key', keys.foreign, '--hash', 'sha512');
+  const seal = (key: string, ...more: string[]): Promise<Ran> =>
+    hostctl('image', 'seal', image('2'), '--key', key, '--hash', 'sha512', ...more);
+  // By the right key, for the same manifest in another repository.
+  expect(await seal(keys.ours, '--name', 'registry.example/os')).toMatchObject({ exitCode: 0 });
+  for (const refusal of [await deploy('2'), await verify(keys.ours)]) {
+    expect(refusal).toMatchObject({
+      exitCode: 3,
+      stderr: expect.stringMatching(/the seal names .*registry\.example\/os/) as string,
+    });
+  }
+
+  const sealed = await seal(keys.foreign);
   expect(sealed).toMatchObject({ exitCode: 0 });
   expect(sealed.json['keys']).toHaveLength(1);
   expect((await deploy('2')).stderr).toContain('No seal of');
