@@ -12,6 +12,7 @@ const shellScripts = [
   'dracut/50hostctl/hostctl-root.sh',
   'dracut/50hostctl/hostctl-counter.sh',
   'dracut/50hostctl/hostctl-emergency.sh',
+  'dracut/50hostctl/hostctl-waiting.sh',
   'systemd/hostctl-generator',
   'scripts/deb/postinst',
   'scripts/deb/prerm',

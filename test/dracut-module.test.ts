@@ -9,7 +9,11 @@ const read = (name: string): string => text(`dracut/50hostctl/${name}`);
 const hook = read('hostctl-root.sh');
 const module = read('module-setup.sh');
 /** Everything of ours that runs in the initramfs; what one sources the others may call. */
-const scripts = [hook, ...['hostctl-counter.sh', 'hostctl-emergency.sh'].map(read), text('systemd/hostctl-generator')];
+const scripts = [
+  hook,
+  ...['hostctl-counter.sh', 'hostctl-emergency.sh', 'hostctl-waiting.sh'].map(read),
+  text('systemd/hostctl-generator'),
+];
 /** Functions of dracut, in what dracut sources. */
 const DRACUTS = ['getargbool'];
 
@@ -39,16 +43,29 @@ test('Every program that a script calls is installed into the initramfs, and not
 });
 
 test('The scripts run with the shell that the module installs', () => {
-  expect([hook, text('systemd/hostctl-generator')].map((script) => script.split('\n')[0])).toEqual([
-    '#!/bin/sh',
-    '#!/bin/sh',
-  ]);
+  const programs = [hook, read('hostctl-waiting.sh'), text('systemd/hostctl-generator')];
+  expect(programs.map((script) => script.split('\n')[0])).toEqual(['#!/bin/sh', '#!/bin/sh', '#!/bin/sh']);
   expect(installed).toContain('sh');
 });
 
 test('The initramfs cannot go on where the root hook failed', () => {
   expect(module).toContain('add-requires initrd-root-fs.target hostctl-root.service');
   expect(read('hostctl-root.service')).toMatch(/^OnFailure=emergency\.target\nOnFailureJobMode=replace-irreversibly$/m);
+});
+
+/** What the console is told, two minutes into a boot with these jobs. */
+function waiting(jobs: string): string {
+  const script = new URL('../dracut/50hostctl/hostctl-waiting.sh', import.meta.url).pathname;
+  const stubs = `sleep() { :; }; systemctl() { printf '%b' '${jobs}'; }; . "$1"`;
+  return spawnSync('sh', ['-c', stubs, 'sh', script], { encoding: 'utf8' }).stdout;
+}
+
+test('A boot that waits says for what, and another one nothing', () => {
+  const jobs = ['1 initrd.target start waiting', '2 dev-root.device start running', '34 a.service start running'];
+  expect(waiting(jobs.map((job) => `  ${job}\\n`).join(''))).toMatch(/there or done: dev-root\.device a\.service\n/);
+  expect(waiting('1 initrd.target start waiting\\n')).toBe('');
+  expect(waiting('')).toBe('');
+  expect(module).toContain('add-wants initrd.target hostctl-waiting.service');
 });
 
 test('The root hook is not passed over where the initramfs has keys, or the command line asks for a seal', () => {

@@ -33,7 +33,7 @@ installkernel() {
 
 # called by dracut
 install() {
-    inst_multiple sh cat fsverity grep ln losetup mkdir modprobe mount mv readlink reboot rm rmdir sleep stat sync tr umount
+    inst_multiple sh cat fsverity grep ln losetup mkdir modprobe mount mv readlink reboot rm rmdir sleep stat sync systemctl tr umount
     if has_keys; then
         inst_multiple openssl
         local key
@@ -50,6 +50,9 @@ install() {
     # A boot that is counted and hangs in the initramfs has to end as well.
     inst_script "$systemdutildir/system-generators/hostctl-generator"
     inst_simple "$moddir/hostctl-root.service" "$systemdsystemunitdir/hostctl-root.service"
+    inst_script "$moddir/hostctl-waiting.sh" /usr/lib/hostctl/hostctl-waiting
+    inst_simple "$moddir/hostctl-waiting.service" "$systemdsystemunitdir/hostctl-waiting.service"
+    $SYSTEMCTL -q --root "$initdir" add-wants initrd.target hostctl-waiting.service
     # Required, not wanted: where the hook fails, nothing after initrd-root-fs.target may start.
     $SYSTEMCTL -q --root "$initdir" add-requires initrd-root-fs.target hostctl-root.service
 }

@@ -214,7 +214,10 @@ async function writeChangelog(folder: string): Promise<void> {
   await cp(projectPath('CHANGELOG.md'), join(folder, 'CHANGELOG.md'));
 }
 
-const EXECUTABLE = new Set(['main.js', 'hostctl-root.sh', 'hostctl-generator', 'module-setup.sh', 'postinst', 'prerm']);
+const EXECUTABLE = new Set([
+  ...['main.js', 'hostctl-generator', 'postinst', 'prerm'],
+  ...['module-setup.sh', 'hostctl-root.sh', 'hostctl-waiting.sh'],
+]);
 
 /** The modes of a checkout depend on whoever made it; dates decide the package's bytes. */
 async function setModesAndDates(folder: string, epoch: number): Promise<void> {

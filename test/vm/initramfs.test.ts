@@ -28,7 +28,7 @@ describe.skipIf(reason !== undefined)('The initramfs that dracut makes with host
   });
 
   test('has every program that our scripts call', async () => {
-    const scripts = ['hostctl-root.sh', 'hostctl-counter.sh', 'hostctl-emergency.sh'];
+    const scripts = ['hostctl-root.sh', 'hostctl-counter.sh', 'hostctl-emergency.sh', 'hostctl-waiting.sh'];
     const paths = [...scripts.map((name) => `dracut/50hostctl/${name}`), 'systemd/hostctl-generator'];
     const texts = await Promise.all(paths.map((path) => readFile(projectPath(path), 'utf8')));
     // A function of dracut's; and seals are only checked where the image has keys.
@@ -46,6 +46,9 @@ describe.skipIf(reason !== undefined)('The initramfs that dracut makes with host
       'usr/lib/systemd/system-generators/hostctl-generator',
       'usr/lib/systemd/system/hostctl-root.service',
       'etc/systemd/system/initrd-root-fs.target.requires/hostctl-root.service',
+      'usr/lib/hostctl/hostctl-waiting',
+      'usr/lib/systemd/system/hostctl-waiting.service',
+      'etc/systemd/system/initrd.target.wants/hostctl-waiting.service',
     ];
     expect(wanted.filter((name) => !files.has(name))).toEqual([]);
   });
