@@ -29,6 +29,7 @@ export default defineConfig({
           include: ['test/{root,model}/**/*.test.ts'],
           globalSetup: ['test/helpers/build-program.ts'],
           testTimeout: 300_000,
+          hookTimeout: 300_000,
           fileParallelism: false,
         },
       },
