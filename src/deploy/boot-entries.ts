@@ -7,7 +7,15 @@
 import * as fs from 'node:fs';
 import { HostctlError, isHostctlError, isShortage } from '../errors.ts';
 import { withChecksum } from '../format/checksum.ts';
-import { entryOptions, entryValue, entryValues, formatEntry, parseEntry, type BlsEntry } from '../format/bls/entry.ts';
+import {
+  entryOptions,
+  entryValue,
+  entryValues,
+  formatEntry,
+  parseEntry,
+  type BlsEntry,
+  type BlsField,
+} from '../format/bls/entry.ts';
 import {
   formatHostctlEntryName,
   MAX_SEQUENCE,
@@ -31,6 +39,7 @@ import {
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { bootBarrier, fileOnBoot, type BootPartition } from './boot-partition.ts';
+import type { EntryProgram } from './kernels.ts';
 import { announceToGrub, blessForGrub, checkGrubEnvironment, menuEntryPath } from './grub.ts';
 
 /** An entry as found, ours or foreign. */
@@ -42,6 +51,9 @@ export interface FoundEntry extends MenuEntry {
   readonly content: BlsEntry;
   readonly linux: string | undefined;
   readonly initrd: readonly string[];
+  /** A unified kernel image, or another program. */
+  readonly efi: string | undefined;
+  /** Of a unified kernel image, what it boots by. */
   readonly kargs: readonly string[];
   /** What it pins, first digest argument of the command line; undefined when it pins nothing. */
   readonly pinned: DigestArgument | undefined;
@@ -67,6 +79,11 @@ export interface EntryListing {
 export const ENTRIES = 'loader/entries';
 /** Of GRUB, also one that is being written. */
 const MENU_ENTRY = /^hostctl-\d{8}\.cfg(\.tmp)?$/;
+/**
+ * Says to us, and to no loader, by what a unified kernel image boots. With `options` the loader would hand the stub
+ * something, which then takes the place of its own command line where the firmware verifies nothing.
+ */
+const UKI_OPTIONS = 'x-hostctl-options';
 /** Marks an entry that is for one boot. */
 export const ONCE_KARG = 'hostctl.once=1';
 
@@ -101,18 +118,21 @@ export function defaultOf(menu: readonly FoundEntry[]): FoundEntry | undefined {
 }
 
 function describeEntry(boot: BootPartition, file: string, name: EntryName, content: BlsEntry): FoundEntry {
-  const kargs = splitCmdline(entryOptions(content));
+  const sequence = parseHostctlEntryName(file)?.sequence;
+  const embedded = sequence === undefined ? undefined : entryValue(content, UKI_OPTIONS);
+  const kargs = splitCmdline(embedded ?? entryOptions(content));
   const pinned = pinnedBy(kargs);
   return {
     file,
     name,
-    sequence: parseHostctlEntryName(file)?.sequence,
+    sequence,
     sortKey: entryValue(content, 'sort-key'),
     machineId: entryValue(content, 'machine-id'),
     version: entryValue(content, 'version'),
     content,
     linux: entryValue(content, 'linux'),
     initrd: entryValues(content, 'initrd'),
+    efi: entryValue(content, 'efi'),
     kargs,
     pinned,
     stateName: pinned === undefined ? undefined : (findKargs(kargs, 'hostctl.state').at(-1) ?? pinned.digest),
@@ -144,6 +164,17 @@ function whySkippedByGrub(boot: BootPartition, file: string, content: BlsEntry):
   return whySkipped(boot, file, content);
 }
 
+/** Whether an entry of ours starts a unified kernel image, to which no kernel arguments can be given. */
+export function isUnified({ sequence, efi }: Pick<FoundEntry, 'sequence' | 'efi'>): boolean {
+  return sequence !== undefined && efi !== undefined;
+}
+
+/** What an entry starts; undefined where it names nothing that ours can. */
+export function programOf({ sequence, linux, initrd: [initrd], efi }: FoundEntry): EntryProgram | undefined {
+  if (linux !== undefined && initrd !== undefined) return { linux, initrd };
+  return sequence === undefined || efi === undefined ? undefined : { efi };
+}
+
 /** A foreign entry may say `composefs=` and mean something else: then it pins nothing that we know. */
 function pinnedBy(kargs: readonly string[]): DigestArgument | undefined {
   try {
@@ -167,8 +198,8 @@ export interface NewEntry {
   readonly counter: BootCounter | undefined;
   readonly title: string;
   readonly sortKey: string;
-  readonly linuxPath: string;
-  readonly initrdPath: string;
+  readonly program: EntryProgram;
+  /** The kernel command line; of a unified kernel image its own. */
   readonly options: string;
 }
 
@@ -203,9 +234,7 @@ export async function writeInertEntry(
       { key: 'title', value: entry.title },
       { key: 'version', value: String(entry.sequence) },
       { key: 'sort-key', value: entry.sortKey },
-      { key: 'linux', value: entry.linuxPath },
-      { key: 'initrd', value: entry.initrdPath },
-      { key: 'options', value: entry.options },
+      ...programFields(entry),
     ],
   });
   const finalPath = `${directory}/${file}`;
@@ -225,11 +254,31 @@ export async function writeInertEntry(
   return { temporaryPath, finalPath, file, committed: false };
 }
 
+function programFields({ program, options }: NewEntry): BlsField[] {
+  if ('efi' in program) {
+    return [
+      { key: 'efi', value: program.efi },
+      { key: UKI_OPTIONS, value: options },
+    ];
+  }
+  return [
+    { key: 'linux', value: program.linux },
+    { key: 'initrd', value: program.initrd },
+    { key: 'options', value: options },
+  ];
+}
+
 /** GRUB's script takes no notice of it before the entry has its name. */
-function writeMenuEntry(path: string, { counter, ...entry }: NewEntry): void {
+function writeMenuEntry(path: string, { counter, program, title, options }: NewEntry): void {
+  if ('efi' in program) throw new HostctlError('host-unsupported', 'GRUB cannot start a unified kernel image');
+  const { linux: linuxPath, initrd: initrdPath } = program;
   const id = split(path).name.replace(/\.cfg$/, '');
   const temporaryPath = `${path}.tmp`;
-  createFile(temporaryPath, formatGrubMenuEntry({ ...entry, id, tries: counter?.left }), 0o644);
+  createFile(
+    temporaryPath,
+    formatGrubMenuEntry({ id, title, linuxPath, initrdPath, options, tries: counter?.left }),
+    0o644,
+  );
   fs.renameSync(temporaryPath, path);
   fsyncPath(path);
 }

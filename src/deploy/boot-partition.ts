@@ -128,7 +128,8 @@ export function checkBootSpace(
 export function spaceOnBoot(boot: BootPartition, fileSizes: readonly number[]): number {
   const { unitBytes } = freeSpace(boot.path);
   // One unit more for each file's directory record, and for the directory itself.
-  return fileSizes.reduce((sum, size) => sum + Math.ceil(size / unitBytes) * unitBytes, 0) + 3 * unitBytes;
+  const records = (fileSizes.length + 1) * unitBytes;
+  return fileSizes.reduce((sum, size) => sum + Math.ceil(size / unitBytes) * unitBytes, 0) + records;
 }
 
 /**

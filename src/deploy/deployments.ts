@@ -269,7 +269,7 @@ function missingKernelFiles(boot: BootPartition, entry: FoundEntry): Problem[] {
     const file = fileOnBoot(boot, path);
     return file !== undefined && !isRegularFile(file);
   };
-  return [entry.linux, ...entry.initrd]
+  return [entry.linux, ...entry.initrd, entry.efi]
     .filter((path) => path !== undefined)
     .filter(isMissing)
     .map((path) => ({ code: 'kernel-missing', message: `"${path}" of the entry "${entry.file}" is missing` }));

@@ -91,6 +91,7 @@ function supersedes(other: ListedEntry, entry: ListedEntry): boolean {
     (other.sequence ?? 0) > (entry.sequence ?? 0) &&
     other.name.counter === undefined &&
     other.linux === entry.linux &&
+    other.efi === entry.efi &&
     other.initrd.join('\n') === entry.initrd.join('\n')
   );
 }
@@ -102,7 +103,7 @@ function unusedKernels(
 ): DiskItem[] {
   const inert = kept.flatMap(({ stagedEntry }) => stagedEntry ?? []);
   const paths = [...staying, ...inert]
-    .flatMap(({ linux, initrd }) => [linux ?? '', ...initrd])
+    .flatMap(({ linux, initrd, efi }) => [linux ?? '', ...initrd, efi ?? ''])
     .map((path) => path.toLowerCase());
   // Where there are entries they decide: a repaired kernel has another name than the one it was deployed with.
   const recorded = new Set(kept.filter(({ entries }) => entries.length === 0).map(({ origin }) => origin?.kernel));

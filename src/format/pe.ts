@@ -16,41 +16,76 @@ const SECTION_BYTES = 40;
  * ends early, 'image-unsupported' for a section too large.
  */
 export function readPeSections(pieces: Iterable<Uint8Array>, name: string): Uint8Array[] {
-  let head = Buffer.alloc(0);
+  let wanted: readonly { readonly offset: number; readonly bytes: Buffer }[] | undefined;
   let position = 0;
-  let wanted: { readonly offset: number; readonly bytes: Buffer }[] | undefined;
-  const take = (piece: Uint8Array, at: number): void => {
-    for (const { offset, bytes } of wanted ?? []) {
-      const from = Math.max(offset, at);
-      const to = Math.min(offset + bytes.length, at + piece.length);
-      if (from < to) bytes.set(piece.subarray(from - at, to - at), from - offset);
+  for (const piece of withHead(pieces)) {
+    wanted ??= roomFor(piece, name);
+    for (const { offset, bytes } of wanted) {
+      const from = Math.max(offset, position);
+      const to = Math.min(offset + bytes.length, position + piece.length);
+      if (from < to) bytes.set(piece.subarray(from - position, to - position), from - offset);
     }
-  };
+    position += piece.length;
+  }
+  if ((wanted ?? []).some(({ offset, bytes }) => offset + bytes.length > position)) throw endsInside(name);
+  return (wanted ?? []).map(({ bytes }) => bytes);
+}
+
+/**
+ * The content of the first section of that name, of any size, in pieces that are lent for one step. Throws
+ * 'image-invalid' for what is no PE file, has no such section or ends inside it.
+ */
+export function* peSectionPieces(pieces: Iterable<Uint8Array>, name: string): Generator<Uint8Array> {
+  let section: Section | undefined;
+  let position = 0;
+  for (const piece of withHead(pieces)) {
+    section ??= sectionsOf(piece, name)[0];
+    if (section === undefined) throw new HostctlError('image-invalid', `PE file has no section "${name}"`);
+    const { offset, size } = section;
+    const from = Math.max(offset, position);
+    const to = Math.min(offset + size, position + piece.length);
+    if (from < to) yield piece.subarray(from - position, to - position);
+    position += piece.length;
+    if (position >= offset + size) return;
+  }
+  throw endsInside(name);
+}
+
+function endsInside(name: string): HostctlError {
+  return new HostctlError('image-invalid', `PE file ends inside its section "${name}"`);
+}
+
+/** The same pieces, of which the first holds all that tables are read from, if there is as much; at least one. */
+function* withHead(pieces: Iterable<Uint8Array>): Generator<Buffer> {
+  let head = Buffer.alloc(0);
+  let isWhole = false;
   for (const piece of pieces) {
-    if (wanted === undefined) {
+    if (isWhole) yield Buffer.from(piece.buffer, piece.byteOffset, piece.length);
+    else {
       head = Buffer.concat([head, piece]);
-      if (head.length < HEAD_BYTES) continue;
-      wanted = sectionsOf(head, name);
-      take(head, 0);
-      position = head.length;
-    } else {
-      take(piece, position);
-      position += piece.length;
+      isWhole = head.length >= HEAD_BYTES;
+      if (isWhole) yield head;
     }
   }
-  if (wanted === undefined) {
-    wanted = sectionsOf(head, name);
-    take(head, 0);
-    position = head.length;
-  }
-  if (wanted.some(({ offset, bytes }) => offset + bytes.length > position)) {
-    throw new HostctlError('image-invalid', `PE file ends inside its section "${name}"`);
-  }
-  return wanted.map(({ bytes }) => bytes);
+  if (!isWhole) yield head;
 }
 
 /** Where the sections lie, each with room for its content. */
-function sectionsOf(head: Buffer, name: string): { readonly offset: number; readonly bytes: Buffer }[] {
+function roomFor(head: Buffer, name: string): { readonly offset: number; readonly bytes: Buffer }[] {
+  return sectionsOf(head, name).map(({ offset, size }) => {
+    if (size > MAX_SECTION_BYTES) {
+      throw new HostctlError('image-unsupported', `PE section "${name}" has ${size} bytes`);
+    }
+    return { offset, bytes: Buffer.alloc(size) };
+  });
+}
+
+interface Section {
+  readonly offset: number;
+  readonly size: number;
+}
+
+function sectionsOf(head: Buffer, name: string): Section[] {
   const pe = head.length >= 64 && head.toString('latin1', 0, 2) === 'MZ' ? head.readUInt32LE(60) : head.length;
   if (pe + 24 > head.length || head.toString('latin1', pe, pe + 4) !== 'PE\0\0') {
     throw new HostctlError('image-invalid', 'File is no PE file');
@@ -60,15 +95,12 @@ function sectionsOf(head: Buffer, name: string): { readonly offset: number; read
   if (count > MAX_SECTIONS || table + count * SECTION_BYTES > head.length) {
     throw new HostctlError('image-invalid', `PE file has a section table of ${count} entries that cannot be read`);
   }
-  const found: { offset: number; bytes: Buffer }[] = [];
+  const found: Section[] = [];
   for (let at = table; at < table + count * SECTION_BYTES; at += SECTION_BYTES) {
     if (head.toString('latin1', at, at + 8).replace(/\0+$/, '') !== name) continue;
     // What is stored may be padded beyond what counts.
     const size = Math.min(head.readUInt32LE(at + 8), head.readUInt32LE(at + 16));
-    if (size > MAX_SECTION_BYTES) {
-      throw new HostctlError('image-unsupported', `PE section "${name}" has ${size} bytes`);
-    }
-    found.push({ offset: head.readUInt32LE(at + 20), bytes: Buffer.alloc(size) });
+    found.push({ offset: head.readUInt32LE(at + 20), size });
   }
   return found;
 }

@@ -8,10 +8,8 @@ import { HostctlError, isHostctlError } from '../errors.ts';
 import { findDigestArguments, splitCmdline } from '../format/cmdline.ts';
 import { digestAlgorithm } from '../format/fsverity/digest.ts';
 import { readPeSections } from '../format/pe.ts';
-import { lookupDirectory } from '../tree/lookup.ts';
 import { displayRaw, rawFromText } from '../tree/name.ts';
-import { inodeOf, type DirectoryNode, type FileNode, type VerityDigest } from '../tree/node.ts';
-import { UKI_DIRECTORY } from './boot-files.ts';
+import type { VerityDigest } from '../tree/node.ts';
 import type { ImageSource } from './source.ts';
 
 export interface StatedDigest {
@@ -35,17 +33,6 @@ export function digestsOfDocuments({ manifest, config }: Pick<ImageSource, 'mani
   return [...annotations, ...labels].flatMap(({ value, ...rest }) =>
     DIGEST.test(value) ? [{ ...rest, digest: value as VerityDigest }] : [],
   );
-}
-
-/** The unified kernel images of a tree that still has its `/boot`. */
-export function unifiedKernels(tree: DirectoryNode): { readonly path: string; readonly file: FileNode }[] {
-  const directory = lookupDirectory(tree, UKI_DIRECTORY);
-  return [...(directory?.entries ?? [])].flatMap(([name, entry]) => {
-    const file = inodeOf(entry);
-    return file.kind === 'file' && /\.efi$/i.test(name)
-      ? [{ path: `/${UKI_DIRECTORY}/${displayRaw(name)}`, file }]
-      : [];
-  });
 }
 
 /** What the command lines of a unified kernel image state. Errors name it. */

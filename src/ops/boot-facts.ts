@@ -7,12 +7,13 @@ import type { ContentSource, KernelFiles } from '../deploy/kernels.ts';
 import type { BootConfig } from '../format/boot-config.ts';
 import { kargsFromFiles, rustArchitecture, type KargsOfFile } from '../format/kargs-d.ts';
 import { parseOsRelease } from '../format/os-release.ts';
-import type { BootFiles } from '../image/boot-files.ts';
+import type { BootFiles, SplitKernel } from '../image/boot-files.ts';
 import type { BootableTree } from '../image/build.ts';
 import { lookup } from '../tree/lookup.ts';
 import { displayRaw } from '../tree/name.ts';
 import { contentSize, inodeOf, type DirectoryNode, type FileNode, type TreeNode } from '../tree/node.ts';
 import { imageBootConfig } from './image-config.ts';
+import { readUnifiedKernel } from './unified-kernel.ts';
 
 export interface BootFacts {
   readonly kernel: KernelFiles;
@@ -54,9 +55,21 @@ export function isKargsFile(path: string): boolean {
   return `/${path}`.startsWith(`${KARGS_D}/`);
 }
 
-/** Kernel and initrd as they are copied to the boot partition. */
-export function kernelFilesOf({ kernel, initramfs }: BootFiles, contentOf: ContentOf): KernelFiles {
-  return { linux: source(kernel, contentOf), initrd: source(initramfs, contentOf) };
+/** What is copied to the boot partition. */
+export function kernelFilesOf(bootFiles: BootFiles, contentOf: ContentOf): KernelFiles {
+  if (bootFiles.kind === 'split') return splitFilesOf(bootFiles, contentOf);
+  const { uki, addons } = bootFiles;
+  return {
+    kind: 'unified',
+    uki: source(uki, contentOf),
+    addons: addons.map(({ name, file }) => ({ name, content: source(file, contentOf) })),
+    kargs: readUnifiedKernel(bootFiles, contentOf).kargs,
+  };
+}
+
+/** The same of a kernel with its initramfs. */
+export function splitFilesOf({ kernel, initramfs }: SplitKernel, contentOf: ContentOf): KernelFiles {
+  return { kind: 'split', linux: source(kernel, contentOf), initrd: source(initramfs, contentOf) };
 }
 
 function source(file: FileNode, contentOf: ContentOf): ContentSource {

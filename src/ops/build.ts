@@ -2,6 +2,7 @@
 
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import type { ImageParameters } from '../format/cmdline.ts';
+import type { BootFiles } from '../image/boot-files.ts';
 import { chunkedLayer } from '../format/zstd/chunked.ts';
 import { bootableTree, buildTree, type BootableTree, type BuiltTree, type BuildTreeOptions } from '../image/build.ts';
 import type { ImageSource } from '../image/source.ts';
@@ -58,25 +59,34 @@ export async function readTrees(
 
 /**
  * Stores an image in the form that is booted, and gives its tree and boot files.
- * @param judge - may refuse the image before it is one that can be mounted, given its tree with `/boot` and its digest
+ * @param judge - may refuse the image before it is one that can be mounted, given its tree with `/boot`; says which
+ *   version of the format it has to be
  */
 export async function storeBootableImage(
   host: Host,
   repository: Repository,
   source: ImageSource,
   objects: ObjectStore,
-  judge: (flat: DirectoryNode) => Promise<void>,
+  judge: (flat: DirectoryNode, bootFiles: BootFiles) => Promise<ImageParameters['formatVersion'] | undefined>,
 ): Promise<StoredImage & BootableTree> {
   const { sink, contents } = takeDownContents(source, objects);
   const flat = await flattenImage(host, source, sink);
   const bootable = bootableTree(flat);
-  await judge(flat);
+  const version = await judge(flat, bootable.bootFiles);
   const { algorithm } = repository;
-  const image = writeComposefsImage(bootable.tree, { algorithm });
+  const image = writeComposefsImage(bootable.tree, { algorithm, ...exactly(version) });
   const parameters: ImageParameters = { formatVersion: image.version, algorithm, logBlockSize: 12 };
   const digest = commitImage(repository, objects, image.bytes, { parameters, xattrs: XATTR_MODE, bootable: true });
   writeContents(repository.path, digest, contents);
   return { digest, parameters, objects: objects.counts, ...bootable };
+}
+
+/** Limits that leave one version of the format; those of the writer where it is open. */
+export function exactly(version: ImageParameters['formatVersion'] | undefined): {
+  minVersion?: ImageParameters['formatVersion'];
+  maxVersion?: ImageParameters['formatVersion'];
+} {
+  return version === undefined ? {} : { minVersion: version, maxVersion: version };
 }
 
 /** Where layers can be fetched in parts, takes down which object holds what, so that the next image needs less. */

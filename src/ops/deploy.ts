@@ -4,7 +4,7 @@
  * their own idea of which image.
  */
 
-import { settleEntry } from '../deploy/boot-entries.ts';
+import { isUnified, settleEntry } from '../deploy/boot-entries.ts';
 import { baseDeployment, readDeployments, type Deployment } from '../deploy/deployments.ts';
 import { checkUserKarg } from '../deploy/change-kargs.ts';
 import { chosenKargs, sameHostKargs } from '../deploy/kargs.ts';
@@ -37,7 +37,6 @@ import { prepareDeployment, wantedDeployment, type Wanted, type WantedRequest } 
 
 export interface DeployRequest extends WantedRequest {
   readonly tries: number;
-  readonly allowMissingVerity: boolean;
   /** The verb, for the history. */
   readonly action: string;
   readonly mode: PublishMode;
@@ -146,7 +145,8 @@ export async function deployLocked(
         // What is staged keeps the image's default until it is finalized.
         if (request.mode === 'publish') carryEtc(host, carried, etc);
         inspect(image.tree, repository, etc);
-        const args = chosenKargs(kargs).map(({ arg }) => arg);
+        const { kernel } = facts;
+        const args = kernel.kind === 'unified' ? kernel.kargs : chosenKargs(kargs).map(({ arg }) => arg);
         checkDeployedVar(facts, args, carriedFrom(carried, 'fstab') ?? etc, image.tree, contentOf);
       },
       tries: request.tries,
@@ -183,15 +183,20 @@ function carriedFrom({ live, merge }: CarryEtcPlan, name: string): string | unde
 
 /** Whether a deployment is what would be made: this very image, tracked alike, made the same way, and whole. */
 export function isSame(
-  { origin, problems, state }: Deployment,
+  { origin, problems, state, entries, stagedEntry }: Deployment,
   { source, sameImageKargs, repository }: Wanted,
 ): boolean {
+  const entry = entries[0] ?? stagedEntry;
+  // What a unified kernel image says of it is the same with the same image.
+  const isVerifiedAlike =
+    origin?.verityRequired === repository.hasVerity ||
+    (entry !== undefined && isUnified(entry) && repository.hasVerity);
   return (
     origin !== undefined &&
     origin.manifestDigest === source.manifestDigest &&
     origin.reference === formatImageReference(source.reference) &&
     origin.parameters.algorithm === repository.algorithm &&
-    origin.verityRequired === repository.hasVerity &&
+    isVerifiedAlike &&
     sameHostKargs(origin.kargs, sameImageKargs) &&
     problems.length === 0 &&
     state !== 'failed'

@@ -193,7 +193,7 @@ function bootFilesOf(tree: DirectoryNode): BootFiles | undefined {
 function kernelDifference(a: BootFiles | undefined, b: BootFiles | undefined): DiffResult['kernel'] {
   const versions = { from: a?.kernelVersion, to: b?.kernelVersion };
   const changed: DiffResult['kernel']['changed'][number][] = versions.from === versions.to ? [] : ['version'];
-  if (a !== undefined && b !== undefined) {
+  if (a?.kind === 'split' && b?.kind === 'split') {
     if (!isSameContent(a.kernel.content, b.kernel.content)) changed.push('kernel');
     if (!isSameContent(a.initramfs.content, b.initramfs.content)) changed.push('initramfs');
   }

@@ -1,6 +1,6 @@
 /** What `fsck` finds beside the repository: state directories, origins, entries, kernels and refs. Reading only. */
 
-import { listEntries } from '../deploy/boot-entries.ts';
+import { listEntries, type FoundEntry } from '../deploy/boot-entries.ts';
 import type { Deployment, Deployments } from '../deploy/deployments.ts';
 import { checkKernelDirectory, KERNELS } from '../deploy/kernels.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
@@ -70,7 +70,7 @@ export function damagedKernels(sysroot: Sysroot, { list }: Deployments): Map<str
   const users = new Map<string, Deployment[]>();
   for (const item of list) {
     for (const entry of item.entries) {
-      const directory = kernelDirectoryOf(sysroot, entry.linux);
+      const directory = kernelDirectoryOf(sysroot, entry);
       if (directory === undefined || users.get(directory)?.includes(item) === true) continue;
       users.set(directory, [...(users.get(directory) ?? []), item]);
     }
@@ -79,9 +79,10 @@ export function damagedKernels(sysroot: Sysroot, { list }: Deployments): Map<str
 }
 
 /** Name of the directory below `hostctl` of an entry's kernel; undefined when it is not one of ours. */
-export function kernelDirectoryOf({ boot }: Sysroot, linux: string | undefined): string | undefined {
+export function kernelDirectoryOf({ boot }: Sysroot, { linux, efi }: FoundEntry): string | undefined {
+  const program = linux ?? efi ?? '';
   const prefix = `${boot.prefix}/${KERNELS}/`;
-  const match = linux?.startsWith(prefix) === true ? /^([^/]+)\/linux$/.exec(linux.slice(prefix.length)) : null;
+  const match = program.startsWith(prefix) ? /^([^/]+)\/(?:linux|uki\.efi)$/.exec(program.slice(prefix.length)) : null;
   return match?.[1];
 }
 

@@ -8,10 +8,9 @@ import * as fs from 'node:fs';
 import { KERNELS } from '../deploy/kernels.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
+import type { ImageParameters } from '../format/cmdline.ts';
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
-import { parseOciDigest } from '../format/oci/digest.ts';
-import { formatImageReference, parseImageReference } from '../format/oci/reference.ts';
 import { bootableTree } from '../image/build.ts';
 import type { ImageSource } from '../image/source.ts';
 import { commitImage, hasImage, linkTarget, setRef } from '../store/images.ts';
@@ -20,10 +19,11 @@ import { objectFile, type Repository } from '../store/repository.ts';
 import { fsyncPath, split } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
-import { flattenImage, XATTR_MODE } from './build.ts';
+import { exactly, flattenImage, XATTR_MODE } from './build.ts';
 import type { Look } from './fsck-host.ts';
 import { repairKernels } from './repair-kernels.ts';
 import { refsOfOrigin } from './image-refs.ts';
+import { referenceAgain, requireSameManifest } from './made-from.ts';
 import { withImage } from './with-image.ts';
 
 /** Repairs what it can. Returns why something could not be. The caller holds both locks. */
@@ -77,6 +77,7 @@ interface MadeImage {
   readonly digest: VerityDigest;
   /** Of one that is booted; what a host image is bound to is told by its digest alone. */
   readonly manifestDigest: string | undefined;
+  readonly formatVersion: ImageParameters['formatVersion'] | undefined;
 }
 
 /** Each image that lacks something once: an object, itself, or its link. */
@@ -85,9 +86,10 @@ function imagesToFetch(repository: Repository, { deployments, objects }: Look): 
   const found = new Map<string, MadeImage>();
   for (const { origin, problems } of deployments.list) {
     if (origin === undefined) continue;
-    const { id, reference, digest, manifestDigest } = origin;
+    const { id, reference, digest, manifestDigest, parameters } = origin;
+    const { formatVersion } = parameters;
     if (damaged.has(digest) || problems.some(({ code }) => code === 'image-missing')) {
-      found.set(digest, { name: `the image of deployment ${id}`, reference, digest, manifestDigest });
+      found.set(digest, { name: `the image of deployment ${id}`, reference, digest, manifestDigest, formatVersion });
     }
     for (const bound of origin.bound) {
       if (!damaged.has(bound.digest) && hasImage(repository, bound.digest)) continue;
@@ -95,6 +97,7 @@ function imagesToFetch(repository: Repository, { deployments, objects }: Look): 
         name: `"${bound.reference}" of deployment ${id}`,
         ...bound,
         manifestDigest: undefined,
+        formatVersion: undefined,
       });
     }
   }
@@ -107,17 +110,9 @@ async function fetchAgain(
   made: MadeImage,
   distrusted: ReadonlySet<string>,
 ): Promise<void> {
-  await withImage(host, referenceOf(made), repository.path, (source) =>
+  await withImage(host, referenceAgain(made), repository.path, (source) =>
     storeAgain(host, repository, { made, source, distrusted }),
   );
-}
-
-/** What it was made from, where that can be asked for by digest; else what the reference leads to now. */
-function referenceOf({ reference, manifestDigest }: MadeImage): string {
-  const parsed = parseImageReference(reference);
-  if (parsed.transport !== 'docker' || manifestDigest === undefined) return reference;
-  const digest = parseOciDigest(manifestDigest, 'Origin');
-  return formatImageReference({ transport: 'docker', name: parsed.name, digest });
 }
 
 interface FetchAgain {
@@ -128,18 +123,13 @@ interface FetchAgain {
 
 async function storeAgain(host: Host, repository: Repository, { made, source, distrusted }: FetchAgain): Promise<void> {
   const isBooted = made.manifestDigest !== undefined;
-  if (isBooted && source.manifestDigest !== made.manifestDigest) {
-    throw new HostctlError(
-      'digest-mismatch',
-      `"${made.reference}" now leads to ${source.manifestDigest}, not to ${made.manifestDigest} it was made from`,
-    );
-  }
+  requireSameManifest(made, source);
   const store = new ObjectStore(host, repository, distrusted);
   try {
     const flattened = await flattenImage(host, source, store);
     const tree = isBooted ? bootableTree(flattened).tree : flattened;
     const { algorithm } = repository;
-    const image = writeComposefsImage(tree, { algorithm });
+    const image = writeComposefsImage(tree, { algorithm, ...exactly(made.formatVersion) });
     const digest = fsverityDigest(algorithm, image.bytes);
     // Before the image itself is stored: what was fetched for the objects is as good with another one.
     if (digest !== made.digest) {

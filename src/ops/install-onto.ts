@@ -41,6 +41,7 @@ import { isInstallationCutOff, isMark, isMarked, markInstallation, unmarkInstall
 import { afterCommit } from './publish.ts';
 import { requireRoot } from './require-root.ts';
 import { withUndo, type Undo } from './undo.ts';
+import { refuseOnGrub } from './unified-kernel.ts';
 
 export interface InstallOptions {
   readonly image: string;
@@ -64,6 +65,8 @@ export interface InstallPlaces {
   readonly bootFileSystem: { readonly uuid: string | undefined; readonly type: string };
   /** Where a loader for a BIOS goes. */
   readonly biosBoot: DiskPartition | undefined;
+  /** By which the places are found at boot. */
+  readonly foundKargs: readonly string[];
   /** Why systemd-boot cannot start this; undefined when it can. */
   readonly systemdBootProblem: HostctlError | undefined;
 }
@@ -136,7 +139,11 @@ export function installOnto(
         source,
         {
           kargs: options.kargs,
-          kargsFor: (tree) => (chooseLoader(tree, options, efi).kind === 'grub' ? bootKargs(options) : []),
+          kargsFor: (tree, bootFiles) => {
+            if (chooseLoader(tree, options, efi).kind !== 'grub') return options.foundKargs;
+            if (bootFiles.kind === 'unified') throw refuseOnGrub(bootFiles.path);
+            return [...bootKargs(options), ...options.foundKargs];
+          },
           algorithm: options.algorithm,
           // Nothing to fall back to: without a counter a failed boot stops with its reason on the console.
           tries: 0,
@@ -206,7 +213,9 @@ function chooseLoader(
   { systemdBootProblem }: InstallPlaces,
   efi: string,
 ): { readonly kind: 'systemd-boot'; readonly file: FileNode } | { readonly kind: 'grub' } {
-  const file = lookup(tree, `${SHIPPED_LOADERS}/systemd-boot${efi}.efi`);
+  const shipped = `${SHIPPED_LOADERS}/systemd-boot${efi}.efi`;
+  // As bootctl does: where the firmware verifies, it starts no other.
+  const file = lookup(tree, `${shipped}.signed`) ?? lookup(tree, shipped);
   if (file?.kind === 'file' && systemdBootProblem === undefined) return { kind: 'systemd-boot', file };
   if (lookupDirectory(tree, 'usr/lib/grub') !== undefined) return { kind: 'grub' };
   if (file?.kind === 'file' && systemdBootProblem !== undefined) throw systemdBootProblem;

@@ -34,17 +34,13 @@ export interface FilesystemFacts {
   readonly kargs: readonly string[];
 }
 
-export interface FilesystemPlan extends InstallPlaces {
-  readonly kargs: readonly string[];
-}
-
 const ESP_TYPE = 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b';
 const XBOOTLDR_TYPE = 'bc13c2ff-59e6-4262-a352-b275fd6f7172';
 const ROOT_FILE_SYSTEMS = ['ext4', 'btrfs', 'xfs'];
 const ESP_PLACES = ['/efi', '/boot/efi', '/boot'];
 
 /** Throws 'host-unsupported' naming what is missing; nothing has been touched then. */
-export function planFilesystem(facts: FilesystemFacts): FilesystemPlan {
+export function planFilesystem(facts: FilesystemFacts): InstallPlaces {
   const { root, mounts, hasLoaderDriver, biosBoot, kargs } = facts;
   const at = (place: string): MountFacts | undefined => mounts.find(({ mountPoint }) => mountPoint === root + place);
   const rootMount = at('');
@@ -72,11 +68,10 @@ export function planFilesystem(facts: FilesystemFacts): FilesystemPlan {
     bootFileSystem: { uuid: boot.uuid, type: boot.type },
     biosBoot,
     systemdBootProblem,
-    kargs: [
+    foundKargs: [
       ...(findKargs(kargs, 'root').length > 0 ? [] : rootKargs(rootMount, rootMount.uuid)),
       ...luks.map((uuid) => `rd.luks.uuid=${uuid}`),
       ...(ownVar === undefined || kargsMountVar(kargs) ? [] : [varKarg(ownVar)]),
-      ...kargs,
     ],
   };
 }

@@ -70,10 +70,9 @@ async function installImage(
     const uuid = (await readBlockFacts(host.exec, esp))?.uuid;
     return withMounts(host, esp, root, (mountPoint) => {
       const boot = `${mountPoint}/boot`;
-      const kargs = [`root=UUID=${rootUuid}`, 'rw', ...options.kargs];
       return installOnto(host, prepared, source, {
         ...options,
-        kargs,
+        foundKargs: [`root=UUID=${rootUuid}`, 'rw'],
         root: mountPoint,
         boot,
         esp: boot,

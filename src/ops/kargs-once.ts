@@ -4,7 +4,7 @@
  * of blessing it, so that the boot after it is the usual one, whatever became of this one.
  */
 
-import { commitEntry, ONCE_KARG, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
+import { commitEntry, ONCE_KARG, programOf, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
 import { changeKargs, type KargChanges } from '../deploy/change-kargs.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { compareKargs, planCmdline, type SourcedKarg } from '../deploy/kargs.ts';
@@ -18,6 +18,7 @@ import { removeEntry } from './gc-remove.ts';
 import { afterCommit, checkBoot, nextSequence, sortKeyOn, stopIfAborted } from './publish.ts';
 import { requireRoot } from './require-root.ts';
 import { withUndo } from './undo.ts';
+import { refuseUnifiedKargs } from './unified-kernel.ts';
 
 /** systemd-bless-boot would make the entry one that stays. */
 const UNBLESSED = 'systemd.mask=systemd-bless-boot.service';
@@ -92,7 +93,9 @@ function planOnce(
   }
   const target = next ?? booted;
   const current = target?.entries[0];
-  if (target?.origin === undefined || current?.linux === undefined || current.initrd[0] === undefined) {
+  if (current !== undefined) refuseUnifiedKargs(current);
+  const program = current === undefined ? undefined : programOf(current);
+  if (target?.origin === undefined || current === undefined || program === undefined) {
     throw new HostctlError('state-invalid', 'What boots next is no deployment of hostctl, or its entry is damaged', {
       hint: 'See "hostctl status"',
     });
@@ -113,8 +116,7 @@ function planOnce(
     entry: {
       title: `${entryValue(current.content, 'title') ?? 'Linux'} (once)`,
       sortKey: sortKeyOn(deployments),
-      linuxPath: current.linux,
-      initrdPath: current.initrd[0],
+      program,
       options: joinCmdline([...after.map(({ arg }) => arg), ...own]),
     },
   };

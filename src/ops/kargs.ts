@@ -3,6 +3,7 @@
  * a new deployment of the same image, with its own `/etc` and entry; the plan that is shown is the one carried out.
  */
 
+import { isUnified } from '../deploy/boot-entries.ts';
 import { changeKargs, type KargChanges } from '../deploy/change-kargs.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
@@ -20,11 +21,11 @@ import type { Origin } from '../deploy/origin.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { readComposefsImage } from '../format/erofs/reader.ts';
-import { findBootFiles } from '../image/boot-files.ts';
+import { findSplitKernel } from '../image/boot-files.ts';
 import { readImage } from '../store/images.ts';
 import { requireRepository, withRepositoryLock } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
-import { kernelFilesOf } from './boot-facts.ts';
+import { splitFilesOf } from './boot-facts.ts';
 import {
   carryEtc,
   describeCarriedEtc,
@@ -38,10 +39,13 @@ import {
 import { readHostKargs } from './host-kargs.ts';
 import { afterCommit, checkBoot, publishDeployment } from './publish.ts';
 import { requireRoot } from './require-root.ts';
+import { refuseUnifiedKargs } from './unified-kernel.ts';
 import { dropStaged } from './unstage.ts';
 
 /** An argument of an entry; `unknown` where the deployment's origin does not explain it. */
-export type ShownKarg = Omit<SourcedKarg, 'origin'> & { readonly origin: SourcedKarg['origin'] | 'unknown' };
+export type ShownKarg = Omit<SourcedKarg, 'origin'> & {
+  readonly origin: SourcedKarg['origin'] | 'unified kernel image' | 'unknown';
+};
 
 export interface ShownKargs {
   readonly id: number | undefined;
@@ -53,7 +57,11 @@ export interface ShownKargs {
 export function showKargs(host: Host, options: SysrootOptions): ShownKargs {
   const { target } = findTarget(host, openSysroot(host, options));
   const known = new Map(target.origin === undefined ? [] : cmdlineOf(target.origin).map((karg) => [karg.arg, karg]));
-  const args = (target.entries[0] ?? target.stagedEntry)?.kargs ?? [];
+  const entry = target.entries[0] ?? target.stagedEntry;
+  const args = entry?.kargs ?? [];
+  if (entry !== undefined && isUnified(entry)) {
+    return { id: target.id, kargs: args.map((arg) => ({ arg, origin: 'unified kernel image' as const })) };
+  }
   return {
     id: target.id,
     kargs: args.map(
@@ -132,6 +140,8 @@ interface ChangePlan extends Target {
 function planChange(host: Host, sysroot: Sysroot, { changes, etcPolicy }: ChangeKargsOptions): ChangePlan {
   const { deployments, target, base } = findTarget(host, sysroot);
   const { origin } = target;
+  const entry = target.entries[0] ?? target.stagedEntry;
+  if (entry !== undefined) refuseUnifiedKargs(entry);
   if (origin === undefined) {
     throw new HostctlError('state-invalid', `The origin of deployment ${target.id ?? target.name} is lost`, {
       hint: 'Deploy its image again',
@@ -178,7 +188,7 @@ async function publish(
       seal: undefined,
       tree,
       contentOf,
-      kernel: kernelFilesOf(findBootFiles(tree), contentOf),
+      kernel: splitFilesOf(findSplitKernel(tree), contentOf),
       adjustEtc: (etc) => {
         // What is staged keeps the image's default until it is finalized.
         if (mode === 'publish') carryEtc(host, carried, etc);

@@ -4,12 +4,14 @@
  */
 
 import { HostctlError, isHostctlError } from '../errors.ts';
-import { findBootFiles } from '../image/boot-files.ts';
+import { peSectionPieces } from '../format/pe.ts';
+import { findBootFiles, type BootFiles } from '../image/boot-files.ts';
+import type { BootableTree } from '../image/build.ts';
 import { findInInitramfs } from '../image/initramfs.ts';
 import { measuringSink } from '../image/ingest.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { Host } from '../sys/host.ts';
-import type { DirectoryNode, FileNode } from '../tree/node.ts';
+import type { FileNode } from '../tree/node.ts';
 import { flattenImage } from './build.ts';
 import { capturingSink } from './capture.ts';
 import type { ContentOf } from './boot-facts.ts';
@@ -29,14 +31,15 @@ export async function lintImage(host: Host, { image }: { readonly image: string 
 
 async function lintSource(host: Host, source: ImageSource): Promise<LintResult> {
   const tree = await flattenImage(host, source, measuringSink('sha512'), isLintedFile);
-  const initramfs = await lookIntoInitramfs(host, tree, async ({ content }) => {
+  const bootFiles = (): BootFiles => findBootFiles(tree);
+  const initramfs = await lookIntoInitramfs(host, bootFiles, async ({ content }) => {
     if (content.kind === 'inline') return [content.bytes];
     const capture = capturingSink('sha512', content);
     await flattenImage(host, source, capture.sink);
     return capture.chunks();
   });
   const findings = lintTree({
-    tree,
+    ...{ tree, bootFiles },
     contentOf: keptContent,
     architecture: host.architecture,
     labels: source.config.labels,
@@ -52,12 +55,13 @@ const keptContent: ContentOf = ({ content }) => [content.bytes ?? new Uint8Array
 /** Throws 'image-not-bootable' for what is fatal in an image that is about to be deployed. */
 export async function refuseUnbootable(
   host: Host,
-  tree: DirectoryNode,
+  { tree, bootFiles: found }: BootableTree,
   labels: ReadonlyMap<string, string>,
   contentOf: ContentOf,
 ): Promise<void> {
-  const initramfs = await lookIntoInitramfs(host, tree, (file) => Promise.resolve(contentOf(file)));
-  const findings = lintTree({ tree, contentOf, architecture: host.architecture, labels, initramfs });
+  const bootFiles = (): BootFiles => found;
+  const initramfs = await lookIntoInitramfs(host, bootFiles, (file) => Promise.resolve(contentOf(file)));
+  const findings = lintTree({ tree, bootFiles, contentOf, architecture: host.architecture, labels, initramfs });
   const fatal = findings.filter(({ severity }) => severity === 'fatal');
   if (fatal.length === 0) return;
   throw new HostctlError(
@@ -71,18 +75,20 @@ export async function refuseUnbootable(
 
 async function lookIntoInitramfs(
   host: Host,
-  tree: DirectoryNode,
+  bootFiles: () => BootFiles,
   contentOf: (file: FileNode) => Promise<Iterable<Uint8Array>>,
 ): Promise<InitramfsLook | undefined> {
   try {
-    const { initramfs } = findBootFiles(tree);
-    const names = await findInInitramfs(await contentOf(initramfs), isHookName, (program, args) =>
-      host.exec.filter(program, args),
-    );
+    const found = bootFiles();
+    const chunks =
+      found.kind === 'split'
+        ? await contentOf(found.initramfs)
+        : peSectionPieces(await contentOf(found.uki), '.initrd');
+    const names = await findInInitramfs(chunks, isHookName, (program, args) => host.exec.filter(program, args));
     return { names };
   } catch (error) {
     if (isHostctlError(error, 'image-not-bootable', 'image-unsupported')) return undefined;
-    if (isHostctlError(error, 'format-invalid', 'tool-missing')) return { unreadable: error.message };
+    if (isHostctlError(error, 'format-invalid', 'image-invalid', 'tool-missing')) return { unreadable: error.message };
     throw error;
   }
 }

@@ -5,7 +5,7 @@
 
 import { isHostctlError } from '../errors.ts';
 import { isQuadletName } from '../format/quadlet.ts';
-import { findBootFiles } from '../image/boot-files.ts';
+import { UKI_DIRECTORY, type BootFiles } from '../image/boot-files.ts';
 import { lookup } from '../tree/lookup.ts';
 import { displayRaw, type RawName } from '../tree/name.ts';
 import { contentSize, inodeOf, type DirectoryNode } from '../tree/node.ts';
@@ -27,6 +27,8 @@ export type InitramfsLook = { readonly names: ReadonlySet<string> } | { readonly
 
 export interface LintInput {
   readonly tree: DirectoryNode;
+  /** Looks for what it boots, which may lie in a `/boot` that the tree has no more. Throws as `findBootFiles`. */
+  readonly bootFiles: () => BootFiles;
   readonly contentOf: ContentOf;
   /** Go's name of it. */
   readonly architecture: string;
@@ -110,22 +112,22 @@ function thrown(code: string, remedy: string, check: () => unknown): LintFinding
   }
 }
 
-function kernelRule({ tree }: LintInput): LintFinding[] {
+function kernelRule({ bootFiles }: LintInput): LintFinding[] {
   const remedy = 'Install one kernel with its initramfs into /usr/lib/modules/VERSION/{vmlinuz,initramfs.img}';
-  return thrown('kernel', remedy, () => findBootFiles(tree));
+  return thrown('kernel', remedy, bootFiles);
 }
 
-function kernelVersion(tree: DirectoryNode): string | undefined {
+function kernelVersion({ bootFiles }: LintInput): string | undefined {
   try {
-    return findBootFiles(tree).kernelVersion;
+    return bootFiles().kernelVersion;
   } catch (error) {
     if (isHostctlError(error)) return undefined;
     throw error;
   }
 }
 
-function kernelAgeRule({ tree }: LintInput): LintFinding[] {
-  const version = kernelVersion(tree);
+function kernelAgeRule(input: LintInput): LintFinding[] {
+  const version = kernelVersion(input);
   const [, major, minor] = /^(\d+)\.(\d+)/.exec(version ?? '') ?? [];
   if (version === undefined || major === undefined) return [];
   const [firstMajor, firstMinor] = FIRST_KERNEL;
@@ -226,7 +228,9 @@ function varRunRule({ tree }: LintInput): LintFinding[] {
 /** What is mounted over, or emptied by `deploy`. */
 function mountPointRule({ tree }: LintInput): LintFinding[] {
   return ['/dev', '/proc', '/sys', '/tmp', '/run', '/boot', '/sysroot'].flatMap((path) => {
-    const files = below(tree, path, (node) => node.kind !== 'file' || contentSize(node.content) > 0);
+    const files = below(tree, path, (node) => node.kind !== 'file' || contentSize(node.content) > 0).filter(
+      (file) => !isOfUnified(file),
+    );
     if (files.length === 0) return [];
     return [
       warning(
@@ -236,6 +240,11 @@ function mountPointRule({ tree }: LintInput): LintFinding[] {
       ),
     ];
   });
+}
+
+/** A unified kernel image has its place in `/boot`, from where it is deployed. */
+function isOfUnified(path: string): boolean {
+  return `/${UKI_DIRECTORY}/`.startsWith(`${path}/`) || path.startsWith(`/${UKI_DIRECTORY}/`);
 }
 
 function machineIdRule({ tree, contentOf }: LintInput): LintFinding[] {

@@ -12,7 +12,8 @@ import { directoryIn } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
-import { bootableTree } from '../image/build.ts';
+import type { BootFiles } from '../image/boot-files.ts';
+import { bootableTree, type BootableTree } from '../image/build.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { ObjectStore } from '../store/objects.ts';
 import { openOrCreateRepository, type Repository } from '../store/repository.ts';
@@ -31,13 +32,23 @@ import { judgeImage, refuseRevoked, revokedLists, type JudgeOptions, type Judgem
 import { judgeStatedDigests, refuseForeignDigests, type JudgedDigest } from './stated-digests.ts';
 import { readHostKargs } from './host-kargs.ts';
 import { refuseUnbootable } from './lint-image.ts';
+import {
+  leftoverState,
+  readUnifiedKernel,
+  refuseOtherDigest,
+  refuseUnified,
+  warnOfUnusedKargs,
+  type UnifiedCmdline,
+} from './unified-kernel.ts';
 
 /** How a deployment is to be made of an image. */
 export interface WantedRequest extends JudgeOptions {
   /** Added to what the deployment that is replaced had. */
   readonly kargs: readonly string[];
-  /** Further arguments that depend on the image. */
-  readonly kargsFor?: (tree: DirectoryNode) => readonly string[];
+  /** Further arguments that depend on the image, of which a unified kernel image takes none. */
+  readonly kargsFor?: (tree: DirectoryNode, bootFiles: BootFiles) => readonly string[];
+  /** Takes an image whose verification is optional, or impossible here. */
+  readonly allowMissingVerity: boolean;
   /** Hash of a new repository; an existing one must have the same. */
   readonly algorithm: VerityAlgorithm | undefined;
   /** Takes an image below the floor too. */
@@ -53,12 +64,13 @@ export interface Wanted {
   /** What the host's policy says to it. */
   readonly judgement: Judgement;
   readonly allowDowngrade: boolean;
+  readonly request: WantedRequest;
   readonly repository: Repository;
   /** Whose `/etc` is carried over. */
   readonly base: Deployment | undefined;
   readonly etcPolicy: EtcMergePolicy;
   /** All arguments, given those of the image; and those that depend on what is in it. */
-  readonly kargsWith: (image: KargSources['image'], tree?: DirectoryNode) => KargSources;
+  readonly kargsWith: (image: KargSources['image'], bootable?: BootableTree) => KargSources;
   /** Those if the image has the same as the one before. */
   readonly sameImageKargs: KargSources;
 }
@@ -79,8 +91,8 @@ export async function wantedDeployment(
   const previousKargs =
     previous === undefined ? NO_KARGS : (previous.origin?.kargs ?? bootcKargs(host, repository, previous));
   const hostKargs = readHostKargs(host, sysroot, base);
-  const kargsWith = (image: KargSources['image'], tree?: DirectoryNode): KargSources => {
-    const more = tree === undefined ? [] : (request.kargsFor?.(tree) ?? []);
+  const kargsWith = (image: KargSources['image'], bootable?: BootableTree): KargSources => {
+    const more = bootable === undefined ? [] : (request.kargsFor?.(bootable.tree, bootable.bootFiles) ?? []);
     return mergeKargs(previousKargs, { image, host: hostKargs, added: [...more, ...request.kargs] });
   };
   return {
@@ -88,6 +100,7 @@ export async function wantedDeployment(
     source,
     judgement,
     allowDowngrade: request.allowDowngrade === true,
+    request,
     repository,
     base,
     etcPolicy: request.etcPolicy ?? {},
@@ -127,18 +140,29 @@ export async function prepareDeployment(
   });
   let stated: readonly JudgedDigest[] = [];
   const { algorithm } = repository;
-  const image = await storeBootableImage(host, repository, source, store, async (tree) => {
+  let unified: UnifiedCmdline | undefined;
+  const image = await storeBootableImage(host, repository, source, store, async (tree, bootFiles) => {
     const read = (file: FileNode) => Promise.resolve(contentOf(file));
     const judged = await judgeStatedDigests(host, source, { tree, algorithm, contentOf: read });
     refuseForeignDigests(host, judged);
     stated = judged.stated;
+    if (bootFiles.kind === 'split') return undefined;
+    unified = readUnifiedKernel(bootFiles, contentOf);
+    const { kargs, allowMissingVerity } = wanted.request;
+    refuseUnified(unified, { sysroot, repository, kargs, allowMissingVerity });
+    return unified.pinned.parameters.formatVersion;
   });
+  if (unified !== undefined) refuseOtherDigest(unified, image);
   refuseRevoked(revokedLists(sysroot, judgement.trust), image.digest, formatImageReference(source.reference));
   const seal = await checkBuilt(host, judgement, source, { image, contentOf, repository });
   const facts = bootFacts(image, contentOf, host.architecture);
-  await refuseUnbootable(host, image.tree, source.config.labels, contentOf);
+  await refuseUnbootable(host, image, source.config.labels, contentOf);
   const bound = await storeBoundImages(host, repository, boundReferences(image.tree, contentOf), store);
-  const kargs = kargsWith(facts.kargs, image.tree);
+  const kargs = kargsWith(facts.kargs, image);
+  if (unified !== undefined) {
+    leftoverState(wanted.deployments, image.digest);
+    warnOfUnusedKargs(host, unified, kargs);
+  }
   const next = directoryIn(image.tree, 'etc');
   return {
     image,
@@ -150,7 +174,7 @@ export async function prepareDeployment(
     origin: {
       digest: image.digest,
       parameters: image.parameters,
-      verityRequired: repository.hasVerity,
+      verityRequired: unified?.pinned.verityRequired ?? repository.hasVerity,
       reference: formatImageReference(source.reference),
       manifestDigest: source.manifestDigest,
       title: facts.title,

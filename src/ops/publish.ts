@@ -26,15 +26,17 @@ import type { Sysroot } from '../deploy/sysroot.ts';
 import { clearTrial } from '../deploy/trials.ts';
 import { HostctlError } from '../errors.ts';
 import { sanitizeValue } from '../format/bls/entry.ts';
+import { joinCmdline } from '../format/cmdline.ts';
 import { setRef } from '../store/images.ts';
 import type { Repository } from '../store/repository.ts';
 import { readSigned, removeSigned, writeSigned, type SealFiles } from '../store/seals.ts';
 import { exists } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import type { DirectoryNode, FileNode } from '../tree/node.ts';
+import type { DirectoryNode, FileNode, VerityDigest } from '../tree/node.ts';
 import { removeDeploymentRefs } from './bound-images.ts';
 import { refsOfOrigin } from './image-refs.ts';
 import { withUndo } from './undo.ts';
+import { leftoverState } from './unified-kernel.ts';
 
 const SORT_KEY = 'hostctl';
 /** Before those of bootc's entries. */
@@ -99,20 +101,19 @@ export async function publishDeployment(
   const { digest } = deployment.origin;
   const deployments = readDeployments(host, sysroot);
   const id = nextSequence(sysroot, deployments);
-  const stateName = exists(`${sysroot.deployments}/${digest}`) ? `${digest}.${id}` : digest;
+  const { kernel: files } = deployment;
+  const isTaken = exists(`${sysroot.deployments}/${digest}`);
+  const stateName = isTaken && files.kind === 'split' ? `${digest}.${id}` : digest;
+  if (isTaken && files.kind === 'unified') removeLeftover(sysroot, deployments, digest);
   const tries = triesFor(sysroot, deployment.tries);
   const counted = tries > 0;
-  const options = buildCmdline(
-    {
-      pinned: { parameters: deployment.origin.parameters, digest, verityRequired: deployment.origin.verityRequired },
-      stateName,
-      counted,
-      kargs: deployment.origin.kargs,
-    },
-    host.machine,
-  );
+  const { parameters, verityRequired, kargs } = deployment.origin;
+  const options =
+    files.kind === 'unified'
+      ? joinCmdline(files.kargs)
+      : buildCmdline({ pinned: { parameters, digest, verityRequired }, stateName, counted, kargs }, host.machine);
   return withUndo(host.log, async (undo) => {
-    const kernel = planKernel(sysroot.boot, deployment.kernel);
+    const kernel = planKernel(sysroot.boot, files);
     const origin: Origin = { ...deployment.origin, id, kernel: kernel.directory };
     if (!exists(sysroot.sharedVar)) {
       // It is filled from the first image that is deployed, which this one then was not.
@@ -150,8 +151,7 @@ export async function publishDeployment(
         counter: counted ? { left: tries, done: 0 } : undefined,
         title: sanitizeValue(deployment.origin.title) ?? 'Linux',
         sortKey: sortKeyOn(deployments),
-        linuxPath: kernel.linuxPath,
-        initrdPath: kernel.initrdPath,
+        program: kernel.program,
         options,
       },
       isStaged ? '.staged' : '.tmp',
@@ -171,6 +171,15 @@ export async function publishDeployment(
     recordTransition(host, sysroot, { sequence: id, action: deployment.action }, origin);
     return { id, stateName, entryFile: inert.file, options, settled };
   });
+}
+
+/** What a command that died left of a deployment by a unified kernel image, which can have no other state directory. */
+function removeLeftover(sysroot: Sysroot, deployments: Deployments, digest: VerityDigest): void {
+  const there = leftoverState(deployments, digest);
+  if (there === undefined) {
+    throw new HostctlError('state-invalid', `"${sysroot.deployments}/${digest}" is in the way`);
+  }
+  removeState(sysroot, there.name);
 }
 
 /** Of an origin, what the history remembers. */

@@ -4,11 +4,11 @@
  * everything that stood before gets a new entry too, the first of the menu first: at no moment is another one default.
  */
 
-import { commitEntry, writeInertEntry, type FoundEntry } from '../deploy/boot-entries.ts';
+import { commitEntry, isUnified, programOf, writeInertEntry, type FoundEntry } from '../deploy/boot-entries.ts';
 import { bootBarrier } from '../deploy/boot-partition.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import { deploymentImage } from '../deploy/find-deployment.ts';
-import { planKernel, writeKernel, type PlannedKernel } from '../deploy/kernels.ts';
+import { planKernel, writeKernel, type KernelFiles, type PlannedKernel } from '../deploy/kernels.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
@@ -16,14 +16,18 @@ import { entryValue } from '../format/bls/entry.ts';
 import type { BootCounter } from '../format/bls/name.ts';
 import { joinCmdline } from '../format/cmdline.ts';
 import { readComposefsImage } from '../format/erofs/reader.ts';
-import { findBootFiles } from '../image/boot-files.ts';
+import { findBootFiles, findSplitKernel } from '../image/boot-files.ts';
 import { readImage } from '../store/images.ts';
+import { ObjectStore } from '../store/objects.ts';
 import type { Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
-import { bootFacts } from './boot-facts.ts';
+import { kernelFilesOf, splitFilesOf } from './boot-facts.ts';
+import { flattenImage } from './build.ts';
 import { damagedKernels, kernelDirectoryOf } from './fsck-host.ts';
 import { removeEntry } from './gc-remove.ts';
+import { referenceAgain, requireSameManifest } from './made-from.ts';
 import { nextSequence, sortKeyOn } from './publish.ts';
+import { withImage } from './with-image.ts';
 
 /** An entry that is made anew, under a higher number. */
 export interface Republished {
@@ -44,23 +48,26 @@ export async function repairKernels(host: Host, sysroot: Sysroot, repository: Re
   const damaged = damagedKernels(sysroot, deployments);
   const fresh = new Map<string, PlannedKernel>();
   for (const [directory, [user]] of damaged) {
-    if (user !== undefined) fresh.set(directory, writeAgain(host, sysroot, repository, user, directory));
+    if (user !== undefined) fresh.set(directory, await writeAgain(host, sysroot, repository, user, directory));
   }
-  const replaced = ({ linux }: FoundEntry): PlannedKernel | undefined => {
-    const kernel = fresh.get(kernelDirectoryOf(sysroot, linux) ?? '');
+  const replaced = (entry: FoundEntry): PlannedKernel | undefined => {
+    const directory = kernelDirectoryOf(sysroot, entry);
+    const kernel = fresh.get(directory ?? '');
     // One that was missing is back under its own name.
-    return kernel?.linuxPath === linux ? undefined : kernel;
+    return kernel?.directory === directory ? undefined : kernel;
   };
   for (const item of planRepublish(deployments, nextSequence(sysroot, deployments), replaced)) {
     const { sequence, counter, entry } = item;
-    const kernel = replaced(entry);
+    const program = replaced(entry)?.program ?? programOf(entry);
+    if (program === undefined) {
+      throw new HostctlError('state-invalid', `The boot entry "${entry.file}" names nothing to start`);
+    }
     const inert = await writeInertEntry(host, sysroot.boot, {
       sequence,
       counter,
       title: entryValue(entry.content, 'title') ?? 'Linux',
       sortKey: sortKeyOn(deployments),
-      linuxPath: kernel?.linuxPath ?? entry.linux ?? '',
-      initrdPath: kernel?.initrdPath ?? entry.initrd[0] ?? '',
+      program,
       options: joinCmdline(entry.kargs),
     });
     await commitEntry(host, sysroot.boot, inert);
@@ -98,24 +105,45 @@ export function planRepublish(
   }));
 }
 
-/** Writes kernel and initrd once more from the image of a deployment that uses them. */
-function writeAgain(
+/** Writes a kernel once more from the image of a deployment that uses it. */
+async function writeAgain(
   host: Host,
   sysroot: Sysroot,
   repository: Repository,
   user: Deployment,
   directory: string,
-): PlannedKernel {
+): Promise<PlannedKernel> {
   const digest = deploymentImage(user);
   if (digest === undefined) {
     throw new HostctlError('state-invalid', `Nothing tells the image of deployment ${user.id ?? user.name}`);
   }
-  const tree = readComposefsImage(readImage(repository, digest));
-  const facts = bootFacts({ tree, bootFiles: findBootFiles(tree) }, repositoryContent(repository), host.architecture);
-  const kernel = planKernel(sysroot.boot, facts.kernel);
-  if (kernel.hashes.content !== directory.slice(0, kernel.hashes.content.length)) {
-    throw new HostctlError('corrupt', `The image ${digest} has another kernel than "${directory}"`);
+  const write = (files: KernelFiles): PlannedKernel => {
+    const kernel = planKernel(sysroot.boot, files);
+    if (kernel.content !== directory.slice(0, kernel.content.length)) {
+      throw new HostctlError('corrupt', `The image ${digest} has another kernel than "${directory}"`);
+    }
+    writeKernel(sysroot.boot, kernel);
+    return kernel;
+  };
+  const contentOf = repositoryContent(repository);
+  if (!user.entries.some(isUnified)) {
+    const tree = readComposefsImage(readImage(repository, digest));
+    return write(splitFilesOf(findSplitKernel(tree), contentOf));
   }
-  writeKernel(sysroot.boot, kernel);
-  return kernel;
+  const { origin } = user;
+  if (origin === undefined) {
+    throw new HostctlError('state-invalid', `The origin of deployment ${user.id ?? user.name} is lost`);
+  }
+  // A unified kernel image is no part of the stored image.
+  return withImage(host, referenceAgain(origin), repository.path, async (source) => {
+    requireSameManifest(origin, source);
+    const store = new ObjectStore(host, repository);
+    try {
+      const tree = await flattenImage(host, source, store);
+      store.barrier();
+      return write(kernelFilesOf(findBootFiles(tree), contentOf));
+    } finally {
+      store.close();
+    }
+  });
 }

@@ -5,6 +5,8 @@
 
 import {
   commitEntry,
+  isUnified,
+  programOf,
   settleEntry,
   withdrawEntry,
   writeInertEntry,
@@ -163,7 +165,7 @@ function planRollback(
       to: target.id,
       entryFile: formatHostctlEntryName(counter === undefined ? { sequence } : { sequence, counter }),
       unstaged,
-      kernelChanges: defaultEntry?.linux !== current?.linux,
+      kernelChanges: defaultEntry?.linux !== current?.linux || defaultEntry?.efi !== current?.efi,
       kargs: {
         added: after.filter((arg) => !before.includes(arg)),
         removed: before.filter((arg) => !after.includes(arg)),
@@ -173,9 +175,9 @@ function planRollback(
   };
 }
 
-/** bootc's own arguments are taken as they stand: its initramfs is to find what it knows. */
+/** bootc's own arguments are taken as they stand: its initramfs is to find what it knows. A unified kernel image has its. */
 function optionsFor(host: Host, { origin, name }: Target, current: FoundEntry, counted: boolean): string {
-  if (origin === undefined) return joinCmdline(current.kargs);
+  if (origin === undefined || isUnified(current)) return joinCmdline(current.kargs);
   const pinned = { parameters: origin.parameters, digest: origin.digest, verityRequired: origin.verityRequired };
   return buildCmdline({ pinned, stateName: name, counted, kargs: origin.kargs }, host.machine);
 }
@@ -207,15 +209,14 @@ export function anotherEntry(
   counter: NewEntry['counter'],
 ): NewEntry {
   const [current] = target.entries;
-  const initrdPath = current?.initrd[0];
-  if (current?.linux === undefined || initrdPath === undefined) throw unusable(target);
+  const program = current === undefined ? undefined : programOf(current);
+  if (current === undefined || program === undefined) throw unusable(target);
   return {
     sequence,
     counter,
     title: entryValue(current.content, 'title') ?? 'Linux',
     sortKey: sortKeyOn(deployments),
-    linuxPath: current.linux,
-    initrdPath,
+    program,
     options: optionsFor(host, target, current, counter !== undefined),
   };
 }

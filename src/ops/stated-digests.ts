@@ -7,6 +7,7 @@ import { HostctlError, isHostctlError } from '../errors.ts';
 import { formatImageParameters } from '../format/cmdline.ts';
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
+import { unifiedKernels } from '../image/boot-files.ts';
 import { bootTransform } from '../image/build.ts';
 import { measuringSink } from '../image/ingest.ts';
 import type { ImageSource } from '../image/source.ts';
@@ -15,7 +16,6 @@ import {
   digestsOfDocuments,
   digestsOfUki,
   statedAlgorithms,
-  unifiedKernels,
   type StatedDigest,
 } from '../image/stated-digests.ts';
 import type { XattrMode } from '../image/xattr-filter.ts';

@@ -1,6 +1,6 @@
 /** `status`: what is deployed, what runs, what would boot, and what is wrong. Read only; never fails for one record. */
 
-import { ONCE_KARG, type FoundEntry } from '../deploy/boot-entries.ts';
+import { isUnified, ONCE_KARG, type FoundEntry } from '../deploy/boot-entries.ts';
 import { baseDeployment, readDeployments, tolerant, type Deployments, type Problem } from '../deploy/deployments.ts';
 import { mountedBootPlaces } from '../deploy/boot-partition.ts';
 import { efiName, oldLoaders } from '../deploy/loader-files.ts';
@@ -26,6 +26,8 @@ export interface StatusResult {
   readonly deployments: Deployments;
   /** What the boot loader of the running machine calls itself. */
   readonly loader: string | undefined;
+  /** Whether the firmware of the running machine verifies what it starts; false of another sysroot. */
+  readonly isSecureBoot: boolean;
   readonly warnings: readonly Warning[];
 }
 
@@ -52,7 +54,8 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
   // GRUB says nothing of itself, or only in its newer releases.
   const ownName = sysroot.boot.isGrub ? 'GRUB' : undefined;
   const loader = sysroot.isRunning ? (loaderText(host, 'LoaderInfo') ?? ownName) : undefined;
-  return { sysroot, deployments, loader, warnings };
+  const isSecureBoot = sysroot.isRunning && host.isSecureBoot();
+  return { sysroot, deployments, loader, isSecureBoot, warnings };
 }
 
 function stagedWarnings(sysroot: Sysroot, { stagedRecord }: Deployments): readonly Warning[] {
@@ -210,7 +213,8 @@ function bootWarnings({ boot }: Sysroot, { defaultEntry, next, list, entries }: 
       },
     ];
   }
-  if (next !== undefined) return boot.isGrub ? [] : loaderWarnings(entries, defaultEntry);
+  // A unified kernel image is not deployed where GRUB might choose.
+  if (next !== undefined) return boot.isGrub || isUnified(defaultEntry) ? [] : loaderWarnings(entries, defaultEntry);
   return [
     {
       code: 'foreign-default',

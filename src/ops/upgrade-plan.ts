@@ -33,7 +33,7 @@ export interface PlannedChange {
   /** New objects in the repository, the image among them. */
   readonly objects: number;
   readonly objectBytes: number;
-  /** Kernel and initrd with their clusters; 0 where they are there already. */
+  /** The kernel's files with their clusters; 0 where they are there already. */
   readonly bootBytes: number;
   /** Those of `drops` that go before anything is written, since the boot partition has no room otherwise. */
   readonly dropsFirst: readonly (number | null)[];
@@ -56,9 +56,10 @@ export function describeChange(
   const kernel = planKernel(sysroot.boot, facts.kernel, room.bytes);
   const pinned = { parameters: image.parameters, digest: image.digest, verityRequired: false };
   const isOwn = (arg: string): boolean => /^(composefs\.digest|hostctl\.state)=/.test(arg);
-  const after = splitCmdline(
-    buildCmdline({ pinned, stateName: image.digest, counted: tries > 0, kargs }, host.machine),
-  );
+  const after =
+    facts.kernel.kind === 'unified'
+      ? facts.kernel.kargs
+      : splitCmdline(buildCmdline({ pinned, stateName: image.digest, counted: tries > 0, kargs }, host.machine));
   const before = (deployments.booted ?? deployments.next)?.entries[0]?.kargs ?? [];
   const minus = (some: readonly string[], others: readonly string[]): string[] =>
     some.filter((arg) => !isOwn(arg) && !others.includes(arg));

@@ -35,6 +35,8 @@ export interface Host {
   readonly kernelCmdline: () => string;
   /** A variable of the boot loader (`LoaderFeatures`, …) as bytes; undefined where there is none. */
   readonly loaderVariable: (name: string) => Uint8Array | undefined;
+  /** Whether the firmware verifies what it starts. */
+  readonly isSecureBoot: () => boolean;
   /** Another one after each boot of the machine. */
   readonly bootId: () => string;
   readonly isRoot: boolean;

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
-import { readLoaderVariable } from './efi-variables.ts';
+import { readLoaderVariable, readSecureBoot } from './efi-variables.ts';
 import { openExec } from './exec.ts';
 import type { Host, Log, ProgressEvent } from './host.ts';
 import { openMounts } from './mounts.ts';
@@ -38,6 +38,7 @@ export function openRealHost(options: RealHostOptions): Host {
     kernelCmdline: () => readFileSync('/proc/cmdline', 'utf8').trim(),
     bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
     loaderVariable: readLoaderVariable,
+    isSecureBoot: readSecureBoot,
     machine: os.machine(),
     threads: threadsBeside(os.availableParallelism()),
     isRoot: process.getuid?.() === 0,

@@ -29,7 +29,7 @@ import { parseManifest } from '../../src/format/oci/manifest.ts';
 import { mediaTypes } from '../../src/format/oci/media-types.ts';
 import { formatImageReference, parseImageReference } from '../../src/format/oci/reference.ts';
 import { parseOsRelease } from '../../src/format/os-release.ts';
-import { readPeSections } from '../../src/format/pe.ts';
+import { peSectionPieces, readPeSections } from '../../src/format/pe.ts';
 import { parsePolicy } from '../../src/format/policy.ts';
 import { quadletImage } from '../../src/format/quadlet.ts';
 import { formatRepoMeta, parseRepoMeta } from '../../src/format/repo-meta.ts';
@@ -242,7 +242,7 @@ export const targets: readonly FuzzTarget[] = [
   { name: 'challenge of a registry', weight: 20, maxBytes: 300, seeds: () => ['Bearer realm="https://h.example/token",service="s",scope="repository:a:pull"', 'Basic realm=x'], run: (bytes) => parseChallenge(latin1(bytes))?.parameters.size },
   { name: 'environment block', weight: 20, maxBytes: 1024, seeds: () => [changeEnvironment(emptyEnvironment(), { hostctl_try: '3', a: '\\ #' })], repair: (bytes) => Buffer.concat([bytes, Buffer.alloc(1024, '#')]).subarray(0, 1024), run: (bytes) => parseEnvironment(changeEnvironment(bytes, { hostctl_left: '1' })).size },
   { name: 'quadlet', weight: 20, maxBytes: 512, seeds: () => ['[Container]\nImage=quay.io/a/b:1\n', '[Image]\n# c\nImage = oci:/x\n'], run: (bytes) => quadletImage('a.container', utf8(bytes)).length % 8 },
-  { name: 'PE', weight: 5, maxBytes: 4096, seeds: () => [peFile([{ name: '.cmdline', content: 'a b' }, { name: '.linux', content: 'x' }])], run: (bytes) => readPeSections([bytes.subarray(0, 100), bytes.subarray(100)], '.cmdline').length },
+  { name: 'PE', weight: 5, maxBytes: 4096, seeds: () => [peFile([{ name: '.cmdline', content: 'a b' }, { name: '.linux', content: 'x' }])], run: (bytes) => readPeSections([bytes.subarray(0, 100), bytes.subarray(100)], '.cmdline').length + [...peSectionPieces([bytes.subarray(0, 100), bytes.subarray(100)], '.linux')].length },
 ]; // prettier-ignore
 
 function scanZstd(bytes: Buffer): number {

@@ -101,6 +101,7 @@ export function entryOf(digest: VerityDigest, id: number, sequence: number, stat
     content: { fields: [] },
     linux: `/hostctl/kernel-${id}/linux`,
     initrd: [`/hostctl/kernel-${id}/initrd`],
+    efi: undefined,
     kargs: [`composefs.digest=v1-sha512-12:${digest}`],
     pinned,
     stateName: digest,

@@ -91,11 +91,32 @@ describe('the boot transform', () => {
       { sec: 1234n, nsec: 8 },
     ]);
     expect(bootFiles).toEqual({
+      kind: 'split',
       kernelVersion: '6.1.0-1-amd64',
       kernel: lookup(root, `${kernel}/vmlinuz`),
       initramfs: lookup(root, `${kernel}/initramfs.img`),
     });
     expect(listing(source)).toEqual(before);
+  });
+
+  test('takes a unified kernel image, with its add-ons in order, before the kernel it was made of', () => {
+    const [uki, first, second] = [file('uki'), file('1'), file('2')];
+    const { tree: root, bootFiles } = bootableTree(
+      bootable({
+        '/boot/EFI/Linux/a.efi': uki,
+        '/boot/EFI/Linux/a.efi.extra.d/b.addon.efi': second,
+        '/boot/EFI/Linux/a.efi.extra.d/a.addon.efi': first,
+        '/boot/EFI/Linux/a.efi.extra.d/x.cred': file('no add-on'),
+      }),
+    );
+    expect(bootFiles).toEqual({
+      ...{ kind: 'unified', kernelVersion: '6.1.0-1-amd64', path: '/boot/EFI/Linux/a.efi', uki },
+      addons: [
+        { name: 'a.addon.efi', file: first },
+        { name: 'b.addon.efi', file: second },
+      ],
+    });
+    expect(listing(root)).not.toHaveProperty('boot/EFI');
   });
 
   test('moves an inode out of /boot to its next name', () => {
@@ -114,7 +135,10 @@ describe('the boot transform', () => {
     ['a kernel that is a symlink', { [`${kernel}/vmlinuz`]: symlink('x') }, `image-not-bootable: "${kernel}/vmlinuz" is a symlink instead of a file`],
     ['a kernel of 257 MiB', { [`${kernel}/vmlinuz`]: { ...file('x'), content: { kind: 'external', size: 257 << 20 } } }, `image-not-bootable: "${kernel}/vmlinuz" has 269484032 bytes, allowed are 1 to 268435456`],
     ['a version with a line break', { '/usr/lib/modules': tree({ '/6\noptions evil/vmlinuz': file('x') }) }, 'image-not-bootable: Kernel version "6\\x0aoptions evil" has characters that no boot entry may hold'],
-    ['a unified kernel image', { '/usr/lib/modules': dir(), '/boot/EFI/Linux/a.efi': file('x') }, 'image-unsupported: Image boots by a unified kernel image in "/boot/EFI/Linux"'],
+    ['two unified kernel images', { '/boot/EFI/Linux/a.efi': file('x'), '/boot/EFI/Linux/b.EFI': file('x') }, 'image-not-bootable: Image has 2 unified kernel images: "/boot/EFI/Linux/a.efi", "/boot/EFI/Linux/b.EFI"'],
+    ['an empty unified kernel image', { '/boot/EFI/Linux/a.efi': file('') }, 'image-not-bootable: "/boot/EFI/Linux/a.efi" has 0 bytes, allowed are 1 to 1073741824'],
+    ['an add-on of 2 MiB', { '/boot/EFI/Linux/a.efi': file('x'), '/boot/EFI/Linux/a.efi.extra.d/x.addon.efi': { ...file('x'), content: { kind: 'external', size: 2 << 20 } } }, 'image-not-bootable: "/boot/EFI/Linux/a.efi.extra.d/x.addon.efi" has 2097152 bytes, allowed are 1 to 1048576'],
+    ['17 add-ons', { '/boot/EFI/Linux/a.efi': file('x'), ...Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`/boot/EFI/Linux/a.efi.extra.d/${i}.addon.efi`, file('x')])) }, 'image-not-bootable: "/boot/EFI/Linux/a.efi" has 17 add-ons, more than 16'],
   ])('refuses %s', (_title, more, expected) => {
     const entries = bootable(more);
     let message = 'accepted';

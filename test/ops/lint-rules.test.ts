@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { isHookName, lintTree, type LintInput } from '../../src/ops/lint-rules.ts';
+import { findBootFiles } from '../../src/image/boot-files.ts';
 import { charDevice, contentOf as bytesOf, dir, file, symlink, tree } from '../helpers/tree-builder.ts';
 import type { FileNode, TreeEntry } from '../../src/tree/node.ts';
 
@@ -20,8 +21,10 @@ function lint(files: Readonly<Record<string, TreeEntry | undefined>>, more: Part
   const merged = Object.entries({ ...goodImage(), ...files }).flatMap(([path, node]) =>
     node ? [[path, node] as const] : [],
   );
+  const root = tree(Object.fromEntries(merged));
   return lintTree({
-    tree: tree(Object.fromEntries(merged)),
+    tree: root,
+    bootFiles: () => findBootFiles(root),
     contentOf,
     architecture: 'amd64',
     labels: new Map([['containers.bootc', '1']]),
@@ -49,6 +52,10 @@ describe('a finding tells', () => {
     ['files in /var', { '/var/lib/a': file(), '/var/lib/b': dir(), '/var/lib/c': symlink('/usr/lib/c') }, ['warning var-content: 1 files lie in /var (/var/lib/a): they reach a host with its first deployment and never again']],
     ['/var/run as a directory', { '/var/run': dir() }, ['warning var-run: /var/run is a directory']],
     ['what a build left at mount points', { '/tmp/x': file('x'), '/dev/null': charDevice(0x103), '/proc/empty': file() }, ['warning mount-point-content: 1 entries lie in /dev (/dev/null), which is not seen on a running host', 'warning mount-point-content: 1 entries lie in /tmp (/tmp/x), which is not seen on a running host']],
+    ['a kernel too old for its unified image', { '/boot/EFI/Linux/a.efi': file('uki'), '/usr/lib/modules/6.12.0': undefined, [`${KERNEL}/vmlinuz`]: undefined, [`${KERNEL}/initramfs.img`]: undefined, '/usr/lib/modules/6.1.0/modules.dep': file() }, ['fatal kernel-too-old: Kernel 6.1.0 cannot mount a verified root: overlayfs checks digests since Linux 6.6']],
+    ['two unified kernel images', { '/boot/EFI/Linux/a.efi': file('uki'), '/boot/EFI/Linux/b.efi': file('uki') }, ['fatal kernel: Image has 2 unified kernel images: "/boot/EFI/Linux/a.efi", "/boot/EFI/Linux/b.efi"']],
+    ['an add-on that cannot have its name', { '/boot/EFI/Linux/a.efi': file('uki'), '/boot/EFI/Linux/a.efi.extra.d/A B.addon.efi': file('x') }, ['fatal kernel: "/boot/EFI/Linux/a.efi.extra.d/A B.addon.efi" has a name that no boot partition may hold']],
+    ['what lies in /boot beside a unified kernel image', { '/boot/EFI/Linux/a.efi': file('uki'), '/boot/EFI/x': file('x') }, ['warning mount-point-content: 1 entries lie in /boot (/boot/EFI/x), which is not seen on a running host']],
     ['a machine id', { '/etc/machine-id': file('0123456789abcdef0123456789abcdef\n') }, ['warning machine-id: All hosts would have the same /etc/machine-id']],
     ['host keys', { '/etc/ssh/ssh_host_rsa_key': file('k'), '/etc/ssh/ssh_host_rsa_key.pub': file('k') }, ['warning ssh-host-key: It brings private host keys (/etc/ssh/ssh_host_rsa_key) that everybody can read']],
   ])('%s', (_what, files, expected) => {
@@ -64,6 +71,7 @@ describe('a finding tells', () => {
     }
     const found = lintTree({
       tree: root,
+      bootFiles: () => findBootFiles(root),
       contentOf,
       architecture: 'amd64',
       labels: new Map([['ostree.bootable', '1']]),
@@ -84,8 +92,10 @@ describe('a finding tells', () => {
 });
 
 test('fatal findings stand first, and each has a remedy', () => {
+  const root = tree({ '/etc/machine-id': file('x') });
   const found = lintTree({
-    tree: tree({ '/etc/machine-id': file('x') }),
+    tree: root,
+    bootFiles: () => findBootFiles(root),
     contentOf,
     architecture: 'amd64',
     labels: new Map(),

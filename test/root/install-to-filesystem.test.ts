@@ -9,6 +9,8 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { installToFilesystem } from '../../src/ops/install-to-filesystem.ts';
 import { status } from '../../src/ops/status.ts';
 import type { Host } from '../../src/sys/host.ts';
+import { withFakeVerity } from '../helpers/fake-verity.ts';
+import { unifiedLayout } from '../helpers/unified-layout.ts';
 import { bootableLayout, KERNEL } from '../helpers/bootable-layout.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { snapshot } from '../helpers/snapshot.ts';
@@ -108,6 +110,40 @@ describe.skipIf(reason !== undefined)('install to-filesystem', () => {
     expect(kargs.slice(0, 2)).toEqual([`root=UUID=${uuid('')}`, 'rw']);
     expect(kargs.at(-1)).toBe('quiet');
     expect(readFileSync(`${root}/state/os/default/var/lib/shipped`, 'utf8')).toBe('from the image');
+  });
+
+  test('installs an image that boots by a unified kernel image, and says what that does not get', async () => {
+    const { root, host, uuid, install } = prepared(['/efi']);
+    const { reference, digest, uki } = await unifiedLayout();
+    const by = withFakeVerity(host);
+    const warnings: string[] = [];
+    const log = { ...by.log, warn: (message: string) => void warnings.push(message) };
+    await install(reference, { allowMissingVerity: false }, { ...by, log });
+    const efi = /^efi (\/hostctl\/.*)$/m.exec(entryOf(`${root}/efi`))?.[1] ?? '';
+    expect(readFileSync(`${root}/efi${efi}`)).toEqual(uki);
+    expect(entryOf(`${root}/efi`)).toContain(`\nx-hostctl-options quiet composefs.digest=v1-sha512-12:${digest}\n`);
+    expect(warnings).toContain(
+      `The unified kernel image "/boot/EFI/Linux/example.efi" has its own command line, and these are not in it: root=UUID=${uuid('')} rw`,
+    );
+  });
+
+  test('refuses such an image where GRUB would be the loader, and leaves nothing', async () => {
+    const { root, host, install } = prepared(['/boot', '/efi']);
+    const { reference } = await unifiedLayout({ more: [tarDir('usr/lib/grub')] });
+    const before = snapshot(root);
+    await expect(install(reference, { allowMissingVerity: false }, withFakeVerity(host))).rejects.toMatchObject({
+      code: 'host-unsupported',
+      message: expect.stringContaining('GRUB starts this host') as string,
+    });
+    expect(snapshot(root)).toEqual(before);
+  });
+
+  test('takes the signed loader where the image has one', async () => {
+    const { root, install } = prepared(['/efi']);
+    const signed = Buffer.alloc(2100, 'signed');
+    const more = [tarFile('usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed', signed)];
+    await install(bootableLayout({ more }).reference);
+    expect(readFileSync(`${root}/efi/EFI/BOOT/BOOTX64.EFI`)).toEqual(signed);
   });
 
   test('takes /boot of its own for entries and kernels, and the ESP for the loader', async () => {

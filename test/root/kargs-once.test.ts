@@ -8,6 +8,8 @@ import { markGood } from '../../src/ops/mark-good.ts';
 import type { Host } from '../../src/sys/host.ts';
 import { bless } from '../helpers/bless.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
+import { withFakeVerity } from '../helpers/fake-verity.ts';
+import { unifiedLayout } from '../helpers/unified-layout.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { snapshot } from '../helpers/snapshot.ts';
 
@@ -49,6 +51,18 @@ function options(sysroot: ScratchSysroot, entry: string): string[] {
 function count(sysroot: ScratchSysroot, entry: string, counted: string): void {
   renameSync(`${sysroot.path}/boot/loader/entries/${entry}`, `${sysroot.path}/boot/loader/entries/${counted}`);
 }
+
+test('is refused where a unified kernel image boots, whose arguments are its own', async () => {
+  const sysroot = scratchSysroot();
+  const { reference } = await unifiedLayout();
+  await sysroot.deploy(reference, { allowMissingVerity: false }, withFakeVerity(sysroot.host));
+  bless(sysroot, 1);
+  await expect(once(running(sysroot, USUAL), sysroot, { append: ['single'] })).rejects.toMatchObject({
+    code: 'image-unsupported',
+    message: `"${USUAL}" boots by a unified kernel image, whose command line is its own and cannot be changed here`,
+  });
+  expect(sysroot.entries()).toEqual([USUAL]);
+});
 
 test('the next boot has the arguments, is not blessed, and the one after it is as before', async () => {
   const { sysroot, host } = await deployed();

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { deployText } from '../../src/cli/view/deploy-text.ts';
 import { digestImage } from '../../src/ops/digest-image.ts';
 import { bootableLayout, type BootableOptions } from '../helpers/bootable-layout.ts';
+import { withFakeVerity } from '../helpers/fake-verity.ts';
 import { peFile } from '../helpers/pe-builder.ts';
 import { scratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { snapshot } from '../helpers/snapshot.ts';
@@ -41,7 +42,8 @@ describe('deploy', () => {
     const sysroot = scratchSysroot();
     // The command line of a unified kernel is outside of the digest that it pins.
     const digest = await digestOf(withUki(''), 2);
-    const result = await sysroot.deploy(bootableLayout(withUki(`composefs=${digest} rw`)).reference);
+    const { reference } = bootableLayout(withUki(`composefs=${digest} rw`));
+    const result = await sysroot.deploy(reference, {}, withFakeVerity(sysroot.host));
     const fits = { parameters: 'v2-sha512-12', xattrs: 'allowlist-only', bootable: true };
     expect(result.stated).toEqual([{ kind: 'uki', name: '/boot/EFI/Linux/x.efi', digest, fits }]);
     expect(deployText(result)).toContain(

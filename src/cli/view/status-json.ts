@@ -1,5 +1,6 @@
 /** The `HostStatus` document, version 1: the fields scripts rely on, and nothing only a person would want. Pure. */
 
+import { isUnified, type FoundEntry } from '../../deploy/boot-entries.ts';
 import type { Deployment } from '../../deploy/deployments.ts';
 import type { StatusResult } from '../../ops/status.ts';
 
@@ -41,7 +42,7 @@ export interface DeploymentDocument {
     readonly signature: string;
   };
   /** What holds when it boots; `unverified` is nothing. See docs/threat-model.md. */
-  readonly level: 'unverified' | 'pinned' | null;
+  readonly level: 'unverified' | 'pinned' | 'sealed-by-uki' | null;
   /** Whether its initramfs asks for a seal, so that no image without one boots by it. */
   readonly sealAtBoot: boolean;
   readonly composefs: {
@@ -54,13 +55,15 @@ export interface DeploymentDocument {
     readonly file: string;
     readonly linux: string | null;
     readonly initrd: readonly string[];
+    /** A unified kernel image, in the place of both. */
+    readonly efi: string | null;
     readonly kargs: readonly string[];
   } | null;
   readonly problems: readonly { readonly code: string; readonly message: string }[];
 }
 
 export function statusDocument(
-  { sysroot, deployments, loader, warnings }: StatusResult,
+  { sysroot, deployments, loader, isSecureBoot, warnings }: StatusResult,
   bootedOnly: boolean,
 ): StatusDocument {
   const { booted, next, rollback, staged, list } = deployments;
@@ -77,6 +80,7 @@ export function statusDocument(
       deploymentDocument(
         item,
         ROLES.filter((role) => deployments[role] === item),
+        isSecureBoot,
       ),
     ),
     warnings,
@@ -93,9 +97,20 @@ function signatureText(origin: Deployment['origin'], problems: Deployment['probl
   return parts.length === 0 ? 'unsigned' : parts.join(', ');
 }
 
+/**
+ * A kernel and an initramfs lie on the boot partition as plain files: a seal that they check is no more than they are. A
+ * unified kernel image that such firmware starts at all is one that it verified, command line and all.
+ */
+function levelOf(entry: FoundEntry, isSecureBoot: boolean): DeploymentDocument['level'] {
+  if (entry.pinned === undefined) return null;
+  if (!entry.pinned.verityRequired) return 'unverified';
+  return isUnified(entry) && isSecureBoot ? 'sealed-by-uki' : 'pinned';
+}
+
 function deploymentDocument(
   { id, state, triesLeft, pinned, origin, bootc, entries, stagedEntry, problems, bootFailure, name }: Deployment,
   roles: readonly Role[],
+  isSecureBoot: boolean,
 ): DeploymentDocument {
   const entry = entries[0] ?? stagedEntry;
   const stated = entry?.pinned;
@@ -114,8 +129,7 @@ function deploymentDocument(
       created: origin?.created ?? null,
       signature: signatureText(origin, problems),
     },
-    // Kernel and initramfs lie on the boot partition as plain files: a seal that they check is no more than they are.
-    level: stated === undefined ? null : stated.verityRequired ? 'pinned' : 'unverified',
+    level: entry === undefined ? null : levelOf(entry, isSecureBoot),
     sealAtBoot: origin?.seal?.isForBoot === true,
     composefs: {
       digest: origin?.digest ?? stated?.digest ?? /^[0-9a-f]{64,128}/.exec(name)?.[0] ?? null,
@@ -126,7 +140,10 @@ function deploymentDocument(
     entry:
       entry === undefined
         ? null
-        : { file: entry.file, linux: entry.linux ?? null, initrd: entry.initrd, kargs: entry.kargs },
+        : {
+            ...{ file: entry.file, linux: entry.linux ?? null, initrd: entry.initrd, efi: entry.efi ?? null },
+            kargs: entry.kargs,
+          },
     problems: [
       ...problems,
       ...(bootFailure === undefined

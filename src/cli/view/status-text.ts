@@ -24,7 +24,7 @@ function deploymentText(deployment: DeploymentDocument, verbose: boolean): strin
     ['version', image.version],
     ['composefs', shorten(composefs.digest, verbose)],
     ['signature', signatureText(image.signature, sealAtBoot, verbose)],
-    ['level', level === 'pinned' ? 'pinned: whoever can write the boot partition can replace it' : null],
+    ['level', levelText(level)],
     ['verity', composefs.verity === 'required' ? null : verityText(composefs.verity)],
     ['entry', entry?.file ?? null],
   ];
@@ -34,7 +34,8 @@ function deploymentText(deployment: DeploymentDocument, verbose: boolean): strin
       ['created', image.created],
       ['hash', composefs.hash],
       ['linux', entry?.linux ?? null],
-      ['initrd', entry?.initrd.join(' ') ?? null],
+      ['initrd', entry === null || entry.initrd.length === 0 ? null : entry.initrd.join(' ')],
+      ['efi', entry?.efi ?? null],
       ['options', entry?.kargs.join(' ') ?? null],
     );
   }
@@ -65,6 +66,12 @@ function hostText(host: StatusDocument['host']): string {
 function signatureText(signature: string, sealAtBoot: boolean, verbose: boolean): string {
   const shown = verbose ? signature : signature.replace(/[0-9a-f]{64}/g, (id) => shorten(id, false) ?? id);
   return sealAtBoot ? `${shown}, asked for at each boot` : shown;
+}
+
+/** What is not verified at all says so in a line of its own. */
+function levelText(level: DeploymentDocument['level']): string | null {
+  if (level === 'pinned') return 'pinned: whoever can write the boot partition can replace it';
+  return level === 'sealed-by-uki' ? 'sealed by UKI: the firmware verifies kernel, initramfs and digest' : null;
 }
 
 function verityText(verity: DeploymentDocument['composefs']['verity']): string | null {
