@@ -51,6 +51,8 @@ const MAINTAINER = 'hostctl developers <hostctl@localhost>';
  * skopeo reaches images that do not lie in a layout on the host.
  */
 const RECOMMENDS = ['dosfstools', 'fdisk', 'skopeo', 'systemd-boot-efi'];
+/** `image seal --uki`, which publishers do and hosts do not. */
+const SUGGESTS = ['sbsigntool', 'systemd-ukify'];
 
 interface PackageJson {
   readonly name: string;
@@ -253,6 +255,7 @@ function control(sizeKiB: number): string {
     `Installed-Size: ${sizeKiB}`,
     `Depends: ${DEPENDS.join(', ')}`,
     `Recommends: ${RECOMMENDS.join(', ')}`,
+    `Suggests: ${SUGGESTS.join(', ')}`,
     'Description: deploy bootable OCI images as one verified composefs root',
     ' Flattens a bootable container image into one composefs image, pins its',
     ' fs-verity digest in a boot entry and mounts the verified root from the',

@@ -29,12 +29,13 @@ export function writeLayoutArtifact(directory: string, artifact: NewArtifact): O
   return manifest.descriptor.digest;
 }
 
-interface IndexEntry {
+export interface IndexEntry {
   readonly annotations?: Readonly<Record<string, string>>;
   readonly [key: string]: unknown;
 }
 
-function editIndex(directory: string, edit: (entries: readonly IndexEntry[]) => readonly IndexEntry[]): void {
+/** Replaces `index.json` as a whole. */
+export function editIndex(directory: string, edit: (entries: readonly IndexEntry[]) => readonly IndexEntry[]): void {
   const path = `${directory}/index.json`;
   const bytes = readLayoutFile(path, MAX_MANIFEST_BYTES);
   // Only what passes for an index is read once more, with everything in it that is not ours to know.
@@ -45,7 +46,8 @@ function editIndex(directory: string, edit: (entries: readonly IndexEntry[]) => 
   replaceFile(path, text);
 }
 
-function writeBlob(directory: string, { descriptor, bytes }: ArtifactBlob): void {
+/** Idempotent: what has the name is not written again. */
+export function writeBlob(directory: string, { descriptor, bytes }: ArtifactBlob): void {
   const path = `${directory}/${blobPath(descriptor.digest)}`;
   const { directory: folder } = split(path);
   makeDirectories(directory, folder.slice(directory.length));

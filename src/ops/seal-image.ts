@@ -31,6 +31,7 @@ import { explainSystemError, readSmallText } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm } from '../tree/node.ts';
 import { flattenImage, XATTR_MODE } from './build.ts';
+import { makeUki, type UkiOptions, type UkiResult } from './make-uki.ts';
 import { withImage } from './with-image.ts';
 import { readSeals, SEAL_SIGNATURES_TYPE, SEAL_TEXT_TYPE, SEAL_TYPE, sealTag } from './seals.ts';
 
@@ -42,6 +43,8 @@ export interface SealImageOptions extends SignImageOptions {
   readonly expires: string | undefined;
   /** Hashes to seal for; a host takes the one of its repository. */
   readonly algorithms: readonly VerityAlgorithm[];
+  /** Puts a unified kernel image, for the first of them, into the image before; then no seal need follow. */
+  readonly uki?: UkiOptions | undefined;
 }
 
 export interface SignImageOptions {
@@ -56,17 +59,26 @@ export interface SealResult {
   readonly digests: readonly string[];
   /** Ids of all keys whose signatures stand beside it. */
   readonly keys: readonly string[];
-  /** Digest of the artifact's manifest. */
-  readonly artifact: string;
+  /** Digest of the artifact's manifest; null where there is no seal. */
+  readonly artifact: string | null;
 }
 
-export async function sealImage(host: Host, options: SealImageOptions): Promise<SealResult> {
+export async function sealImage(
+  host: Host,
+  options: SealImageOptions,
+): Promise<SealResult & { readonly uki: UkiResult | null }> {
   const { expires, name } = options;
   if (expires !== undefined && !isSealTime(expires)) {
     throw new HostctlError('usage', `--expires takes a time such as 2027-03-01T00:00:00Z, not "${expires}"`);
   }
   if (name !== undefined && !/^[\x21-\x7e]+$/.test(name)) throw new HostctlError('usage', `"${name}" is no name`);
   const signers = options.keys.map(readSigner);
+  const [algorithm = 'sha512'] = options.algorithms;
+  const uki =
+    options.uki === undefined ? null : await makeUki(host, { ...options.uki, image: options.image, algorithm });
+  if (uki !== null && signers.length === 0) {
+    return { manifestDigest: uki.manifestDigest, digests: [uki.digest], keys: [], artifact: null, uki };
+  }
   return withImage(host, options.image, undefined, async (source) => {
     const seal: Seal = {
       digests: await bootableDigests(host, source, options.algorithms),
@@ -77,7 +89,7 @@ export async function sealImage(host: Host, options: SealImageOptions): Promise<
       expires,
     };
     const bytes = formatSeal(seal);
-    return publishSeal(host, source, seal, bytes, signWith(bytes, signers));
+    return { ...(await publishSeal(host, source, seal, bytes, signWith(bytes, signers))), uki };
   });
 }
 

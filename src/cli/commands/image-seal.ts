@@ -3,6 +3,7 @@
 import type { Argv, CommandModule } from 'yargs';
 import { HostctlError } from '../../errors.ts';
 import type { VerityAlgorithm } from '../../tree/node.ts';
+import type { UkiOptions } from '../../ops/make-uki.ts';
 import { openContext, type GlobalOptions } from '../context.ts';
 import type { Run } from '../program.ts';
 import { verifiedText } from '../view/verified-text.ts';
@@ -13,6 +14,10 @@ interface SignArguments extends GlobalOptions {
 }
 
 interface SealArguments extends SignArguments {
+  readonly uki: boolean;
+  readonly 'secureboot-private-key'?: string | undefined;
+  readonly 'secureboot-certificate'?: string | undefined;
+  readonly karg: readonly string[];
   readonly hash?: VerityAlgorithm | undefined;
   readonly name?: string | undefined;
   readonly 'security-version': number;
@@ -34,6 +39,28 @@ export function sealCommand(run: Run): CommandModule<GlobalOptions, SealArgument
           describe: 'Hosts where a higher one was good do not go back to it',
         })
         .option('expires', { type: 'string', requiresArg: true, describe: 'Time such as 2027-03-01T00:00:00Z' })
+        .option('uki', {
+          type: 'boolean',
+          default: false,
+          describe: 'Put kernel, initramfs and digest as one signed file (UKI) into the image first',
+        })
+        .option('secureboot-private-key', {
+          type: 'string',
+          requiresArg: true,
+          describe: 'Key (PEM) to sign the UKI with',
+        })
+        .option('secureboot-certificate', {
+          type: 'string',
+          requiresArg: true,
+          describe: 'Certificate (PEM) of that key',
+        })
+        .option('karg', {
+          type: 'string',
+          array: true,
+          default: [] as string[],
+          requiresArg: true,
+          describe: 'Kernel argument of the UKI; may be given several times',
+        })
         .check((options) => {
           const version = options['security-version'];
           if (Number.isSafeInteger(version) && version >= 0) return true;
@@ -49,10 +76,23 @@ export function sealCommand(run: Run): CommandModule<GlobalOptions, SealArgument
         securityVersion: options['security-version'],
         expires: options.expires,
         algorithms: options.hash === undefined ? ['sha512', 'sha256'] : [options.hash],
+        uki: ukiOptions(options),
       });
       context.print(result, () => lines(result.digests));
     },
   };
+}
+
+function ukiOptions(options: SealArguments): UkiOptions | undefined {
+  const { 'secureboot-private-key': key, 'secureboot-certificate': certificate, uki, karg } = options;
+  if (!uki) {
+    if (key === undefined && certificate === undefined && karg.length === 0) return undefined;
+    throw new HostctlError('usage', '--secureboot-private-key, --secureboot-certificate and --karg go with --uki');
+  }
+  if (key === undefined || certificate === undefined) {
+    throw new HostctlError('usage', '--uki needs --secureboot-private-key and --secureboot-certificate');
+  }
+  return { secureBootKey: key, secureBootCertificate: certificate, kargs: karg };
 }
 
 export function signCommand(run: Run): CommandModule<GlobalOptions, SignArguments> {

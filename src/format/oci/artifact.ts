@@ -95,7 +95,8 @@ export function formatArtifact(artifact: NewArtifact): {
   return { manifest: blobOf(mediaTypes.ociManifest, Buffer.from(text)), blobs: [...blobs, EMPTY_CONFIG] };
 }
 
-function blobOf(mediaType: string, bytes: Uint8Array): ArtifactBlob {
+/** Content with what a descriptor says of it. */
+export function blobOf(mediaType: string, bytes: Uint8Array): ArtifactBlob {
   const digest = `sha256:${hash('sha256', bytes, 'hex')}` as OciDigest;
   return { descriptor: { mediaType, digest, size: bytes.length }, bytes };
 }
