@@ -135,7 +135,9 @@ export async function runGuest(guest: GuestBoot): Promise<GuestResult> {
     credential('systemd.unit-dropin.multi-user.target', '[Unit]\nWants=hostctl-test.service\n'),
     credential('hostctl.steps', stepsScript(guest.steps, guest.shutDown === true)),
   ];
-  if (guest.direct === undefined) smbios.push(`io.systemd.boot.kernel-cmdline-extra=${extra}`);
+  // A unified kernel image is given nothing by its loader, and takes this by itself.
+  const taker = guest.firmware === 'secure-boot' ? 'stub' : 'boot';
+  if (guest.direct === undefined) smbios.push(`io.systemd.${taker}.kernel-cmdline-extra=${extra}`);
   const direct = guest.direct && { ...guest.direct, cmdline: `${guest.direct.cmdline} ${extra}` };
   const one = guest.expectNoBoot === true && ({ processors: 1 } as const);
   const machine = { ...guest, ...(direct && { direct }), ...one, smbios };

@@ -9,6 +9,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const OVMF_CODE = '/usr/share/OVMF/OVMF_CODE_4M.fd';
+const OVMF_SECURE_CODE = '/usr/share/OVMF/OVMF_CODE_4M.secboot.fd';
 const OVMF_VARS = '/usr/share/OVMF/OVMF_VARS_4M.fd';
 
 /** A boot takes 30–50 s on an idle machine of two cores; on a busy one three times as long was seen. */
@@ -33,8 +34,8 @@ export interface Boot {
   readonly name: string;
   /** The system disk first: devices are named in this order. */
   readonly disks: readonly MachineDisk[];
-  /** What starts the boot loader; UEFI unless it says otherwise. */
-  readonly firmware?: 'uefi' | 'bios';
+  /** What starts the boot loader; UEFI unless it says otherwise. With Secure Boot the keys are in the folder's `vars.fd`. */
+  readonly firmware?: 'uefi' | 'bios' | 'secure-boot';
   /** Start this kernel without firmware or boot loader. */
   readonly direct?: { readonly kernel: string; readonly initrd: string; readonly cmdline: string };
   /** Strings of SMBIOS type 11, which systemd and systemd-boot take settings from. */
@@ -64,14 +65,17 @@ async function variableStore(folder: string): Promise<string> {
 }
 
 async function machineArguments(boot: Boot, channel: string, serial: string): Promise<string[]> {
-  const args = ['-M', 'q35', '-cpu', 'qemu64'];
+  const isSecure = boot.firmware === 'secure-boot';
+  const args = ['-M', isSecure ? 'q35,smm=on' : 'q35', '-cpu', 'qemu64'];
+  // Only the firmware may write its variables then.
+  if (isSecure) args.push('-global', 'driver=cfi.pflash01,property=secure,value=on');
   if (boot.processors === 1) args.push('-accel', 'tcg', '-icount', 'shift=1');
   else args.push('-accel', 'tcg,thread=multi', '-smp', '2');
   args.push('-m', String(boot.memoryMiB ?? 2048), '-nodefaults', '-display', 'none', '-vga', 'none', '-no-reboot');
   if (boot.direct !== undefined) {
     args.push('-kernel', boot.direct.kernel, '-initrd', boot.direct.initrd, '-append', boot.direct.cmdline);
   } else if (boot.firmware !== 'bios') {
-    args.push('-drive', `if=pflash,format=raw,unit=0,readonly=on,file=${OVMF_CODE}`);
+    args.push('-drive', `if=pflash,format=raw,unit=0,readonly=on,file=${isSecure ? OVMF_SECURE_CODE : OVMF_CODE}`);
     args.push('-drive', `if=pflash,format=raw,unit=1,file=${await variableStore(boot.folder)}`);
   }
   for (const [index, disk] of boot.disks.entries()) {

@@ -151,10 +151,17 @@ export class StoppedDisk {
 
   /** Changes the text of a file of the boot partition. */
   async editBootFile(path: string, edit: (text: string) => string): Promise<void> {
+    await this.editBootBytes(path, (bytes) => Buffer.from(edit(bytes.toString())));
+  }
+
+  /** Changes a file of the boot partition. */
+  async editBootBytes(path: string, edit: (bytes: Buffer) => Uint8Array): Promise<void> {
     const folder = await mkdtemp(join(tmpdir(), 'hostctl-boot-file-'));
     try {
-      await writeFile(join(folder, 'text'), edit(await this.bootFile(path)));
-      await mtools('mcopy', ['-o', '-i', `${this.path}@@${this.#espOffset}`, join(folder, 'text'), `::${path}`]);
+      const [copy, image] = [join(folder, 'copy'), `${this.path}@@${this.#espOffset}`];
+      await mtools('mcopy', ['-i', image, `::${path}`, copy]);
+      await writeFile(copy, edit(await readFile(copy)));
+      await mtools('mcopy', ['-o', '-i', image, copy, `::${path}`]);
     } finally {
       await rm(folder, { recursive: true });
     }
