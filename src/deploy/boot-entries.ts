@@ -51,7 +51,7 @@ export interface FoundEntry extends MenuEntry {
   readonly content: BlsEntry;
   readonly linux: string | undefined;
   readonly initrd: readonly string[];
-  /** A unified kernel image, or another program. */
+  /** A unified kernel image, by `efi` or `uki`, or another program. */
   readonly efi: string | undefined;
   /** Of a unified kernel image, what it boots by. */
   readonly kargs: readonly string[];
@@ -83,7 +83,7 @@ const MENU_ENTRY = /^hostctl-\d{8}\.cfg(\.tmp)?$/;
  * Says to us, and to no loader, by what a unified kernel image boots. With `options` the loader would hand the stub
  * something, which then takes the place of its own command line where the firmware verifies nothing.
  */
-const UKI_OPTIONS = 'x-hostctl-options';
+export const UKI_OPTIONS = 'x-hostctl-options';
 /** Marks an entry that is for one boot. */
 export const ONCE_KARG = 'hostctl.once=1';
 
@@ -132,7 +132,7 @@ function describeEntry(boot: BootPartition, file: string, name: EntryName, conte
     content,
     linux: entryValue(content, 'linux'),
     initrd: entryValues(content, 'initrd'),
-    efi: entryValue(content, 'efi'),
+    efi: entryValue(content, 'efi') ?? entryValue(content, 'uki'),
     kargs,
     pinned,
     stateName: pinned === undefined ? undefined : (findKargs(kargs, 'hostctl.state').at(-1) ?? pinned.digest),
@@ -234,7 +234,7 @@ export async function writeInertEntry(
       { key: 'title', value: entry.title },
       { key: 'version', value: String(entry.sequence) },
       { key: 'sort-key', value: entry.sortKey },
-      ...programFields(entry),
+      ...programFields(boot, entry),
     ],
   });
   const finalPath = `${directory}/${file}`;
@@ -254,10 +254,10 @@ export async function writeInertEntry(
   return { temporaryPath, finalPath, file, committed: false };
 }
 
-function programFields({ program, options }: NewEntry): BlsField[] {
+function programFields({ takesUki }: BootPartition, { program, options }: NewEntry): BlsField[] {
   if ('efi' in program) {
     return [
-      { key: 'efi', value: program.efi },
+      { key: takesUki ? 'uki' : 'efi', value: program.efi },
       { key: UKI_OPTIONS, value: options },
     ];
   }

@@ -6,12 +6,13 @@
 
 import { closeSync, realpathSync } from 'node:fs';
 import { HostctlError } from '../errors.ts';
+import { compareVersions } from '../format/bls/version.ts';
 import { formatMebibytes } from '../format/size.ts';
 import { freeSpace, isDirectory, openDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { mountOf, type MountEntry } from '../sys/mounts.ts';
 import { hasGrub } from './grub.ts';
-import { loaderText } from './loader-variables.ts';
+import { runningSystemdBoot } from './loader-variables.ts';
 
 export interface BootPartition {
   /** Absolute, without symlinks. */
@@ -25,7 +26,12 @@ export interface BootPartition {
   readonly isReadOnly: boolean;
   /** Whether GRUB chooses among the entries, by the script that `install` puts there: it may not be so yet. */
   readonly isGrub: boolean;
+  /** Whether the loader is known to take `uki` in an entry, and then counts no boots by `efi`. */
+  readonly takesUki: boolean;
 }
+
+/** The systemd-boot that knows the key `uki`; to older ones an entry with it starts nothing. */
+const FIRST_WITH_UKI = '258';
 
 /** Where a boot partition is mounted on a running system, most wanted first. */
 const USUAL_PLACES = ['/boot', '/efi', '/boot/efi'] as const;
@@ -58,7 +64,11 @@ export function openBootPartition(
     isLoaderRead: isRunning || mount?.mountPoint === path || mount?.mountPoint === sysroot,
     isReadOnly: mount?.options.includes('ro') ?? false,
     get isGrub() {
-      return hasGrub(path) && !(isRunning && loaderText(host, 'LoaderInfo')?.startsWith('systemd-boot') === true);
+      return hasGrub(path) && !(isRunning && runningSystemdBoot(host) !== undefined);
+    },
+    get takesUki() {
+      const version = isRunning ? runningSystemdBoot(host) : undefined;
+      return version !== undefined && compareVersions(version, FIRST_WITH_UKI) >= 0;
     },
   };
 }

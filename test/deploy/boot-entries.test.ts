@@ -1,8 +1,9 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { defaultOf, listEntries } from '../../src/deploy/boot-entries.ts';
-import type { BootPartition } from '../../src/deploy/boot-partition.ts';
+import { commitEntry, defaultOf, isUnified, listEntries, writeInertEntry } from '../../src/deploy/boot-entries.ts';
+import { openBootPartition, type BootPartition } from '../../src/deploy/boot-partition.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
+import { testHost } from '../helpers/test-host.ts';
 
 /** A boot partition with the program `/k/linux` and these entries. */
 function bootWith(entries: Readonly<Record<string, string>>, prefix = ''): BootPartition {
@@ -11,7 +12,7 @@ function bootWith(entries: Readonly<Record<string, string>>, prefix = ''): BootP
   mkdirSync(`${path}/k`);
   writeFileSync(`${path}/k/linux`, 'a kernel');
   for (const [file, text] of Object.entries(entries)) writeFileSync(`${path}/loader/entries/${file}`, text);
-  return { path, prefix, isFat: false, isLoaderRead: false, isReadOnly: false, isGrub: false };
+  return { path, prefix, isFat: false, isLoaderRead: false, isReadOnly: false, isGrub: false, takesUki: false };
 }
 
 /** What sorts behind everything that is tried before it. */
@@ -57,5 +58,45 @@ describe('the default entry', () => {
   ])('of a boot directory inside a file system: %s', (linux, skipped) => {
     const { entries } = listEntries(bootWith({ '1.conf': `linux ${linux}\n` }, '/boot'));
     expect(entries.map((entry) => entry.skipped)).toEqual([skipped]);
+  });
+});
+
+describe('the entry of a unified kernel image', () => {
+  /** A machine that some loader started, by what it says of itself. */
+  function startedBy(info: string | undefined, isRunning = true): BootPartition {
+    const host = testHost({
+      loaderVariable: (name) =>
+        name === 'LoaderInfo' && info !== undefined ? Buffer.from(`${info}\0`, 'utf16le') : undefined,
+    });
+    return openBootPartition(host, scratchDir(), isRunning, scratchDir());
+  }
+
+  test.each([
+    ['systemd-boot 258-1', 'uki'],
+    ['systemd-boot 261~rc1-2', 'uki'],
+    ['systemd-boot 257.9-1~deb13u1', 'efi'],
+    ['systemd-boot 252.39-1~deb12u2', 'efi'],
+    ['systemd-boot', 'efi'],
+    ['GRUB 2.12', 'efi'],
+    [undefined, 'efi'],
+  ])('says to %s by a key that it knows and counts: %s', async (info, key) => {
+    const boot = startedBy(info);
+    const options = `composefs.digest=v1-sha512-12:${'ab'.repeat(64)}`;
+    const inert = await writeInertEntry(testHost(), boot, {
+      ...{ sequence: 1, counter: undefined, title: 'A', sortKey: 'hostctl', options },
+      program: { efi: '/k/uki.efi' },
+    });
+    await commitEntry(testHost(), boot, inert);
+    const [entry] = listEntries(boot).entries;
+    expect(readFileSync(inert.finalPath, 'utf8').split('\n').slice(3, 5)).toEqual([
+      `${key} /k/uki.efi`,
+      `x-hostctl-options ${options}`,
+    ]);
+    expect(entry).toMatchObject({ efi: '/k/uki.efi', kargs: [options] });
+    expect(entry === undefined ? undefined : isUnified(entry)).toBe(true);
+  });
+
+  test('says nothing of the loader of another machine', () => {
+    expect(startedBy('systemd-boot 259', false).takesUki).toBe(false);
   });
 });
