@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import { measuringSink } from '../image/ingest.ts';
 import { HostctlError } from '../errors.ts';
-import { createFile } from '../sys/files.ts';
+import { createFile, writeAll } from '../sys/files.ts';
 import { contentSize, type FileNode, type VerityAlgorithm } from '../tree/node.ts';
 import type { ObjectSink } from '../tree/objects.ts';
 
@@ -29,13 +29,19 @@ export function extractingSink(
       if (first === undefined) return writer;
       const temporary = `${first.path}.part`;
       const fd = fs.openSync(temporary, 'w', 0o600);
+      let isOpen = true;
+      const end = (): void => {
+        if (!isOpen) return;
+        isOpen = false;
+        fs.closeSync(fd);
+      };
       return {
         write(chunk) {
-          fs.writeSync(fd, chunk);
+          writeAll(fd, chunk);
           writer.write(chunk);
         },
         finish() {
-          fs.closeSync(fd);
+          end();
           const digest = writer.finish();
           for (const { file, path } of candidates) {
             if (file.content.kind !== 'external' || file.content.digest !== digest) continue;
@@ -46,7 +52,8 @@ export function extractingSink(
           return digest;
         },
         abort() {
-          fs.closeSync(fd);
+          end();
+          fs.rmSync(temporary, { force: true });
           writer.abort();
         },
       };

@@ -7,6 +7,7 @@ import { HostctlError } from '../errors.ts';
 import { findKargs } from '../format/cmdline.ts';
 import type { DiskPartition } from '../sys/block-facts.ts';
 import type { InstallPlaces } from './install-onto.ts';
+import { ESP_TYPE } from './root-partition.ts';
 import { kargsMountVar } from './var-mount.ts';
 
 /** One mounted file system. */
@@ -34,7 +35,6 @@ export interface FilesystemFacts {
   readonly kargs: readonly string[];
 }
 
-const ESP_TYPE = 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b';
 const XBOOTLDR_TYPE = 'bc13c2ff-59e6-4262-a352-b275fd6f7172';
 const ROOT_FILE_SYSTEMS = ['ext4', 'btrfs', 'xfs'];
 const ESP_PLACES = ['/efi', '/boot/efi', '/boot'];
@@ -124,7 +124,8 @@ function varKarg({ mountPoint, uuid, type, subvolume }: MountFacts): string {
   return `systemd.mount-extra=UUID=${uuid}:/var:${type}${options}`;
 }
 
-function namesLuks(kargs: readonly string[], uuid: string): boolean {
+/** Whether an argument has a LUKS device of this UUID unlocked. */
+export function namesLuks(kargs: readonly string[], uuid: string): boolean {
   const named = ['rd.luks.uuid', 'luks.uuid', 'rd.luks.name', 'luks.name'].flatMap((key) => findKargs(kargs, key));
   return named.some((value) => value?.replace(/^luks-/, '').startsWith(uuid));
 }

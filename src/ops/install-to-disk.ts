@@ -15,16 +15,10 @@ import type { Host } from '../sys/host.ts';
 import type { DeployResult } from './deploy.ts';
 import { BIOS_BOOT_TYPE } from './install-grub.ts';
 import { installOnto, prepareInstall, type InstallOptions, type PreparedInstall } from './install-onto.ts';
+import { ESP_TYPE, rootPartitionType } from './root-partition.ts';
 import { withImage } from './with-image.ts';
 import type { Restart } from './writable.ts';
 
-/** GPT types by Go's architecture name. */
-const ROOT_TYPES: ReadonlyMap<string, string> = new Map([
-  ['amd64', '4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709'],
-  ['arm64', 'B921B045-1DF0-41C3-AF44-4C6F280D3FAE'],
-  ['riscv64', '72EC70A6-CF74-40E6-BD49-4BDA08E8F224'],
-]);
-const ESP_TYPE = 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B';
 /** Before everything else: a BIOS may not reach the end of a disk. */
 const BIOS_BOOT = { startSector: 2048, sectors: 2048 };
 const MIB = 2 ** 20;
@@ -61,7 +55,7 @@ async function installImage(
   options: InstallOptions & { readonly target: string; readonly isFile: boolean },
 ): Promise<DeployResult> {
   const rootUuid = randomUUID();
-  await partition(host, options.target, ROOT_TYPES.get(host.architecture) ?? '');
+  await partition(host, options.target, rootPartitionType(host.architecture) ?? '');
   return withDisk(host, options.target, options.isFile, async (device) => {
     const [esp, root] = await partitionNodes(device);
     const biosBoot = host.architecture === 'amd64' ? { disk: device, ...BIOS_BOOT } : undefined;

@@ -9,7 +9,7 @@ import { checkUserKarg } from '../deploy/change-kargs.ts';
 import { buildCmdline } from '../deploy/kargs.ts';
 import { efiName, SHIPPED_LOADERS } from '../deploy/loader-files.ts';
 import { HostctlError } from '../errors.ts';
-import { formatImageParameters, type ImageParameters } from '../format/cmdline.ts';
+import { formatImageParameters, splitCmdline, type ImageParameters } from '../format/cmdline.ts';
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
@@ -28,6 +28,7 @@ import type { DirectoryNode, VerityAlgorithm } from '../tree/node.ts';
 import { imageKargs, isKargsFile, smallText, type ContentOf } from './boot-facts.ts';
 import { flattenImage } from './build.ts';
 import { extractingSink, type WantedFile } from './extract-files.ts';
+import { checkUnifiedCmdline } from './unified-kernel.ts';
 import { withImage } from './with-image.ts';
 
 export interface UkiOptions {
@@ -86,10 +87,11 @@ export async function makeUki(host: Host, options: MakeUkiOptions): Promise<UkiR
       },
       host.machine,
     );
+    const name = `${UKI_DIRECTORY}/${kernel.kernelVersion}.efi`;
+    checkUnifiedCmdline(`/${name}`, splitCmdline(cmdline));
     const scratch = makeDirectories(reference.path, temporaryName('uki'), 0o700);
     try {
       const uki = await runUkify(host, source, { flat, kernel, cmdline, scratch, ...options });
-      const name = `${UKI_DIRECTORY}/${kernel.kernelVersion}.efi`;
       const manifestDigest = putLayer(source, layerWith(name, uki), { created_by: 'hostctl image seal --uki' });
       return {
         ...{ path: `/${name}`, manifestDigest, cmdline },

@@ -37,9 +37,9 @@ import {
   readUnifiedKernel,
   refuseOtherDigest,
   refuseUnified,
-  warnOfUnusedKargs,
   type UnifiedCmdline,
 } from './unified-kernel.ts';
+import { judgeUnusedKargs } from './unused-kargs.ts';
 
 /** How a deployment is to be made of an image. */
 export interface WantedRequest extends JudgeOptions {
@@ -149,7 +149,7 @@ export async function prepareDeployment(
     if (bootFiles.kind === 'split') return undefined;
     unified = readUnifiedKernel(bootFiles, contentOf);
     const { kargs, allowMissingVerity } = wanted.request;
-    refuseUnified(unified, { sysroot, repository, kargs, allowMissingVerity });
+    refuseUnified(unified, { sysroot, repository, kargs, allowMissingVerity, machine: host.machine });
     return unified.pinned.parameters.formatVersion;
   });
   if (unified !== undefined) refuseOtherDigest(unified, image);
@@ -160,8 +160,8 @@ export async function prepareDeployment(
   const bound = await storeBoundImages(host, repository, boundReferences(image.tree, contentOf), store);
   const kargs = kargsWith(facts.kargs, image);
   if (unified !== undefined) {
-    leftoverState(wanted.deployments, image.digest);
-    warnOfUnusedKargs(host, unified, kargs);
+    leftoverState(host, sysroot, image.digest);
+    await judgeUnusedKargs(host, sysroot, unified, kargs);
   }
   const next = directoryIn(image.tree, 'etc');
   return {

@@ -104,7 +104,6 @@ export async function publishDeployment(
   const { kernel: files } = deployment;
   const isTaken = exists(`${sysroot.deployments}/${digest}`);
   const stateName = isTaken && files.kind === 'split' ? `${digest}.${id}` : digest;
-  if (isTaken && files.kind === 'unified') removeLeftover(sysroot, deployments, digest);
   const tries = triesFor(sysroot, deployment.tries);
   const counted = tries > 0;
   const { parameters, verityRequired, kargs } = deployment.origin;
@@ -114,6 +113,7 @@ export async function publishDeployment(
       : buildCmdline({ pinned: { parameters, digest, verityRequired }, stateName, counted, kargs }, host.machine);
   return withUndo(host.log, async (undo) => {
     const kernel = planKernel(sysroot.boot, files);
+    if (isTaken && files.kind === 'unified') removeLeftover(host, sysroot, digest);
     const origin: Origin = { ...deployment.origin, id, kernel: kernel.directory };
     if (!exists(sysroot.sharedVar)) {
       // It is filled from the first image that is deployed, which this one then was not.
@@ -174,8 +174,8 @@ export async function publishDeployment(
 }
 
 /** What a command that died left of a deployment by a unified kernel image, which can have no other state directory. */
-function removeLeftover(sysroot: Sysroot, deployments: Deployments, digest: VerityDigest): void {
-  const there = leftoverState(deployments, digest);
+function removeLeftover(host: Host, sysroot: Sysroot, digest: VerityDigest): void {
+  const there = leftoverState(host, sysroot, digest);
   if (there === undefined) {
     throw new HostctlError('state-invalid', `"${sysroot.deployments}/${digest}" is in the way`);
   }

@@ -4,18 +4,23 @@
  * is added to the arguments, and the state directory is the one that a command line without a name for it leads to.
  */
 
-import { isUnified, type FoundEntry } from '../deploy/boot-entries.ts';
-import type { Deployment, Deployments } from '../deploy/deployments.ts';
-import { chosenKargs, type KargSources } from '../deploy/kargs.ts';
+import { isUnified, UKI_OPTIONS, type FoundEntry } from '../deploy/boot-entries.ts';
+import { readDeployments, type Deployment } from '../deploy/deployments.ts';
+import { planHostGarbage } from '../deploy/host-garbage.ts';
+import { readHostSnapshot } from '../deploy/host-snapshot.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
-import { HostctlError, isHostctlError } from '../errors.ts';
+import { HostctlError } from '../errors.ts';
+import { checkEntryValue } from '../format/bls/entry.ts';
 import {
+  checkCmdlineLength,
   findDigestArguments,
   findKargs,
   formatImageParameters,
+  joinCmdline,
   splitCmdline,
   type DigestArgument,
 } from '../format/cmdline.ts';
+import { withContext } from '../format/error-context.ts';
 import { readPeSections } from '../format/pe.ts';
 import type { UnifiedKernel } from '../image/boot-files.ts';
 import type { Repository } from '../store/repository.ts';
@@ -34,45 +39,74 @@ export interface UnifiedCmdline {
 }
 
 /**
- * By what a unified kernel image boots. Throws 'image-not-bootable' where that is no image, or where the state directory
- * would be another one; 'image-unsupported' for several profiles, and 'image-invalid' for what is no PE file.
+ * By what a unified kernel image boots. Throws 'image-unsupported' for several profiles, 'image-invalid' for what is no
+ * PE file, and as `checkUnifiedCmdline` does.
  */
 export function readUnifiedKernel({ path, uki, addons }: UnifiedKernel, contentOf: ContentOf): UnifiedCmdline {
   const own = cmdlinesIn(path, uki, contentOf);
-  const [cmdline] = own;
   if (own.length > 1) {
     throw new HostctlError('image-unsupported', `"${path}" has ${own.length} command lines: which one boots is open`, {
       hint: 'Make it without profiles',
     });
   }
-  const [pinned] = findDigestArguments(cmdline ?? []);
-  if (cmdline === undefined || pinned === undefined) {
+  const added = addons.flatMap(({ name, file }) => {
+    const addon = `${path}.extra.d/${name}`;
+    const kargs = cmdlinesIn(addon, file, contentOf).flat();
+    if (naming(addon, () => findDigestArguments(kargs)).length === 0) return kargs;
+    throw new HostctlError('image-not-bootable', `The add-on "${addon}" names a composefs digest`, {
+      hint: 'The root is for the unified kernel image alone to name',
+    });
+  });
+  const kargs = [...own.flat(), ...added];
+  return { path, kargs, pinned: checkUnifiedCmdline(path, kargs) };
+}
+
+/** What would be another deployment than the one that is made, or none, each with the reason. */
+const NOT_IN_ONE: readonly (readonly [string, string])[] = [
+  ['hostctl.state', 'a deployment by a unified kernel image has the state directory of its digest'],
+  ['hostctl.once', 'it marks an entry that is for one boot'],
+];
+
+/**
+ * The one image that a command line pins. Throws 'image-not-bootable' where that is none or the state directory would be
+ * another one, 'image-unsupported' where it could be another image too, and 'format-invalid' for what no boot entry can
+ * repeat.
+ */
+export function checkUnifiedCmdline(path: string, kargs: readonly string[]): DigestArgument {
+  const [pinned, ...others] = naming(path, () => findDigestArguments(kargs));
+  if (pinned === undefined) {
     throw new HostctlError('image-not-bootable', `The command line of "${path}" names no composefs digest`, {
       hint: 'Make it with "hostctl image seal --uki", or with "composefs.digest=" and what "image digest --bootable" prints',
     });
   }
-  const added = addons.flatMap(({ name, file }) => {
-    const kargs = cmdlinesIn(`${path}.extra.d/${name}`, file, contentOf).flat();
-    if (findDigestArguments(kargs).length === 0) return kargs;
-    throw new HostctlError('image-not-bootable', `The add-on "${path}.extra.d/${name}" names a composefs digest`, {
-      hint: 'The root is for the unified kernel image alone to name',
-    });
-  });
-  const kargs = [...cmdline, ...added];
-  if (findKargs(kargs, 'hostctl.state').length > 0) {
-    throw new HostctlError('image-not-bootable', `The command line of "${path}" has "hostctl.state="`, {
-      hint: 'Leave it out: a deployment by a unified kernel image has the state directory of its digest',
+  if (others.length > 0) {
+    // At boot the first that is there is taken, which need not be the one that is judged here.
+    throw new HostctlError(
+      'image-unsupported',
+      `The command line of "${path}" names ${others.length + 1} composefs digests: which one boots is open`,
+      { hint: 'Make it with one, for the hash of the hosts that it is for' },
+    );
+  }
+  for (const [key, why] of NOT_IN_ONE) {
+    if (findKargs(kargs, key).length === 0) continue;
+    throw new HostctlError('image-not-bootable', `The command line of "${path}" has "${key}="`, {
+      hint: `Leave it out: ${why}`,
     });
   }
-  return { path, kargs, pinned };
+  naming(path, () => checkEntryValue(UKI_OPTIONS, joinCmdline(kargs)));
+  return pinned;
 }
 
 function cmdlinesIn(path: string, file: FileNode, contentOf: ContentOf): string[][] {
+  return naming(path, () => readPeSections(contentOf(file), '.cmdline').map(cmdlineOf));
+}
+
+/** What is wrong with a command line says in which file. */
+function naming<T>(path: string, read: () => T): T {
   try {
-    return readPeSections(contentOf(file), '.cmdline').map(cmdlineOf);
+    return read();
   } catch (error) {
-    if (!isHostctlError(error)) throw error;
-    throw new HostctlError(error.code, `Cannot read "${path}": ${error.message}`, { cause: error });
+    throw withContext(`Cannot use "${path}"`, error);
   }
 }
 
@@ -88,11 +122,13 @@ export interface UnifiedRequest {
   /** Named with the command. */
   readonly kargs: readonly string[];
   readonly allowMissingVerity: boolean;
+  /** As `uname -m` says. */
+  readonly machine: string;
 }
 
 /** Before the image is stored: what this host or this command cannot do with a unified kernel image. */
-export function refuseUnified({ path, pinned }: UnifiedCmdline, request: UnifiedRequest): void {
-  const { sysroot, repository, kargs, allowMissingVerity } = request;
+export function refuseUnified({ path, pinned, kargs: own }: UnifiedCmdline, request: UnifiedRequest): void {
+  const { sysroot, repository, kargs, allowMissingVerity, machine } = request;
   const refuse = (code: 'host-unsupported' | 'image-unsupported' | 'verity-unsupported', what: string, hint: string) =>
     new HostctlError(code, `Cannot boot by "${path}": ${what}`, { hint });
   if (sysroot.boot.isGrub) throw refuseOnGrub(path);
@@ -103,6 +139,7 @@ export function refuseUnified({ path, pinned }: UnifiedCmdline, request: Unified
       'The publisher adds arguments by a signed add-on, or with "hostctl image seal --uki --karg"',
     );
   }
+  naming(path, () => checkCmdlineLength(joinCmdline(own), machine));
   const { algorithm } = pinned.parameters;
   if (algorithm !== repository.algorithm) {
     throw refuse(
@@ -155,21 +192,18 @@ export function refuseOtherDigest({ path, pinned }: UnifiedCmdline, { digest, pa
 }
 
 /**
- * The state directory has the name of the digest, and a second deployment of the image cannot have another one. Throws
- * 'deployment-in-use'; undefined where nothing is there, else what a command that died left.
+ * The state directory has the name of the digest, and a second deployment of the image cannot have another one. Returns
+ * what a command that died left there, which is what `gc` would remove too; undefined where nothing is there. Throws
+ * 'deployment-in-use', and 'state-invalid' where nobody can tell. The caller holds the sysroot lock.
  */
-export function leftoverState(
-  { list, booted, staged, warnings }: Deployments,
-  digest: VerityDigest,
-): Deployment | undefined {
+export function leftoverState(host: Host, sysroot: Sysroot, digest: VerityDigest): Deployment | undefined {
+  const { list, staged } = readDeployments(host, sysroot);
   const there = list.find(({ name }) => name === digest);
   if (there === undefined) return undefined;
-  const isUnused =
-    there.origin !== undefined && there.entries.length === 0 && there.onceEntries.length === 0 && !there.pinned;
-  const isBlind = warnings.some(({ code }) =>
-    ['boot-unreadable', 'entry-unreadable', 'staged-unreadable'].includes(code),
-  );
-  if (isUnused && !isBlind && there !== booted && there !== staged) return there;
+  const mayBeLeft = there.entries.length === 0 && there !== staged;
+  // A boot partition that is not mounted, or another one, has no entry for it either: the snapshot refuses that.
+  const garbage = mayBeLeft ? planHostGarbage(readHostSnapshot(host, sysroot, false), []).deployments : [];
+  if (garbage.some(({ name }) => name === digest)) return there;
   const name = String(there.id ?? digest);
   throw new HostctlError('deployment-in-use', `Deployment ${name} is of this image already, and it can be only one`, {
     hint:
@@ -177,12 +211,4 @@ export function leftoverState(
         ? 'It is staged: reboot, or drop it with "hostctl unstage"'
         : `Go to it with "hostctl rollback --to ${name}", or remove it with "hostctl delete ${name}"`,
   });
-}
-
-/** Says which arguments of host and user have no effect. */
-export function warnOfUnusedKargs(host: Host, { path, kargs }: UnifiedCmdline, wanted: KargSources): void {
-  const unused = chosenKargs(wanted).filter(({ arg, origin }) => origin !== 'image' && !kargs.includes(arg));
-  if (unused.length === 0) return;
-  const shown = unused.map(({ arg }) => arg).join(' ');
-  host.log.warn(`The unified kernel image "${path}" has its own command line, and these are not in it: ${shown}`);
 }

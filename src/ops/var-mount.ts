@@ -43,10 +43,12 @@ export function checkVarMount({ places, kargs, fstab }: VarMount): void {
 
 /** Whether `systemd.mount-extra=` or `systemd.volatile=` puts a file system at `/var`. */
 export function kargsMountVar(kargs: readonly string[]): boolean {
-  const extra = findKargs(kargs, 'systemd.mount-extra');
-  return (
-    extra.some((value) => value?.split(':')[1] === '/var') || findKargs(kargs, 'systemd.volatile').at(-1) === 'state'
-  );
+  return extraVarMounts(kargs) || findKargs(kargs, 'systemd.volatile').at(-1) === 'state';
+}
+
+/** Whether `systemd.mount-extra=` does. */
+export function extraVarMounts(kargs: readonly string[]): boolean {
+  return findKargs(kargs, 'systemd.mount-extra').some((value) => value?.split(':')[1] === '/var');
 }
 
 function fstabMountsVar(fstab: string): boolean {

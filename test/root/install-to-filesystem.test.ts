@@ -114,17 +114,37 @@ describe.skipIf(reason !== undefined)('install to-filesystem', () => {
 
   test('installs an image that boots by a unified kernel image, and says what that does not get', async () => {
     const { root, host, uuid, install } = prepared(['/efi']);
-    const { reference, digest, uki } = await unifiedLayout();
+    const cmdlines = (d: string) => [`root=LABEL=x composefs.digest=v1-sha512-12:${d}`];
+    const { reference, digest, uki } = await unifiedLayout({ cmdlines });
     const by = withFakeVerity(host);
     const warnings: string[] = [];
     const log = { ...by.log, warn: (message: string) => void warnings.push(message) };
     await install(reference, { allowMissingVerity: false }, { ...by, log });
     const efi = /^efi (\/hostctl\/.*)$/m.exec(entryOf(`${root}/efi`))?.[1] ?? '';
     expect(readFileSync(`${root}/efi${efi}`)).toEqual(uki);
-    expect(entryOf(`${root}/efi`)).toContain(`\nx-hostctl-options quiet composefs.digest=v1-sha512-12:${digest}\n`);
+    expect(entryOf(`${root}/efi`)).toContain(
+      `\nx-hostctl-options root=LABEL=x composefs.digest=v1-sha512-12:${digest}\n`,
+    );
     expect(warnings).toContain(
       `The unified kernel image "/boot/EFI/Linux/example.efi" has its own command line, and these are not in it: root=UUID=${uuid('')} rw`,
     );
+  });
+
+  test('refuses such an image where it would not find its root or its /var, and leaves nothing', async () => {
+    const { root, host, uuid, install } = prepared(['/efi', '/var']);
+    const before = snapshot(root);
+    const by = withFakeVerity(host);
+    const refused = async (cmdline: string, lacking: string): Promise<void> => {
+      const { reference } = await unifiedLayout({ cmdlines: (d) => [`${cmdline} composefs.digest=v1-sha512-12:${d}`] });
+      await expect(install(reference, { allowMissingVerity: false }, by)).rejects.toMatchObject({
+        code: 'host-unsupported',
+        message: expect.stringMatching(new RegExp(`lacks what this host is found by, "${lacking}"$`)) as string,
+      });
+      expect(snapshot(root)).toEqual(before);
+    };
+    const ownVar = `systemd.mount-extra=UUID=${uuid('/var')}:/var:ext4`;
+    await refused('quiet', `root=UUID=${uuid('')} ${ownVar}`);
+    await refused('root=LABEL=x', ownVar);
   });
 
   test('refuses such an image where GRUB would be the loader, and leaves nothing', async () => {

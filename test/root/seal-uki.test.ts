@@ -1,13 +1,16 @@
 /** `image seal --uki`: a publisher's image gets a unified kernel image, and keeps its digest. ukify is stood in for. */
 
+import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { digestImage } from '../../src/ops/digest-image.ts';
+import { extractingSink } from '../../src/ops/extract-files.ts';
 import type { UkiOptions } from '../../src/ops/make-uki.ts';
 import { sealImage, type SealImageOptions } from '../../src/ops/seal-image.ts';
 import { verifyImage } from '../../src/ops/verify-image.ts';
 import { withImage } from '../../src/ops/with-image.ts';
 import type { Host } from '../../src/sys/host.ts';
+import type { VerityDigest } from '../../src/tree/node.ts';
 import { bootableLayout, INITRD, KERNEL } from '../helpers/bootable-layout.ts';
 import { withFakeVerity } from '../helpers/fake-verity.ts';
 import { writeIndex, writeJson, type LayoutSpec } from '../helpers/oci-builder.ts';
@@ -18,6 +21,7 @@ import { knownKey, writeKey } from '../helpers/seal-keys.ts';
 import { tarFile } from '../helpers/tar-builder.ts';
 import { scratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { testHost } from '../helpers/test-host.ts';
+import { file } from '../helpers/tree-builder.ts';
 
 const foreign = 'ab'.repeat(64);
 
@@ -145,6 +149,7 @@ describe('image seal --uki', () => {
   test.each<readonly [string, Partial<LayoutSpec>, (files: ReturnType<typeof secureBootFiles>) => UkiOptions, string, RegExp]>([
     ['a key that is not there', {}, (files) => ({ ...files, secureBootKey: '/nowhere', kargs: [] }), 'usage', /"\/nowhere" is not a file/],
     ['an argument that is for hostctl alone', {}, (files) => ({ ...files, kargs: ['hostctl.state=x'] }), 'usage', /set by hostctl/],
+    ['an argument that no boot entry can hold', {}, (files) => ({ ...files, kargs: ['a=$b'] }), 'format-invalid', /Cannot use "\/boot\/EFI\/Linux\/6\.12\.0\.efi".*has a "\$"/],
     ['an image of Docker', { docker: true }, (files) => ({ ...files, kargs: [] }), 'image-unsupported', /Cannot add a layer to an image of type/],
   ])('refuses %s, and changes nothing', async (_what, layout, ukiOf, code, message) => {
     const { directory } = bootableLayout({ layout: { tag: TAG, ...layout } });
@@ -175,6 +180,19 @@ describe('image seal --uki', () => {
       message: expect.stringContaining('init=/bin/sh') as string,
     });
     expect(readFileSync(`${directory}/index.json`)).toEqual(before);
+  });
+
+  test('loses nothing where a file is written in parts, and leaves none of it', () => {
+    const directory = scratchDir();
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8k', 'none', directory]);
+    onTestFinished(() => void execFileSync('umount', [directory]));
+    const content = { kind: 'external', size: 12_000, digest: foreign as VerityDigest } as const;
+    const { sink } = extractingSink('sha512', [{ file: { ...file(), content }, path: `${directory}/linux` }]);
+    const writer = sink.create(content.size);
+    expect(() => writer.write(Buffer.alloc(content.size))).toThrow(/ENOSPC/);
+    writer.abort();
+    writer.abort();
+    expect(readdirSync(directory)).toEqual([]);
   });
 
   test.each([

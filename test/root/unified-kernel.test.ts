@@ -155,6 +155,14 @@ describe('An image with a unified kernel image', () => {
     ['has no command line', { cmdlines: () => [] }, {}, 'image-not-bootable', /names no composefs digest/],
     ['has two', { cmdlines: (d) => [`composefs.digest=v1-sha512-12:${d}`, 'quiet'] }, {}, 'image-unsupported', /has 2 command lines/],
     ['names a state directory', { cmdlines: (d) => [`composefs.digest=v1-sha512-12:${d} hostctl.state=${d}.2`] }, {}, 'image-not-bootable', /has "hostctl.state="/],
+    ['is for one boot', { cmdlines: (d) => [`composefs.digest=v1-sha512-12:${d} hostctl.once=1`] }, {}, 'image-not-bootable', /has "hostctl.once="/],
+    ['pins a second image', { cmdlines: (d) => [`composefs.digest=v1-sha512-12:${d} composefs=?${d}`] }, {}, 'image-unsupported', /names 2 composefs digests/],
+    ['has an argument that no entry can hold', { cmdlines: (d) => [`composefs.digest=v1-sha512-12:${d} a=$b`] }, {}, 'format-invalid', /Cannot use "\/boot\/EFI\/Linux\/example\.efi": .*has a "\$"/],
+    ['has a control character', { cmdlines: (d) => [`composefs.digest=v1-sha512-12:${d} a=\x01`] }, {}, 'format-invalid', /Cannot use "\/boot\/EFI.*control character/],
+    ['leaves a quote open', { cmdlines: (d) => [`composefs.digest=v1-sha512-12:${d} a="b`] }, {}, 'format-invalid', /Cannot use "\/boot\/EFI.*not closed/],
+    ['has more than a kernel takes', { cmdlines: (d) => [`composefs.digest=v1-sha512-12:${d} a=${'b'.repeat(5000)}`] }, {}, 'format-invalid', /Cannot use "\/boot\/EFI.*command line of 5\d+ bytes/],
+    ['has more than anybody reads', { cmdlines: (d) => [`composefs.digest=v1-sha512-12:${d} a=${'b'.repeat(70_000)}`] }, {}, 'image-unsupported', /"\/boot\/EFI.*section "\.cmdline" has \d+ bytes/],
+    ['has a digest that is none', { cmdlines: () => ['composefs.digest=v1-sha512-12:ab'] }, {}, 'format-invalid', /"\/boot\/EFI.*parse digest argument/],
     ['may boot unverified', { cmdlines: (d) => [`composefs.digest=?v1-sha512-12:${d}`] }, {}, 'verity-unsupported', /makes verification optional/],
     ['is for another hash than the repository', {}, { algorithm: 'sha256' }, 'image-unsupported', /pins a sha512 digest, and the repository ".*" is of sha256/],
     ['is given an argument', {}, { kargs: ['debug'] }, 'image-unsupported', /"debug" cannot be added/],
@@ -200,14 +208,15 @@ describe('An image with a unified kernel image', () => {
   test('has arguments that are shown and not changed; those of the host come back with an image without it', async () => {
     const sysroot = scratchSysroot();
     await deploy(sysroot, bootableLayout().reference, { kargs: ['root=LABEL=x', 'mine'] });
-    const { reference, digest } = await unifiedLayout({ version: '2' });
+    const cmdlines = (d: string) => [`root=LABEL=y composefs.digest=v1-sha512-12:${d}`];
+    const { reference, digest } = await unifiedLayout({ version: '2', cmdlines });
     await deploy(sysroot, reference);
     expect(sysroot.host.warnings).toContain(
       'The unified kernel image "/boot/EFI/Linux/example.efi" has its own command line, and these are not in it: root=LABEL=x mine',
     );
     const options = { sysroot: sysroot.path };
     expect(showKargs(sysroot.host, options).kargs).toEqual([
-      { arg: 'quiet', origin: 'unified kernel image' },
+      { arg: 'root=LABEL=y', origin: 'unified kernel image' },
       { arg: `composefs.digest=v1-sha512-12:${digest}`, origin: 'unified kernel image' },
     ]);
     const changes = { append: ['debug'], delete: [], replace: [] };
@@ -219,6 +228,24 @@ describe('An image with a unified kernel image', () => {
     });
     await deploy(sysroot, bootableLayout({ version: '3' }).reference);
     expect(sysroot.status().deployments[0]?.entry?.kargs).toEqual(expect.arrayContaining(['root=LABEL=x', 'mine']));
+  });
+
+  test.each([
+    [['root=LABEL=x', 'mine'], 'root=LABEL=x', /image seal --uki --karg root=…/],
+    [['root=LABEL=x', 'rootflags=subvol=/@'], 'root=LABEL=x rootflags=subvol=/@', /--karg rootflags=subvol=\/@/],
+    [['rd.luks.uuid=luks-1234'], 'rd.luks.uuid=luks-1234', /--karg rd.luks.uuid/],
+    [['systemd.mount-extra=LABEL=v:/var'], 'systemd.mount-extra=LABEL=v:/var', /--karg systemd.mount-extra/],
+  ])('is refused on a host that needs %j, and nothing stays', async (kargs, lacking, hint) => {
+    const sysroot = scratchSysroot();
+    await deploy(sysroot, bootableLayout().reference, { kargs });
+    const before = stateOf(sysroot.path);
+    const { reference } = await unifiedLayout({ version: '2' });
+    await expect(deploy(sysroot, reference)).rejects.toMatchObject({
+      code: 'host-unsupported',
+      message: `Cannot boot by "/boot/EFI/Linux/example.efi": its command line lacks what this host is found by, "${lacking}"`,
+      hint: expect.stringMatching(hint) as string,
+    });
+    expect(stateOf(sysroot.path)).toEqual(before);
   });
 
   test('has one deployment, which is gone back to; deleted it can be made again', async () => {
@@ -258,6 +285,37 @@ describe('An image with a unified kernel image', () => {
     rmSync(`${sysroot.path}/boot/loader/entries/${entryFile}`);
     expect(await deploy(sysroot, reference)).toMatchObject({ changed: true, id: 2 });
     expect(sysroot.status().deployments).toMatchObject([{ id: 2, problems: [] }]);
+  });
+
+  test.each<readonly [string, (path: string) => void, string]>([
+    ['the boot partition is not mounted', (path) => emptied(`${path}/boot`), 'state-invalid'],
+    ['it is pinned', (path) => writeFileSync(`${path}/state/hostctl/pinned-1`, ''), 'deployment-in-use'],
+    ['an entry cannot be read', (path) => writeFileSync(`${path}/boot/loader/entries/hostctl-00000007.conf`, '\0'), 'deployment-in-use'],
+  ])('leaves what nobody starts as it is where %s', async (_what, spoil, code) => {
+    const { sysroot, reference, digest } = await twoDeployments();
+    rmSync(`${sysroot.path}/boot/loader/entries/hostctl-00000001.conf`);
+    const changed = `${sysroot.path}/state/deploy/${digest}/etc/mine`;
+    writeFileSync(changed, 'changed here');
+    spoil(sysroot.path);
+    await expect(deploy(sysroot, reference)).rejects.toMatchObject({ code });
+    expect(readFileSync(changed, 'utf8')).toBe('changed here');
+  }); // prettier-ignore
+
+  test('leaves what a command that died left of it where its kernel does not fit', async () => {
+    const { sysroot, reference, digest } = await twoDeployments();
+    rmSync(`${sysroot.path}/boot/loader/entries/hostctl-00000001.conf`);
+    const kept = `${sysroot.path}/state/deploy/${digest}/etc/mine`;
+    writeFileSync(kept, '');
+    // Every name that its kernel could have is taken by something that is damaged.
+    const directories = readdirSync(`${sysroot.path}/boot/hostctl`);
+    const [unified = ''] = directories.filter((name) => existsSync(`${sysroot.path}/boot/hostctl/${name}/uki.efi`));
+    flip(`${sysroot.path}/boot/hostctl/${unified}/uki.efi`);
+    for (let copy = 1; copy <= 100; copy += 1) mkdirSync(`${sysroot.path}/boot/hostctl/${unified}-${copy}`);
+    await expect(deploy(sysroot, reference)).rejects.toMatchObject({
+      code: 'state-invalid',
+      message: expect.stringContaining('full of damaged copies') as string,
+    });
+    expect(existsSync(kept)).toBe(true);
   });
 
   test('is kept by gc as long as an entry starts it, and goes with it', async () => {
@@ -336,6 +394,11 @@ describe('An image with a unified kernel image', () => {
     expect(await deploy(sysroot, reference)).toMatchObject({ changed: true, digest });
   });
 });
+
+function emptied(path: string): void {
+  renameSync(path, `${path}.elsewhere`);
+  mkdirSync(path);
+}
 
 function flip(path: string): void {
   const bytes = readFileSync(path);

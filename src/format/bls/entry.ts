@@ -83,6 +83,13 @@ export function entryProblems(entry: BlsEntry): string[] {
   return problems;
 }
 
+/** Refuses, with `format-invalid`, a value that no entry can hold. */
+export function checkEntryValue(key: string, value: string): void {
+  const problem = valueProblem(key, value);
+  if (problem === undefined) return;
+  throw new HostctlError('format-invalid', `What a boot entry would say ${problem}: ${JSON.stringify(value)}`);
+}
+
 function valueProblem(key: string, value: string): string | undefined {
   // The oldest GRUB ends the entry at a key without value.
   if (value === '') return 'is empty';
