@@ -102,13 +102,18 @@ function contentHash(files: Iterable<{ readonly name: string; readonly chunks: I
   return hash.digest('hex');
 }
 
+/** What the name of a directory with these files begins with. */
+export function kernelContent(files: KernelFiles): string {
+  return contentHash(namedFiles(files).map(({ name, content }) => ({ name, chunks: content.chunks() })));
+}
+
 /**
  * Finds the directory for these files and checks that they fit, writing nothing. One found there is read back before
  * it is reused; a damaged one is left alone and the next free name taken.
  * @param comingBytes - what is freed before the files are written
  */
 export function planKernel(boot: BootPartition, files: KernelFiles, comingBytes = 0): PlannedKernel {
-  const content = contentHash(namedFiles(files).map(({ name, content: { chunks } }) => ({ name, chunks: chunks() })));
+  const content = kernelContent(files);
   for (let copy = 0; copy <= MAX_DAMAGED_COPIES; copy += 1) {
     const directory = copy === 0 ? content : `${content}-${copy}`;
     const path = `${boot.path}/${KERNELS}/${directory}`;
@@ -188,9 +193,7 @@ export function writeKernel(boot: BootPartition, { directory, files, content, is
 export function checkKernelDirectory(boot: BootPartition, directory: string): string | undefined {
   const path = `${boot.path}/${KERNELS}/${directory}`;
   try {
-    return directory.replace(COPY, '') === hashDirectory(path)
-      ? undefined
-      : 'the kernel or the initrd is not what was written';
+    return directory.replace(COPY, '') === hashDirectory(path) ? undefined : 'a file in it is not what was written';
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
     return `it cannot be read: ${(error as Error).message}`;

@@ -57,28 +57,34 @@ export async function readTrees(
   return built;
 }
 
+/** By what an image is to boot here. */
+export interface JudgedBoot {
+  readonly bootFiles: BootFiles;
+  /** Of the format, where it has to be one. */
+  readonly formatVersion: ImageParameters['formatVersion'] | undefined;
+}
+
 /**
  * Stores an image in the form that is booted, and gives its tree and boot files.
- * @param judge - may refuse the image before it is one that can be mounted, given its tree with `/boot`; says which
- *   version of the format it has to be
+ * @param judge - may refuse the image before it is one that can be mounted, given its tree with `/boot`
  */
 export async function storeBootableImage(
   host: Host,
   repository: Repository,
   source: ImageSource,
   objects: ObjectStore,
-  judge: (flat: DirectoryNode, bootFiles: BootFiles) => Promise<ImageParameters['formatVersion'] | undefined>,
+  judge: (flat: DirectoryNode, bootFiles: BootFiles) => Promise<JudgedBoot>,
 ): Promise<StoredImage & BootableTree> {
   const { sink, contents } = takeDownContents(source, objects);
   const flat = await flattenImage(host, source, sink);
-  const bootable = bootableTree(flat);
-  const version = await judge(flat, bootable.bootFiles);
+  const { tree, bootFiles: found } = bootableTree(flat);
+  const { bootFiles, formatVersion } = await judge(flat, found);
   const { algorithm } = repository;
-  const image = writeComposefsImage(bootable.tree, { algorithm, ...exactly(version) });
+  const image = writeComposefsImage(tree, { algorithm, ...exactly(formatVersion) });
   const parameters: ImageParameters = { formatVersion: image.version, algorithm, logBlockSize: 12 };
   const digest = commitImage(repository, objects, image.bytes, { parameters, xattrs: XATTR_MODE, bootable: true });
   writeContents(repository.path, digest, contents);
-  return { digest, parameters, objects: objects.counts, ...bootable };
+  return { digest, parameters, objects: objects.counts, tree, bootFiles };
 }
 
 /** Limits that leave one version of the format; those of the writer where it is open. */

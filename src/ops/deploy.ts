@@ -32,8 +32,15 @@ import { judgeImage, type JudgeOptions } from './judge-image.ts';
 import type { JudgedDigest } from './stated-digests.ts';
 import { dropStaged } from './unstage.ts';
 import { checkDeployedVar } from './var-mount.ts';
+import { isBy, leftoverState } from './unified-kernel.ts';
 import { withImage } from './with-image.ts';
-import { prepareDeployment, wantedDeployment, type Wanted, type WantedRequest } from './prepare-deployment.ts';
+import {
+  prepareDeployment,
+  wantedDeployment,
+  type Prepared,
+  type Wanted,
+  type WantedRequest,
+} from './prepare-deployment.ts';
 
 export interface DeployRequest extends WantedRequest {
   readonly tries: number;
@@ -119,19 +126,16 @@ export async function deployLocked(
 ): Promise<DeployResult> {
   const wanted = await wantedDeployment(host, sysroot, source, request);
   const { deployments, repository } = wanted;
-  const { staged, stagedRecord } = deployments;
-  if (request.mode !== 'publish' && staged !== undefined && stagedRecord !== undefined && isSame(staged, wanted)) {
-    return keepStaged(sysroot, staged, stagedRecord, request.mode);
-  }
-  const unchanged = await findUnchanged(host, sysroot, wanted);
-  if (unchanged !== undefined) {
-    refreshSeal(wanted, unchanged.digest);
-    const unstaged = dropStaged(host, sysroot, deployments);
-    return { ...unchanged, changed: unstaged !== undefined, unstaged: unstaged ?? null };
-  }
+  const kept = await keepDeployed(host, sysroot, wanted, request, (each) => isSame(each, wanted));
+  if (kept !== undefined) return kept;
   return withObjectStore(host, repository, async (store) => {
     const prepared = await prepareDeployment(host, sysroot, wanted, store);
     const { image, facts, contentOf, kargs, carried, origin, seal, stated } = prepared;
+    const again = await keepDeployed(host, sysroot, wanted, request, (each) =>
+      isRenamed(host, sysroot, each, prepared, request),
+    );
+    if (again !== undefined) return again;
+    if (facts.kernel.kind === 'unified') leftoverState(host, sysroot, image.digest);
     refuseEtcConflicts(carried);
     warnOfCarriedEtc(host, carried);
     await request.makeRoom?.(facts.kernel);
@@ -176,6 +180,45 @@ export async function deployLocked(
   });
 }
 
+/** What is staged or boots next, where that is what is wanted: nothing is made then. */
+async function keepDeployed(
+  host: Host,
+  sysroot: Sysroot,
+  wanted: Wanted,
+  { mode }: DeployRequest,
+  isWanted: (deployment: Deployment) => boolean,
+): Promise<DeployResult | undefined> {
+  const { staged, stagedRecord, next, defaultEntry } = wanted.deployments;
+  if (mode !== 'publish' && staged !== undefined && stagedRecord !== undefined && isWanted(staged)) {
+    return keepStaged(sysroot, staged, stagedRecord, mode);
+  }
+  if (next?.id === undefined || defaultEntry === undefined || !isWanted(next)) return undefined;
+  // Should a command have died after its commit, the change is made durable now.
+  await settleEntry(host, sysroot.boot, defaultEntry.file);
+  const unchanged = describeDeployment(next, next.id, defaultEntry.file);
+  refreshSeal(wanted, unchanged.digest);
+  const unstaged = dropStaged(host, sysroot, wanted.deployments);
+  return { ...unchanged, changed: unstaged !== undefined, unstaged: unstaged ?? null };
+}
+
+/**
+ * Whether an upgrade leads to the root and the unified kernel image that a deployment has already: the publisher made
+ * another manifest of them, and there can be only one deployment. Says so.
+ */
+export function isRenamed(
+  host: Host,
+  sysroot: Sysroot,
+  deployment: Deployment,
+  { image, facts, origin }: Prepared,
+  { action }: DeployRequest,
+): boolean {
+  if (action !== 'upgrade' || !isBy(sysroot, deployment, image.digest, facts.kernel)) return false;
+  host.log.warn(
+    `"${origin.reference}" is ${origin.manifestDigest} now, with the root and the kernel of deployment ${deployment.id}: nothing is new`,
+  );
+  return true;
+}
+
 /** The live `/etc` where a file of it is carried over. */
 function carriedFrom({ live, merge }: CarryEtcPlan, name: string): string | undefined {
   return merge.changes.some(({ path }) => path === name) ? live : undefined;
@@ -187,17 +230,16 @@ export function isSame(
   { source, sameImageKargs, repository }: Wanted,
 ): boolean {
   const entry = entries[0] ?? stagedEntry;
-  // What a unified kernel image says of it is the same with the same image.
-  const isVerifiedAlike =
-    origin?.verityRequired === repository.hasVerity ||
-    (entry !== undefined && isUnified(entry) && repository.hasVerity);
+  // Its command line is the same with the same image, whatever the host has.
+  const isByUnified = entry !== undefined && isUnified(entry);
+  const isVerifiedAlike = origin?.verityRequired === repository.hasVerity || (isByUnified && repository.hasVerity);
   return (
     origin !== undefined &&
     origin.manifestDigest === source.manifestDigest &&
     origin.reference === formatImageReference(source.reference) &&
     origin.parameters.algorithm === repository.algorithm &&
     isVerifiedAlike &&
-    sameHostKargs(origin.kargs, sameImageKargs) &&
+    sameHostKargs(origin.kargs, isByUnified ? { ...sameImageKargs, host: origin.kargs.host } : sameImageKargs) &&
     problems.length === 0 &&
     state !== 'failed'
   );
@@ -215,14 +257,6 @@ export function keepStaged(
   if (changed) writeStaged(sysroot, { ...record, isLocked });
   clearFinalizeFailure(sysroot);
   return { ...describeDeployment(staged, record.id, record.entryFile), changed, isStaged: true };
-}
-
-/** The image that boots next is this very one: its entry is made durable, should a command have died before that. */
-async function findUnchanged(host: Host, sysroot: Sysroot, wanted: Wanted): Promise<DeployResult | undefined> {
-  const { next, defaultEntry } = wanted.deployments;
-  if (next?.id === undefined || defaultEntry === undefined || !isSame(next, wanted)) return undefined;
-  await settleEntry(host, sysroot.boot, defaultEntry.file);
-  return describeDeployment(next, next.id, defaultEntry.file);
 }
 
 /** The same image may have been signed once more, by a key that hosts are to trust from now on. */

@@ -41,7 +41,6 @@ import { isInstallationCutOff, isMark, isMarked, markInstallation, unmarkInstall
 import { afterCommit } from './publish.ts';
 import { requireRoot } from './require-root.ts';
 import { withUndo, type Undo } from './undo.ts';
-import { refuseOnGrub } from './unified-kernel.ts';
 
 export interface InstallOptions {
   readonly image: string;
@@ -112,6 +111,7 @@ export function installOnto(
   checkFree(options, efi);
   const isContinued = isInstallationCutOff(options);
   const sysroot = openSysroot(host, { sysroot: root, boot });
+  const isForGrub = (tree: DirectoryNode): boolean => chooseLoader(tree, options, efi).kind === 'grub';
   return withUndo(host.log, (undo) => {
     const takeBackAll = (): void => {
       // Last of all: where taking back is cut off too, the next installation removes the rest.
@@ -139,11 +139,8 @@ export function installOnto(
         source,
         {
           kargs: options.kargs,
-          kargsFor: (tree, bootFiles) => {
-            if (chooseLoader(tree, options, efi).kind !== 'grub') return options.foundKargs;
-            if (bootFiles.kind === 'unified') throw refuseOnGrub(bootFiles.path);
-            return [...bootKargs(options), ...options.foundKargs];
-          },
+          kargsFor: (tree) => [...(isForGrub(tree) ? bootKargs(options) : []), ...options.foundKargs],
+          isForGrub,
           algorithm: options.algorithm,
           // Nothing to fall back to: without a counter a failed boot stops with its reason on the console.
           tries: 0,

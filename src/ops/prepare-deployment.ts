@@ -12,7 +12,6 @@ import { directoryIn } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { HostctlError } from '../errors.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
-import type { BootFiles } from '../image/boot-files.ts';
 import { bootableTree, type BootableTree } from '../image/build.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { ObjectStore } from '../store/objects.ts';
@@ -33,7 +32,7 @@ import { judgeStatedDigests, refuseForeignDigests, type JudgedDigest } from './s
 import { readHostKargs } from './host-kargs.ts';
 import { refuseUnbootable } from './lint-image.ts';
 import {
-  leftoverState,
+  bootFilesForGrub,
   readUnifiedKernel,
   refuseOtherDigest,
   refuseUnified,
@@ -46,7 +45,9 @@ export interface WantedRequest extends JudgeOptions {
   /** Added to what the deployment that is replaced had. */
   readonly kargs: readonly string[];
   /** Further arguments that depend on the image, of which a unified kernel image takes none. */
-  readonly kargsFor?: (tree: DirectoryNode, bootFiles: BootFiles) => readonly string[];
+  readonly kargsFor?: (tree: DirectoryNode) => readonly string[];
+  /** Whether GRUB will start what is in the image, although it is not here yet. */
+  readonly isForGrub?: (tree: DirectoryNode) => boolean;
   /** Takes an image whose verification is optional, or impossible here. */
   readonly allowMissingVerity: boolean;
   /** Hash of a new repository; an existing one must have the same. */
@@ -92,7 +93,7 @@ export async function wantedDeployment(
     previous === undefined ? NO_KARGS : (previous.origin?.kargs ?? bootcKargs(host, repository, previous));
   const hostKargs = readHostKargs(host, sysroot, base);
   const kargsWith = (image: KargSources['image'], bootable?: BootableTree): KargSources => {
-    const more = bootable === undefined ? [] : (request.kargsFor?.(bootable.tree, bootable.bootFiles) ?? []);
+    const more = bootable === undefined ? [] : (request.kargsFor?.(bootable.tree) ?? []);
     return mergeKargs(previousKargs, { image, host: hostKargs, added: [...more, ...request.kargs] });
   };
   return {
@@ -141,16 +142,18 @@ export async function prepareDeployment(
   let stated: readonly JudgedDigest[] = [];
   const { algorithm } = repository;
   let unified: UnifiedCmdline | undefined;
-  const image = await storeBootableImage(host, repository, source, store, async (tree, bootFiles) => {
+  const image = await storeBootableImage(host, repository, source, store, async (tree, found) => {
     const read = (file: FileNode) => Promise.resolve(contentOf(file));
     const judged = await judgeStatedDigests(host, source, { tree, algorithm, contentOf: read });
     refuseForeignDigests(host, judged);
     stated = judged.stated;
-    if (bootFiles.kind === 'split') return undefined;
+    const { kargs, allowMissingVerity, isForGrub } = wanted.request;
+    const isGrub = sysroot.boot.isGrub || isForGrub?.(tree) === true;
+    const bootFiles = isGrub ? bootFilesForGrub(tree, found) : found;
+    if (bootFiles.kind === 'split') return { bootFiles, formatVersion: undefined };
     unified = readUnifiedKernel(bootFiles, contentOf);
-    const { kargs, allowMissingVerity } = wanted.request;
-    refuseUnified(unified, { sysroot, repository, kargs, allowMissingVerity, machine: host.machine });
-    return unified.pinned.parameters.formatVersion;
+    refuseUnified(unified, { repository, kargs, allowMissingVerity, machine: host.machine });
+    return { bootFiles, formatVersion: unified.pinned.parameters.formatVersion };
   });
   if (unified !== undefined) refuseOtherDigest(unified, image);
   refuseRevoked(revokedLists(sysroot, judgement.trust), image.digest, formatImageReference(source.reference));
@@ -159,10 +162,7 @@ export async function prepareDeployment(
   await refuseUnbootable(host, image, source.config.labels, contentOf);
   const bound = await storeBoundImages(host, repository, boundReferences(image.tree, contentOf), store);
   const kargs = kargsWith(facts.kargs, image);
-  if (unified !== undefined) {
-    leftoverState(host, sysroot, image.digest);
-    await judgeUnusedKargs(host, sysroot, unified, kargs);
-  }
+  if (unified !== undefined) await judgeUnusedKargs(host, sysroot, unified, kargs);
   const next = directoryIn(image.tree, 'etc');
   return {
     image,

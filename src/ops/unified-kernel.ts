@@ -8,8 +8,9 @@ import { isUnified, UKI_OPTIONS, type FoundEntry } from '../deploy/boot-entries.
 import { readDeployments, type Deployment } from '../deploy/deployments.ts';
 import { planHostGarbage } from '../deploy/host-garbage.ts';
 import { readHostSnapshot } from '../deploy/host-snapshot.ts';
+import { kernelContent, type KernelFiles } from '../deploy/kernels.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
-import { HostctlError } from '../errors.ts';
+import { HostctlError, isHostctlError } from '../errors.ts';
 import { checkEntryValue } from '../format/bls/entry.ts';
 import {
   checkCmdlineLength,
@@ -22,12 +23,13 @@ import {
 } from '../format/cmdline.ts';
 import { withContext } from '../format/error-context.ts';
 import { readPeSections } from '../format/pe.ts';
-import type { UnifiedKernel } from '../image/boot-files.ts';
+import { findSplitKernel, type BootFiles, type SplitKernel, type UnifiedKernel } from '../image/boot-files.ts';
 import type { Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
-import type { FileNode, VerityDigest } from '../tree/node.ts';
+import type { DirectoryNode, FileNode, VerityDigest } from '../tree/node.ts';
 import type { ContentOf } from './boot-facts.ts';
 import type { StoredImage } from './build.ts';
+import { kernelDirectoryOf } from './fsck-host.ts';
 
 export interface UnifiedCmdline {
   /** In the image. */
@@ -117,7 +119,6 @@ function cmdlineOf(section: Uint8Array): string[] {
 
 /** What a deployment by it is asked to be, and where. */
 export interface UnifiedRequest {
-  readonly sysroot: Sysroot;
   readonly repository: Repository;
   /** Named with the command. */
   readonly kargs: readonly string[];
@@ -128,10 +129,9 @@ export interface UnifiedRequest {
 
 /** Before the image is stored: what this host or this command cannot do with a unified kernel image. */
 export function refuseUnified({ path, pinned, kargs: own }: UnifiedCmdline, request: UnifiedRequest): void {
-  const { sysroot, repository, kargs, allowMissingVerity, machine } = request;
-  const refuse = (code: 'host-unsupported' | 'image-unsupported' | 'verity-unsupported', what: string, hint: string) =>
+  const { repository, kargs, allowMissingVerity, machine } = request;
+  const refuse = (code: 'image-unsupported' | 'verity-unsupported', what: string, hint: string) =>
     new HostctlError(code, `Cannot boot by "${path}": ${what}`, { hint });
-  if (sysroot.boot.isGrub) throw refuseOnGrub(path);
   if (kargs.length > 0) {
     throw refuse(
       'image-unsupported',
@@ -174,11 +174,18 @@ export function refuseUnifiedKargs(entry: FoundEntry): void {
   );
 }
 
-/** GRUB's script starts kernels. */
-export function refuseOnGrub(path: string): HostctlError {
-  return new HostctlError('host-unsupported', `Cannot boot by "${path}": GRUB starts this host`, {
-    hint: 'Use a host with systemd-boot, or an image without a unified kernel image',
-  });
+/** GRUB's script starts kernels: there the kernel beside a unified one is what boots. Throws 'host-unsupported' without. */
+export function bootFilesForGrub(tree: DirectoryNode, found: BootFiles): SplitKernel {
+  if (found.kind === 'split') return found;
+  try {
+    return findSplitKernel(tree);
+  } catch (error) {
+    if (!isHostctlError(error, 'image-not-bootable')) throw error;
+    throw new HostctlError('host-unsupported', `Cannot boot by "${found.path}": GRUB starts this host`, {
+      hint: 'Use a host with systemd-boot, or an image that has its kernel and initramfs in /usr/lib/modules too',
+      cause: error,
+    });
+  }
 }
 
 /** Throws 'digest-mismatch', with both, unless the image that was built is the one that is pinned. */
@@ -191,13 +198,26 @@ export function refuseOtherDigest({ path, pinned }: UnifiedCmdline, { digest, pa
   );
 }
 
+/** Whether a deployment is by this very unified kernel image, whatever it was made from, and whole. */
+export function isBy(
+  sysroot: Sysroot,
+  { name, entries, stagedEntry, problems, state }: Deployment,
+  digest: VerityDigest,
+  files: KernelFiles,
+): boolean {
+  const entry = entries[0] ?? stagedEntry;
+  if (files.kind !== 'unified' || name !== digest || entry === undefined) return false;
+  const content = kernelContent(files);
+  return problems.length === 0 && state !== 'failed' && kernelDirectoryOf(sysroot, entry)?.startsWith(content) === true;
+}
+
 /**
  * The state directory has the name of the digest, and a second deployment of the image cannot have another one. Returns
  * what a command that died left there, which is what `gc` would remove too; undefined where nothing is there. Throws
  * 'deployment-in-use', and 'state-invalid' where nobody can tell. The caller holds the sysroot lock.
  */
 export function leftoverState(host: Host, sysroot: Sysroot, digest: VerityDigest): Deployment | undefined {
-  const { list, staged } = readDeployments(host, sysroot);
+  const { list, staged, next, booted } = readDeployments(host, sysroot);
   const there = list.find(({ name }) => name === digest);
   if (there === undefined) return undefined;
   const mayBeLeft = there.entries.length === 0 && there !== staged;
@@ -206,9 +226,19 @@ export function leftoverState(host: Host, sysroot: Sysroot, digest: VerityDigest
   if (garbage.some(({ name }) => name === digest)) return there;
   const name = String(there.id ?? digest);
   throw new HostctlError('deployment-in-use', `Deployment ${name} is of this image already, and it can be only one`, {
-    hint:
-      there === staged
-        ? 'It is staged: reboot, or drop it with "hostctl unstage"'
-        : `Go to it with "hostctl rollback --to ${name}", or remove it with "hostctl delete ${name}"`,
+    hint: hintFor(name, there, there === staged, there === next || there === booted),
   });
+}
+
+function hintFor(name: string, { entries }: Deployment, isStaged: boolean, isUsed: boolean): string {
+  if (isStaged) return 'It is staged: reboot, or drop it with "hostctl unstage"';
+  const isByOther = entries.length > 0 && !entries.some(isUnified);
+  if (isUsed && isByOther) {
+    return 'It boots this root by a kernel and an initramfs: have the unified kernel image made of the next release, which has another root';
+  }
+  if (isUsed) return 'It boots this root already: take the image when it has another one';
+  const remove = `remove it with "hostctl delete ${name}"`;
+  return entries.length === 0 || isByOther
+    ? `First ${remove}`
+    : `Go to it with "hostctl rollback --to ${name}", or ${remove}`;
 }

@@ -55,7 +55,7 @@ export function describeChange(
 ): PlannedChange {
   const kernel = planKernel(sysroot.boot, facts.kernel, room.bytes);
   const pinned = { parameters: image.parameters, digest: image.digest, verityRequired: false };
-  const isOwn = (arg: string): boolean => /^(composefs\.digest|hostctl\.state)=/.test(arg);
+  const isOwn = (arg: string): boolean => /^(composefs(\.digest)?|hostctl\.state)=/.test(arg);
   const after =
     facts.kernel.kind === 'unified'
       ? facts.kernel.kargs

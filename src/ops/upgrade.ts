@@ -27,6 +27,7 @@ import {
   deployLocked,
   describeDeployment,
   fetchAhead,
+  isRenamed,
   isSame,
   keepStaged,
   type DeployRequest,
@@ -36,6 +37,7 @@ import { finalizeLocked } from './finalize-staged.ts';
 import { pruneDeployments } from './gc.ts';
 import { prepareDeployment, wantedDeployment } from './prepare-deployment.ts';
 import { requireRoot } from './require-root.ts';
+import { leftoverState } from './unified-kernel.ts';
 import { withImage } from './with-image.ts';
 import { describeChange, type Candidate, type UpgradePlan } from './upgrade-plan.ts';
 
@@ -130,9 +132,12 @@ export function planUpgrade(host: Host, options: UpgradeOptions): Promise<Upgrad
     }
     const change = await withTrialStore(host, wanted.repository, async (store) => {
       const prepared = await prepareDeployment(host, sysroot, wanted, store);
+      if (target !== undefined && isRenamed(host, sysroot, target, prepared, request)) return undefined;
+      if (prepared.facts.kernel.kind === 'unified') leftoverState(host, sysroot, prepared.image.digest);
       const room = await planBootRoom(host, sysroot, prepared.facts.kernel, roomOptions(options));
       return describeChange(host, sysroot, wanted, prepared, request, room);
     });
+    if (change === undefined) return { candidate, avoided: null, change: null };
     const drops = planRetention(deployments, { keep: options.keep - 1 }).flatMap(({ id }) => id ?? []);
     return { candidate, avoided: null, change: { ...change, drops, unstages: staged?.id ?? null } };
   });

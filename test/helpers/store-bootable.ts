@@ -10,7 +10,9 @@ export async function storeBootable(host: Host, repo: string, reference: string)
   const repository = openOrCreateRepository(host, repo, {});
   await withObjectStore(host, repository, (store) =>
     withImage(host, reference, repo, (source) =>
-      storeBootableImage(host, repository, source, store, () => Promise.resolve(undefined)),
+      storeBootableImage(host, repository, source, store, (_, bootFiles) =>
+        Promise.resolve({ bootFiles, formatVersion: undefined }),
+      ),
     ),
   );
 }

@@ -147,9 +147,9 @@ describe.skipIf(reason !== undefined)('install to-filesystem', () => {
     await refused('root=LABEL=x', ownVar);
   });
 
-  test('refuses such an image where GRUB would be the loader, and leaves nothing', async () => {
+  test('refuses such an image where GRUB would be the loader and it has no other kernel, and leaves nothing', async () => {
     const { root, host, install } = prepared(['/boot', '/efi']);
-    const { reference } = await unifiedLayout({ more: [tarDir('usr/lib/grub')] });
+    const { reference } = await unifiedLayout({ kernels: [], more: [tarDir('usr/lib/grub')] });
     const before = snapshot(root);
     await expect(install(reference, { allowMissingVerity: false }, withFakeVerity(host))).rejects.toMatchObject({
       code: 'host-unsupported',

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { describe, expect, test } from 'vitest';
 import { listEntries } from '../../src/deploy/boot-entries.ts';
 import { openSysroot } from '../../src/deploy/sysroot.ts';
+import { emptyEnvironment } from '../../src/format/grub/environment-block.ts';
 import { MENU_SCRIPT } from '../../src/format/grub/menu-script.ts';
 import { statusDocument } from '../../src/cli/view/status-json.ts';
 import { statusText } from '../../src/cli/view/status-text.ts';
@@ -16,11 +17,12 @@ import { changeDeploymentKargs, showKargs } from '../../src/ops/kargs.ts';
 import { lintImage } from '../../src/ops/lint-image.ts';
 import { rollback } from '../../src/ops/rollback.ts';
 import { status } from '../../src/ops/status.ts';
-import { planUpgrade } from '../../src/ops/upgrade.ts';
+import { planUpgrade, upgrade } from '../../src/ops/upgrade.ts';
 import { bless } from '../helpers/bless.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
 import { cpio } from '../helpers/cpio-builder.ts';
 import { withFakeVerity } from '../helpers/fake-verity.ts';
+import { scratchDir } from '../helpers/scratch-dir.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { snapshot } from '../helpers/snapshot.ts';
 import { testHost } from '../helpers/test-host.ts';
@@ -195,11 +197,17 @@ describe('An image with a unified kernel image', () => {
     });
   });
 
-  test('is refused where GRUB starts the host', async () => {
+  test('is deployed by the kernel beside it where GRUB starts the host, and refused without one', async () => {
     const sysroot = scratchSysroot();
     mkdirSync(`${sysroot.path}/boot/grub`);
     writeFileSync(`${sysroot.path}/boot/grub/hostctl.cfg`, MENU_SCRIPT);
-    await expect(deploy(sysroot, (await unifiedLayout()).reference)).rejects.toMatchObject({
+    writeFileSync(`${sysroot.path}/boot/grub/grubenv`, emptyEnvironment());
+    const { reference, digest } = await unifiedLayout();
+    expect(await deploy(sysroot, reference, { kargs: ['mine'] })).toMatchObject({ changed: true, digest });
+    expect(readdirSync(`${sysroot.path}/boot/hostctl/${kernelDirectory(sysroot)}`).sort()).toEqual(['initrd', 'linux']);
+    expect(sysroot.status().deployments).toMatchObject([{ id: 1, problems: [], level: 'pinned' }]);
+    expect(sysroot.status().deployments[0]?.entry?.kargs).toContain('mine');
+    await expect(deploy(sysroot, (await unifiedLayout({ kernels: [] })).reference)).rejects.toMatchObject({
       code: 'host-unsupported',
       message: 'Cannot boot by "/boot/EFI/Linux/example.efi": GRUB starts this host',
     });
@@ -246,6 +254,54 @@ describe('An image with a unified kernel image', () => {
       hint: expect.stringMatching(hint) as string,
     });
     expect(stateOf(sysroot.path)).toEqual(before);
+  });
+
+  test('is there already whatever the host says in its kargs.d', async () => {
+    const sysroot = scratchSysroot();
+    const { reference, digest } = await unifiedLayout();
+    await deploy(sysroot, reference);
+    const directory = `${sysroot.path}/state/deploy/${digest}/etc/hostctl/kargs.d`;
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(`${directory}/10.toml`, 'kargs = ["mine"]\n');
+    expect(await deploy(sysroot, reference)).toMatchObject({ changed: false, id: 1 });
+    await expect(deploy(sysroot, reference, { kargs: ['debug'] })).rejects.toMatchObject({ code: 'image-unsupported' });
+  });
+
+  test('under another manifest is nothing new to an upgrade, and refused as another image', async () => {
+    const sysroot = scratchSysroot();
+    const host = withFakeVerity(sysroot.host);
+    const directory = scratchDir();
+    const first = await unifiedLayout({ directory });
+    await deploy(sysroot, first.reference);
+    const options = upgradeOptions(sysroot, { allowMissingVerity: false });
+    const elsewhere = await unifiedLayout();
+    await expect(upgrade(host, { ...options, image: elsewhere.reference })).rejects.toMatchObject({
+      code: 'deployment-in-use',
+      hint: 'It boots this root already: take the image when it has another one',
+    });
+    const second = await unifiedLayout({ directory, layout: { labels: { 'containers.bootc': '1', more: 'yes' } } });
+    expect(second).toMatchObject({ digest: first.digest, uki: first.uki });
+    expect(second.manifestDigest).not.toBe(first.manifestDigest);
+    expect(await planUpgrade(host, options)).toMatchObject({ avoided: null, change: null });
+    expect(await upgrade(host, options)).toMatchObject({ changed: false, id: 1, avoided: null });
+    expect(sysroot.host.warnings.at(-1)).toMatch(/the root and the kernel of deployment 1: nothing is new$/);
+    // Another file for the same root is another matter.
+    const cmdlines = (d: string) => [`debug composefs.digest=v1-sha512-12:${d}`];
+    await unifiedLayout({ directory, cmdlines });
+    await expect(upgrade(host, options)).rejects.toMatchObject({ code: 'deployment-in-use' });
+    await expect(planUpgrade(host, options)).rejects.toMatchObject({ code: 'deployment-in-use' });
+  });
+
+  test('of a root that boots by a kernel and an initramfs waits for another root', async () => {
+    const sysroot = scratchSysroot();
+    const directory = scratchDir();
+    const { digest } = await deploy(sysroot, bootableLayout({ directory }).reference);
+    expect((await unifiedLayout({ directory })).digest).toBe(digest);
+    const options = upgradeOptions(sysroot, { allowMissingVerity: false });
+    await expect(upgrade(withFakeVerity(sysroot.host), options)).rejects.toMatchObject({
+      code: 'deployment-in-use',
+      hint: expect.stringContaining('made of the next release') as string,
+    });
   });
 
   test('has one deployment, which is gone back to; deleted it can be made again', async () => {
