@@ -31,6 +31,13 @@ export function readPeSections(pieces: Iterable<Uint8Array>, name: string): Uint
   return (wanted ?? []).map(({ bytes }) => bytes);
 }
 
+/** The command lines of a unified kernel image or add-on, as systemd-stub reads them: each to its first NUL. */
+export function readPeCmdlines(pieces: Iterable<Uint8Array>): string[] {
+  return readPeSections(pieces, '.cmdline').map((section) =>
+    Buffer.from(section).toString('utf8').replace(/\0.*$/s, ''),
+  );
+}
+
 /**
  * The content of the first section of that name, of any size, in pieces that are lent for one step. Throws
  * 'image-invalid' for what is no PE file, has no such section or ends inside it.

@@ -52,12 +52,14 @@ export function findBootFiles(root: DirectoryNode): BootFiles {
 }
 
 /** The unified kernel images of a tree that still has its `/boot`. */
-export function unifiedKernels(root: DirectoryNode): { readonly path: string; readonly file: FileNode }[] {
+export function unifiedKernels(
+  root: DirectoryNode,
+): { readonly name: RawName; readonly path: string; readonly file: FileNode }[] {
   const directory = lookupDirectory(root, UKI_DIRECTORY);
   return [...(directory?.entries ?? [])].flatMap(([name, entry]) => {
     const file = inodeOf(entry);
     return file.kind === 'file' && /\.efi$/i.test(name)
-      ? [{ path: `/${UKI_DIRECTORY}/${displayRaw(name)}`, file }]
+      ? [{ name, path: `/${UKI_DIRECTORY}/${displayRaw(name)}`, file }]
       : [];
   });
 }
@@ -71,14 +73,14 @@ function findUnifiedKernel(root: DirectoryNode): UnifiedKernel | undefined {
       hint: 'Remove all but one of them from the image',
     });
   }
-  const { path, file: uki } = found;
+  const { name, path, file: uki } = found;
   checkSize(path, uki, MAX_INITRAMFS_BYTES);
   return {
     kind: 'unified',
     kernelVersion: onlyVersion(root),
     path,
     uki,
-    addons: addonsOf(root, path),
+    addons: addonsOf(root, name, path),
   };
 }
 
@@ -91,9 +93,10 @@ function onlyVersion(root: DirectoryNode): string | undefined {
 }
 
 /** They lie beside it, in `NAME.efi.extra.d`, and get their names on a file system that knows no case. */
-function addonsOf(root: DirectoryNode, path: string): Addon[] {
-  const directory = lookupDirectory(root, `${path.slice(1)}.extra.d`);
-  const addons = [...(directory?.entries ?? [])]
+function addonsOf(root: DirectoryNode, uki: RawName, path: string): Addon[] {
+  const entry = lookupDirectory(root, UKI_DIRECTORY)?.entries.get(`${uki}.extra.d` as RawName);
+  const directory = entry === undefined ? undefined : inodeOf(entry);
+  const addons = [...(directory?.kind === 'directory' ? directory.entries : [])]
     .flatMap(([raw, entry]) => {
       const file = inodeOf(entry);
       return file.kind === 'file' && /\.addon\.efi$/i.test(raw) ? [{ name: displayRaw(raw), file }] : [];

@@ -4,13 +4,12 @@
  */
 
 import { HostctlError } from '../errors.ts';
-import { addLayer, type LayerHistory } from '../format/oci/add-layer.ts';
+import { addLayer, pointedTo, type LayerHistory } from '../format/oci/add-layer.ts';
 import type { OciDigest } from '../format/oci/digest.ts';
+import { REF_NAME_ANNOTATION } from '../format/oci/layout.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
 import { editIndex, writeBlob, type IndexEntry } from './layout-artifact.ts';
 import type { ImageSource } from './source.ts';
-
-const REF_NAME = 'org.opencontainers.image.ref.name';
 
 /** Returns the digest of the new manifest. Throws 'image-unsupported' for an image that is not named by `index.json`. */
 export function putLayer(source: ImageSource, tar: Uint8Array, history: LayerHistory): OciDigest {
@@ -23,7 +22,7 @@ export function putLayer(source: ImageSource, tar: Uint8Array, history: LayerHis
   const { manifest, config, layer } = addLayer(source, tar, history);
   const isMeant = (entry: IndexEntry): boolean =>
     entry['digest'] === manifestDigest &&
-    (reference.tag === undefined || entry.annotations?.[REF_NAME] === reference.tag);
+    (reference.tag === undefined || entry.annotations?.[REF_NAME_ANNOTATION] === reference.tag);
   for (const blob of [layer, config, manifest]) writeBlob(reference.path, blob);
   const { digest, size } = manifest.descriptor;
   editIndex(reference.path, (entries) => {
@@ -34,7 +33,7 @@ export function putLayer(source: ImageSource, tar: Uint8Array, history: LayerHis
         { hint: 'An image for several architectures is put together after this was done to each' },
       );
     }
-    return entries.map((entry) => (isMeant(entry) ? { ...entry, digest, size } : entry));
+    return entries.map((entry) => (isMeant(entry) ? pointedTo(entry, { digest, size }) : entry));
   });
   return digest;
 }

@@ -7,7 +7,7 @@
 import { HostctlError, isHostctlError } from '../errors.ts';
 import { findDigestArguments, splitCmdline } from '../format/cmdline.ts';
 import { digestAlgorithm } from '../format/fsverity/digest.ts';
-import { readPeSections } from '../format/pe.ts';
+import { readPeCmdlines } from '../format/pe.ts';
 import { displayRaw, rawFromText } from '../tree/name.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import type { ImageSource } from './source.ts';
@@ -38,8 +38,7 @@ export function digestsOfDocuments({ manifest, config }: Pick<ImageSource, 'mani
 /** What the command lines of a unified kernel image state. Errors name it. */
 export function digestsOfUki(path: string, content: Iterable<Uint8Array>): StatedDigest[] {
   try {
-    return readPeSections(content, '.cmdline')
-      .map((section) => Buffer.from(section).toString('utf8').replace(/\0.*$/s, ''))
+    return readPeCmdlines(content)
       .flatMap((cmdline) => findDigestArguments(splitCmdline(cmdline.trim())))
       .map(({ digest }) => ({ kind: 'uki', name: path, digest }));
   } catch (error) {

@@ -25,6 +25,9 @@ export interface BootFacts {
 
 export type ContentOf = (file: FileNode) => Iterable<Uint8Array>;
 
+/** Of what was kept while the layers passed; anything else is too large for what is read of an image here. */
+export const keptContent: ContentOf = ({ content }) => [content.bytes ?? new Uint8Array()];
+
 const SMALL_FILE_MAX_BYTES = 65536;
 const KARGS_D = '/usr/lib/bootc/kargs.d';
 

@@ -3,6 +3,7 @@
  * images themselves; nothing is mounted, stored or changed.
  */
 
+import { isUnified, type FoundEntry } from '../deploy/boot-entries.ts';
 import { readDeployments, type Deployment } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';
 import { isOwnKarg } from '../deploy/kargs.ts';
@@ -39,7 +40,7 @@ export interface DiffResult {
     /** Its version; undefined where an image has none or several. */
     readonly from: string | undefined;
     readonly to: string | undefined;
-    readonly changed: readonly ('version' | 'kernel' | 'initramfs')[];
+    readonly changed: readonly ('version' | 'kernel' | 'initramfs' | 'unified kernel image')[];
   };
   readonly kargs: { readonly added: readonly string[]; readonly removed: readonly string[] };
   /** Undefined where the packages of one side are not known. */
@@ -57,6 +58,8 @@ interface Side {
   readonly name: string;
   readonly tree: DirectoryNode;
   readonly bootFiles: BootFiles | undefined;
+  /** The unified kernel image that it boots by, in a form that tells two of a kind apart; null where it boots by none. */
+  readonly unified: { readonly kind: 'files' | 'entry'; readonly identity: string } | null | undefined;
   /** Those of the image. */
   readonly imageKargs: readonly string[];
   /** All but hostctl's own; undefined for what is no deployment. */
@@ -75,7 +78,7 @@ export async function diff(host: Host, options: DiffOptions): Promise<DiffResult
   return {
     from: a.name,
     to: b.name,
-    kernel: kernelDifference(a.bootFiles, b.bootFiles),
+    kernel: kernelDifference(a, b),
     kargs: listDifference(...(onlyImages ? [a.imageKargs, b.imageKargs] : [a.kargs, b.kargs])),
     packages: a.packages && b.packages && packageDifferences(a.packages, b.packages),
     files: diffTrees(a.tree, b.tree),
@@ -128,7 +131,17 @@ function readDeployed(host: Host, repo: string, deployment: Deployment): Side {
     throw new HostctlError('state-invalid', `Cannot compare ${name}: its origin is lost`);
   }
   const kargs = entry?.kargs.filter((arg) => !isOwnKarg(arg));
-  return { ...readDigest(host, repo, digest), name, kargs };
+  return {
+    ...readDigest(host, repo, digest),
+    name,
+    kargs,
+    unified: entry === undefined ? undefined : startedBy(entry),
+  };
+}
+
+/** The name of its directory tells the content. */
+function startedBy(entry: FoundEntry): Side['unified'] {
+  return isUnified(entry) && entry.efi !== undefined ? { kind: 'entry', identity: entry.efi } : null;
 }
 
 function readStored(host: Host, repo: string, name: string): Side {
@@ -149,7 +162,19 @@ async function readReference(host: Host, reference: string, repo: string | undef
   const flat = await withImage(host, reference, undefined, (source) =>
     flattenImage(host, source, measuringSink(algorithm), isWanted),
   );
-  return side(host, reference, bootableOr(flat), keptContent);
+  const found = bootFilesOf(flat);
+  const image = side(host, reference, bootableOr(flat), keptContent);
+  return { ...image, bootFiles: image.bootFiles ?? found, unified: found && unifiedIn(found) };
+}
+
+function unifiedIn(found: BootFiles): Side['unified'] {
+  if (found.kind === 'split') return null;
+  const files = [{ name: '', file: found.uki }, ...found.addons];
+  const contents = files.map(({ name, file: { content } }) => [
+    name,
+    content.kind === 'inline' ? Buffer.from(content.bytes).toString('latin1') : content.digest,
+  ]);
+  return { kind: 'files', identity: JSON.stringify(contents) };
 }
 
 function bootableOr(flat: DirectoryNode): DirectoryNode {
@@ -172,6 +197,7 @@ function side(host: Host, name: string, tree: DirectoryNode, contentOf: ContentO
     name,
     tree,
     bootFiles: bootFilesOf(tree),
+    unified: undefined,
     imageKargs: imageKargs(tree, contentOf, host.architecture).flatMap(({ kargs }) => kargs),
     kargs: undefined,
     packages:
@@ -190,12 +216,20 @@ function bootFilesOf(tree: DirectoryNode): BootFiles | undefined {
   }
 }
 
-function kernelDifference(a: BootFiles | undefined, b: BootFiles | undefined): DiffResult['kernel'] {
+function kernelDifference(
+  { bootFiles: a, unified: before }: Side,
+  { bootFiles: b, unified: after }: Side,
+): DiffResult['kernel'] {
   const versions = { from: a?.kernelVersion, to: b?.kernelVersion };
   const changed: DiffResult['kernel']['changed'][number][] = versions.from === versions.to ? [] : ['version'];
   if (a?.kind === 'split' && b?.kind === 'split') {
     if (!isSameContent(a.kernel.content, b.kernel.content)) changed.push('kernel');
     if (!isSameContent(a.initramfs.content, b.initramfs.content)) changed.push('initramfs');
+  }
+  // What a deployment and what an image says of it cannot be compared.
+  const isComparable = before === null || after === null || before?.kind === after?.kind;
+  if (before !== undefined && after !== undefined && isComparable && before?.identity !== after?.identity) {
+    changed.push('unified kernel image');
   }
   return { ...versions, changed };
 }

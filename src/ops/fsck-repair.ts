@@ -43,10 +43,10 @@ export async function repairAll(
     }
   };
   if (repository !== undefined) {
+    const distrusted = new Set(look.objects.map(({ digest }) => digest));
     for (const { digest, images } of look.objects) {
       if (images.length === 0) await attempt(`object ${digest}`, () => removeUnreferenced(repository, digest));
     }
-    const distrusted = new Set(look.objects.map(({ digest }) => digest));
     for (const made of imagesToFetch(repository, look)) {
       await attempt(made.name, () => fetchAgain(host, repository, made, distrusted));
     }
@@ -57,7 +57,7 @@ export async function repairAll(
       });
     }
     if (look.findings.some(({ code }) => code === 'kernel-corrupt')) {
-      await attempt(`"${sysroot.boot.path}/${KERNELS}"`, () => repairKernels(host, sysroot, repository));
+      await attempt(`"${sysroot.boot.path}/${KERNELS}"`, () => repairKernels(host, sysroot, repository, distrusted));
     }
   }
   return failures;

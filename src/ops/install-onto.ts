@@ -31,7 +31,8 @@ import {
   temporaryName,
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import { lookup, lookupDirectory } from '../tree/lookup.ts';
+import { lookupDirectory, resolve } from '../tree/lookup.ts';
+import { rawFromText } from '../tree/name.ts';
 import { contentSize, type DirectoryNode, type FileNode, type VerityAlgorithm } from '../tree/node.ts';
 import type { ContentOf } from './boot-facts.ts';
 import { deployLocked, type DeployResult } from './deploy.ts';
@@ -212,7 +213,8 @@ function chooseLoader(
 ): { readonly kind: 'systemd-boot'; readonly file: FileNode } | { readonly kind: 'grub' } {
   const shipped = `${SHIPPED_LOADERS}/systemd-boot${efi}.efi`;
   // As bootctl does: where the firmware verifies, it starts no other.
-  const file = lookup(tree, `${shipped}.signed`) ?? lookup(tree, shipped);
+  const files = [`${shipped}.signed`, shipped].map((path) => resolve(tree, rawFromText(path)));
+  const file = files.find((node) => node?.kind === 'file');
   if (file?.kind === 'file' && systemdBootProblem === undefined) return { kind: 'systemd-boot', file };
   if (lookupDirectory(tree, 'usr/lib/grub') !== undefined) return { kind: 'grub' };
   if (file?.kind === 'file' && systemdBootProblem !== undefined) throw systemdBootProblem;

@@ -14,7 +14,7 @@ import type { Host } from '../sys/host.ts';
 import type { FileNode } from '../tree/node.ts';
 import { flattenImage } from './build.ts';
 import { capturingSink } from './capture.ts';
-import type { ContentOf } from './boot-facts.ts';
+import { keptContent, type ContentOf } from './boot-facts.ts';
 import { withImage } from './with-image.ts';
 import { isHookName, isLintedFile, lintTree, type InitramfsLook, type LintFinding } from './lint-rules.ts';
 
@@ -48,9 +48,6 @@ async function lintSource(host: Host, source: ImageSource): Promise<LintResult> 
   const deployable = findings.every(({ severity }) => severity !== 'fatal');
   return { manifestDigest: source.manifestDigest, deployable, findings };
 }
-
-/** Of what was kept while the layers passed; anything else is too large for what the rules read. */
-const keptContent: ContentOf = ({ content }) => [content.bytes ?? new Uint8Array()];
 
 /** Throws 'image-not-bootable' for what is fatal in an image that is about to be deployed. */
 export async function refuseUnbootable(

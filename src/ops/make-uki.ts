@@ -13,19 +13,19 @@ import { formatImageParameters, splitCmdline, type ImageParameters } from '../fo
 import { writeComposefsImage } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
-import { readPeSections } from '../format/pe.ts';
+import { readPeCmdlines } from '../format/pe.ts';
 import { tarHeaders, tarPadding, TAR_END } from '../format/tar/writer.ts';
 import { bootableTree } from '../image/build.ts';
 import { UKI_DIRECTORY, unifiedKernels, type SplitKernel } from '../image/boot-files.ts';
 import { measuringSink } from '../image/ingest.ts';
 import { putLayer } from '../image/layout-layer.ts';
 import type { ImageSource } from '../image/source.ts';
-import { isRegularFile, makeDirectories, temporaryName } from '../sys/files.ts';
+import { makeDirectories, temporaryName } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { lookup } from '../tree/lookup.ts';
 import type { RawName } from '../tree/name.ts';
 import type { DirectoryNode, VerityAlgorithm } from '../tree/node.ts';
-import { imageKargs, isKargsFile, smallText, type ContentOf } from './boot-facts.ts';
+import { imageKargs, isKargsFile, keptContent, smallText } from './boot-facts.ts';
 import { flattenImage } from './build.ts';
 import { extractingSink, type WantedFile } from './extract-files.ts';
 import { checkUnifiedCmdline } from './unified-kernel.ts';
@@ -62,7 +62,8 @@ export async function makeUki(host: Host, options: MakeUkiOptions): Promise<UkiR
   const { image, algorithm, secureBootKey, secureBootCertificate } = options;
   options.kargs.forEach(checkUserKarg);
   for (const path of [secureBootKey, secureBootCertificate]) {
-    if (!isRegularFile(path)) throw new HostctlError('usage', `"${path}" is not a file`);
+    if (fs.statSync(path, { throwIfNoEntry: false })?.isFile() !== true)
+      throw new HostctlError('usage', `"${path}" is not a file`);
   }
   return withImage(host, image, undefined, async (source) => {
     const { reference } = source;
@@ -103,9 +104,6 @@ export async function makeUki(host: Host, options: MakeUkiOptions): Promise<UkiR
   });
 }
 
-/** Of what was kept while the layers passed. */
-const keptContent: ContentOf = ({ content }) => [content.bytes ?? new Uint8Array()];
-
 function requireSplit(flat: DirectoryNode, { reference }: ImageSource): SplitKernel {
   const [there] = unifiedKernels(flat);
   const { bootFiles } = bootableTree(flat);
@@ -113,7 +111,7 @@ function requireSplit(flat: DirectoryNode, { reference }: ImageSource): SplitKer
   throw new HostctlError(
     'image-unsupported',
     `"${formatImageReference(reference)}" has a unified kernel image already: "${there?.path}"`,
-    { hint: 'Start from the image without it' },
+    { hint: 'Seal it as it is, without --uki, or start from the image without that file' },
   );
 }
 
@@ -154,9 +152,7 @@ async function runUkify(host: Host, source: ImageSource, run: UkifyRun): Promise
     `--output=${output}`,
   ]);
   const uki = fs.readFileSync(output);
-  const made = readPeSections([uki], '.cmdline').map((section) =>
-    Buffer.from(section).toString().replace(/\0.*$/s, ''),
-  );
+  const made = readPeCmdlines([uki]);
   if (made.length === 1 && made[0]?.trim() === cmdline) return uki;
   throw new HostctlError('command-failed', `ukify gave "${made.join('", "')}" instead of "${cmdline}"`);
 }

@@ -37,8 +37,16 @@ export interface Republished {
   readonly counter: BootCounter | undefined;
 }
 
-/** The caller holds both locks; the images are whole. Throws for the first kernel that cannot be had. */
-export async function repairKernels(host: Host, sysroot: Sysroot, repository: Repository): Promise<void> {
+/**
+ * The caller holds both locks; the images are whole. Throws for the first kernel that cannot be had.
+ * @param distrusted - objects that are not what their names say
+ */
+export async function repairKernels(
+  host: Host,
+  sysroot: Sysroot,
+  repository: Repository,
+  distrusted: ReadonlySet<string>,
+): Promise<void> {
   const deployments = readDeployments(host, sysroot);
   if (deployments.staged !== undefined) {
     throw new HostctlError('deployment-in-use', 'A staged deployment would be published below the repaired ones', {
@@ -48,7 +56,8 @@ export async function repairKernels(host: Host, sysroot: Sysroot, repository: Re
   const damaged = damagedKernels(sysroot, deployments);
   const fresh = new Map<string, PlannedKernel>();
   for (const [directory, [user]] of damaged) {
-    if (user !== undefined) fresh.set(directory, await writeAgain(host, sysroot, repository, user, directory));
+    if (user !== undefined)
+      fresh.set(directory, await writeAgain(host, sysroot, { repository, distrusted }, user, directory));
   }
   const replaced = (entry: FoundEntry): PlannedKernel | undefined => {
     const directory = kernelDirectoryOf(sysroot, entry);
@@ -109,7 +118,7 @@ export function planRepublish(
 async function writeAgain(
   host: Host,
   sysroot: Sysroot,
-  repository: Repository,
+  { repository, distrusted }: { readonly repository: Repository; readonly distrusted: ReadonlySet<string> },
   user: Deployment,
   directory: string,
 ): Promise<PlannedKernel> {
@@ -137,7 +146,7 @@ async function writeAgain(
   // A unified kernel image is no part of the stored image.
   return withImage(host, referenceAgain(origin), repository.path, async (source) => {
     requireSameManifest(origin, source);
-    const store = new ObjectStore(host, repository);
+    const store = new ObjectStore(host, repository, distrusted);
     try {
       const tree = await flattenImage(host, source, store);
       store.barrier();

@@ -54,7 +54,8 @@ export function status(host: Host, options: SysrootOptions): StatusResult {
   // GRUB says nothing of itself, or only in its newer releases.
   const ownName = sysroot.boot.isGrub ? 'GRUB' : undefined;
   const loader = sysroot.isRunning ? (loaderText(host, 'LoaderInfo') ?? ownName) : undefined;
-  const isSecureBoot = sysroot.isRunning && host.isSecureBoot();
+  const isSecureBoot =
+    sysroot.isRunning && tolerant(() => host.isSecureBoot(), 'secure-boot-unknown', warnings) === true;
   return { sysroot, deployments, loader, isSecureBoot, warnings };
 }
 

@@ -22,7 +22,7 @@ import {
   type DigestArgument,
 } from '../format/cmdline.ts';
 import { withContext } from '../format/error-context.ts';
-import { readPeSections } from '../format/pe.ts';
+import { readPeCmdlines } from '../format/pe.ts';
 import { findSplitKernel, type BootFiles, type SplitKernel, type UnifiedKernel } from '../image/boot-files.ts';
 import type { Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
@@ -100,7 +100,7 @@ export function checkUnifiedCmdline(path: string, kargs: readonly string[]): Dig
 }
 
 function cmdlinesIn(path: string, file: FileNode, contentOf: ContentOf): string[][] {
-  return naming(path, () => readPeSections(contentOf(file), '.cmdline').map(cmdlineOf));
+  return naming(path, () => readPeCmdlines(contentOf(file)).map(splitCmdline));
 }
 
 /** What is wrong with a command line says in which file. */
@@ -110,11 +110,6 @@ function naming<T>(path: string, read: () => T): T {
   } catch (error) {
     throw withContext(`Cannot use "${path}"`, error);
   }
-}
-
-/** As systemd-stub reads it: to the first NUL. */
-function cmdlineOf(section: Uint8Array): string[] {
-  return splitCmdline(Buffer.from(section).toString('utf8').replace(/\0.*$/s, ''));
 }
 
 /** What a deployment by it is asked to be, and where. */

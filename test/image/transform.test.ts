@@ -119,6 +119,13 @@ describe('the boot transform', () => {
     expect(listing(root)).not.toHaveProperty('boot/EFI');
   });
 
+  test('finds the add-ons of one whose name is shown in another form', () => {
+    const { bootFiles } = bootableTree(
+      bootable({ '/boot/EFI/Linux/a\n.efi': file('a uki'), '/boot/EFI/Linux/a\n.efi.extra.d/a.addon.efi': file('x') }),
+    );
+    expect(bootFiles).toMatchObject({ path: '/boot/EFI/Linux/a\\x0a.efi', addons: [{ name: 'a.addon.efi' }] });
+  });
+
   test('moves an inode out of /boot to its next name', () => {
     const shared = file('kernel');
     const { tree: root } = bootableTree(bootable({ '/boot/vmlinuz': shared, [`${kernel}/vmlinuz`]: link(shared) }));

@@ -14,7 +14,7 @@ import { unifiedLayout } from '../helpers/unified-layout.ts';
 import { bootableLayout, KERNEL } from '../helpers/bootable-layout.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { snapshot } from '../helpers/snapshot.ts';
-import { tarDir, tarFile } from '../helpers/tar-builder.ts';
+import { tarDir, tarFile, tarSymlink } from '../helpers/tar-builder.ts';
 import { testHost } from '../helpers/test-host.ts';
 
 const reason = process.getuid?.() === 0 ? undefined : 'mounting needs root';
@@ -161,7 +161,10 @@ describe.skipIf(reason !== undefined)('install to-filesystem', () => {
   test('takes the signed loader where the image has one', async () => {
     const { root, install } = prepared(['/efi']);
     const signed = Buffer.alloc(2100, 'signed');
-    const more = [tarFile('usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed', signed)];
+    const more = [
+      tarSymlink('usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed', '../../../../share/signed.efi'),
+      tarFile('usr/share/signed.efi', signed),
+    ];
     await install(bootableLayout({ more }).reference);
     expect(readFileSync(`${root}/efi/EFI/BOOT/BOOTX64.EFI`)).toEqual(signed);
   });

@@ -1,7 +1,7 @@
 /** `image seal --uki`: a publisher's image gets a unified kernel image, and keeps its digest. ukify is stood in for. */
 
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { digestImage } from '../../src/ops/digest-image.ts';
 import { extractingSink } from '../../src/ops/extract-files.ts';
@@ -69,7 +69,9 @@ describe('image seal --uki', () => {
   function secureBootFiles(): { secureBootKey: string; secureBootCertificate: string } {
     const directory = scratchDir();
     const [secureBootKey, secureBootCertificate] = [`${directory}/db.key`, `${directory}/db.crt`];
-    for (const path of [secureBootKey, secureBootCertificate]) writeFileSync(path, 'as far as hostctl looks');
+    // Keys are often links to where a manager of secrets puts them.
+    writeFileSync(`${directory}/secret`, 'as far as hostctl looks');
+    for (const path of [secureBootKey, secureBootCertificate]) symlinkSync('secret', path);
     return { secureBootKey, secureBootCertificate };
   }
 
@@ -131,6 +133,7 @@ describe('image seal --uki', () => {
     await expect(seal(host, image)).rejects.toMatchObject({
       code: 'image-unsupported',
       message: `"${image}" has a unified kernel image already: "${path}"`,
+      hint: 'Seal it as it is, without --uki, or start from the image without that file',
     });
   });
 
@@ -198,6 +201,7 @@ describe('image seal --uki', () => {
   test.each([
     [['--uki'], /--uki needs --secureboot-private-key and --secureboot-certificate/],
     [['--karg', 'debug'], /go with --uki/],
+    [['--uki', '--security-version', '3'], /of a seal: they need --key/],
   ])('takes no %j', (args, message) => {
     const { exitCode, stderr } = hostctl(['image', 'seal', 'oci:/nowhere', ...args]);
     expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: expect.stringMatching(message) as string });

@@ -8,6 +8,7 @@ import { emptyEnvironment } from '../../src/format/grub/environment-block.ts';
 import { MENU_SCRIPT } from '../../src/format/grub/menu-script.ts';
 import { statusDocument } from '../../src/cli/view/status-json.ts';
 import { statusText } from '../../src/cli/view/status-text.ts';
+import { diff } from '../../src/ops/diff.ts';
 import { deleteDeployment } from '../../src/ops/delete-deployment.ts';
 import type { DeployResult } from '../../src/ops/deploy.ts';
 import { finalizeStaged } from '../../src/ops/finalize-staged.ts';
@@ -25,6 +26,7 @@ import { withFakeVerity } from '../helpers/fake-verity.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { scratchSysroot, type ScratchSysroot } from '../helpers/scratch-sysroot.ts';
 import { snapshot } from '../helpers/snapshot.ts';
+import { tarDir } from '../helpers/tar-builder.ts';
 import { testHost } from '../helpers/test-host.ts';
 import { unifiedLayout, type UnifiedOptions } from '../helpers/unified-layout.ts';
 import { upgradeOptions } from '../helpers/upgrade-options.ts';
@@ -442,6 +444,26 @@ describe('An image with a unified kernel image', () => {
     expect(
       findings.filter(({ code }) => ['boot-hook', 'initramfs-unreadable', 'mount-point-content'].includes(code)),
     ).toEqual(expected);
+  });
+
+  test('is told from another one by diff, of images and of deployments', async () => {
+    const sysroot = scratchSysroot();
+    const images = [
+      await unifiedLayout({ version: '1' }),
+      await unifiedLayout({ version: '2', initrd: Buffer.alloc(9, 'x') }),
+    ];
+    for (const { reference } of images) await deploy(sysroot, reference);
+    const kernel = async (from?: string, to?: string) =>
+      (await diff(sysroot.host, { sysroot: sysroot.path, from, to })).kernel;
+    const differs = { from: '6.12.0', to: '6.12.0', changed: ['unified kernel image'] };
+    const [a, b] = images.map(({ reference }) => reference);
+    expect(await kernel(a, b)).toEqual(differs);
+    expect(await kernel('1', '2')).toEqual(differs);
+    expect(await kernel(a, bootableLayout().reference)).toEqual(differs);
+    expect(await kernel(a, a)).toEqual({ ...differs, changed: [] });
+    expect(await kernel('1', a)).toEqual({ ...differs, changed: [] });
+    const alone = await unifiedLayout({ kernels: [], more: [tarDir('usr/lib/modules/6.14.0')] });
+    expect((await kernel(a, alone.reference)).to).toBe('6.14.0');
   });
 
   test('needs no other kernel in the image', async () => {

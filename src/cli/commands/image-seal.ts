@@ -84,6 +84,10 @@ export function sealCommand(run: Run): CommandModule<GlobalOptions, SealArgument
 }
 
 function ukiOptions(options: SealArguments): UkiOptions | undefined {
+  const ofSeal = [options.name, options.expires, options['security-version'] || undefined];
+  if (options.uki && options.key.length === 0 && ofSeal.some((value) => value !== undefined)) {
+    throw new HostctlError('usage', '--name, --expires and --security-version are of a seal: they need --key');
+  }
   const { 'secureboot-private-key': key, 'secureboot-certificate': certificate, uki, karg } = options;
   if (!uki) {
     if (key === undefined && certificate === undefined && karg.length === 0) return undefined;

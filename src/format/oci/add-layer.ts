@@ -3,7 +3,7 @@
  */
 
 import { HostctlError } from '../../errors.ts';
-import { blobOf, type ArtifactBlob } from './artifact.ts';
+import { blobOf, type ArtifactBlob, type PlainDescriptor } from './artifact.ts';
 import { bareMediaType, mediaTypes } from './media-types.ts';
 
 export interface ImageDocuments {
@@ -23,8 +23,8 @@ export interface ExtendedImage {
   readonly layer: ArtifactBlob;
 }
 
-/** Digests of the whole tree that the manifest states, which is another one with each layer; that of `/boot` is not. */
-const STALE = /^composefs\.merged\.(?!bootable\.)/;
+/** Digests of the whole tree that manifest and config state, which is another one with each layer; of what boots it is not. */
+const STALE = /^(composefs\.merged\.(?!bootable\.)|containers\.composefs\.fsverity$)/;
 
 /**
  * @param tar - the layer, which is not compressed
@@ -43,28 +43,45 @@ export function addLayer(image: ImageDocuments, tar: Uint8Array, history: LayerH
     mediaTypes.ociConfig,
     jsonBytes({
       ...config,
+      ...(config.config?.Labels ? { config: { ...config.config, Labels: withoutStale(config.config.Labels) } } : {}),
       rootfs: { ...config.rootfs, diff_ids: [...config.rootfs.diff_ids, layer.descriptor.digest] },
       ...(config.history === undefined ? {} : { history: [...config.history, history] }),
     }),
   );
   const manifest = JSON.parse(Buffer.from(image.manifestBytes).toString('utf8')) as ManifestDocument;
-  const annotations = Object.entries(manifest.annotations ?? {}).filter(([name]) => !STALE.test(name));
   const newManifest = {
     ...manifest,
-    config: { ...manifest.config, ...newConfig.descriptor },
+    config: pointedTo(manifest.config, newConfig.descriptor),
     layers: [...manifest.layers, layer.descriptor],
-    ...(manifest.annotations === undefined ? {} : { annotations: Object.fromEntries(annotations) }),
+    ...(manifest.annotations === undefined ? {} : { annotations: withoutStale(manifest.annotations) }),
   };
   return { manifest: blobOf(image.manifestType, jsonBytes(newManifest)), config: newConfig, layer };
 }
 
+/** A descriptor that names another document from now on; it may have held a copy of the old one. */
+export function pointedTo(descriptor: AnyDescriptor, to: Partial<PlainDescriptor>): AnyDescriptor {
+  const { annotations, ...rest } = descriptor;
+  // What is undefined is not written.
+  return { ...rest, data: undefined, ...(annotations && { annotations: withoutStale(annotations) }), ...to };
+}
+
+interface AnyDescriptor {
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly [key: string]: unknown;
+}
+
+function withoutStale(values: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(values).filter(([name]) => !STALE.test(name)));
+}
+
 interface ConfigDocument {
+  readonly config?: { readonly Labels?: Readonly<Record<string, string>> | null };
   readonly rootfs: { readonly diff_ids: readonly string[] };
   readonly history?: readonly unknown[];
 }
 
 interface ManifestDocument {
-  readonly config: Readonly<Record<string, unknown>>;
+  readonly config: AnyDescriptor;
   readonly layers: readonly unknown[];
   readonly annotations?: Readonly<Record<string, string>>;
 }

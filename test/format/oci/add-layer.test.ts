@@ -17,13 +17,14 @@ test('stands last in manifest, config and history, and what the manifest says of
   const bootable = 'composefs.merged.bootable.erofs.v1.fsverity-sha512-12';
   const config = {
     os: 'linux',
+    config: { Labels: { 'containers.composefs.fsverity': 'f', kept: 'yes' }, Env: [] },
     rootfs: { type: 'layers', diff_ids: ['a'] },
     history: [{ created_by: 'x' }],
     more: [1],
   };
   const manifest = {
     schemaVersion: 2,
-    config: { mediaType: 'c', digest: 'd', size: 1, annotations: { kept: 'yes' } },
+    config: { mediaType: 'c', digest: 'd', size: 1, data: 'e30=', annotations: { [merged]: '1', kept: 'yes' } },
     layers: [{ mediaType: 'm', digest: 'e', size: 2 }],
     annotations: { [merged]: '1', [bootable]: '2', other: '3' },
     unknown: { kept: true },
@@ -34,6 +35,7 @@ test('stands last in manifest, config and history, and what the manifest says of
   expect(result.layer).toEqual({ descriptor: layer, bytes: tar });
   expect(parse(result.config.bytes)).toEqual({
     ...config,
+    config: { Labels: { kept: 'yes' }, Env: [] },
     rootfs: { type: 'layers', diff_ids: ['a', sha256(tar)] },
     history: [{ created_by: 'x' }, history],
   });
