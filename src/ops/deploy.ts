@@ -212,7 +212,9 @@ export function isRenamed(
   { image, facts, origin }: Prepared,
   { action }: DeployRequest,
 ): boolean {
-  if (action !== 'upgrade' || !isBy(sysroot, deployment, image.digest, facts.kernel)) return false;
+  // Another reference would have to be tracked from now on, and nothing that is deployed is changed.
+  const isTracked = action === 'upgrade' && deployment.origin?.reference === origin.reference;
+  if (!isTracked || !isBy(sysroot, deployment, image.digest, facts.kernel)) return false;
   host.log.warn(
     `"${origin.reference}" is ${origin.manifestDigest} now, with the root and the kernel of deployment ${deployment.id}: nothing is new`,
   );

@@ -215,7 +215,7 @@ export function leftoverState(host: Host, sysroot: Sysroot, digest: VerityDigest
   const { list, staged, next, booted } = readDeployments(host, sysroot);
   const there = list.find(({ name }) => name === digest);
   if (there === undefined) return undefined;
-  const mayBeLeft = there.entries.length === 0 && there !== staged;
+  const mayBeLeft = there.entries.length + there.onceEntries.length === 0 && there !== staged;
   // A boot partition that is not mounted, or another one, has no entry for it either: the snapshot refuses that.
   const garbage = mayBeLeft ? planHostGarbage(readHostSnapshot(host, sysroot, false), []).deployments : [];
   if (garbage.some(({ name }) => name === digest)) return there;

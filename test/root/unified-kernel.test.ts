@@ -281,12 +281,14 @@ describe('An image with a unified kernel image', () => {
       code: 'deployment-in-use',
       hint: 'It boots this root already: take the image when it has another one',
     });
-    const second = await unifiedLayout({ directory, layout: { labels: { 'containers.bootc': '1', more: 'yes' } } });
+    const labels = { 'containers.bootc': '1', more: 'yes' };
+    const second = await unifiedLayout({ directory, layout: { tag: 'next', labels } });
     expect(second).toMatchObject({ digest: first.digest, uki: first.uki });
     expect(second.manifestDigest).not.toBe(first.manifestDigest);
     expect(await planUpgrade(host, options)).toMatchObject({ avoided: null, change: null });
     expect(await upgrade(host, options)).toMatchObject({ changed: false, id: 1, avoided: null });
     expect(sysroot.host.warnings.at(-1)).toMatch(/the root and the kernel of deployment 1: nothing is new$/);
+    await expect(upgrade(host, { ...options, tag: 'next' })).rejects.toMatchObject({ code: 'deployment-in-use' });
     // Another file for the same root is another matter.
     const cmdlines = (d: string) => [`debug composefs.digest=v1-sha512-12:${d}`];
     await unifiedLayout({ directory, cmdlines });
