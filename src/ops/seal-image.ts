@@ -32,6 +32,8 @@ import type { Host } from '../sys/host.ts';
 import type { VerityAlgorithm } from '../tree/node.ts';
 import { flattenImage, XATTR_MODE } from './build.ts';
 import { makeUki, type UkiOptions, type UkiResult } from './make-uki.ts';
+import { makeMetadataArtifact } from './metadata-artifact.ts';
+import { checkSigner, type Pkcs7Signer } from './pkcs7.ts';
 import { withImage } from './with-image.ts';
 import { readSeals, SEAL_SIGNATURES_TYPE, SEAL_TEXT_TYPE, SEAL_TYPE, sealTag } from './seals.ts';
 
@@ -45,6 +47,8 @@ export interface SealImageOptions extends SignImageOptions {
   readonly algorithms: readonly VerityAlgorithm[];
   /** Puts a unified kernel image, for the first of them, into the image before; then no seal need follow. */
   readonly uki?: UkiOptions | undefined;
+  /** Signs the same for tools that know no seals; then no seal need follow either. */
+  readonly pkcs7?: Pkcs7Signer | undefined;
 }
 
 export interface SignImageOptions {
@@ -63,33 +67,42 @@ export interface SealResult {
   readonly artifact: string | null;
 }
 
-export async function sealImage(
-  host: Host,
-  options: SealImageOptions,
-): Promise<SealResult & { readonly uki: UkiResult | null }> {
-  const { expires, name } = options;
+export interface MadeSeal extends SealResult {
+  readonly uki: UkiResult | null;
+  /** Digest of the manifest of the artifact with PKCS#7 signatures. */
+  readonly pkcs7: string | null;
+}
+
+export async function sealImage(host: Host, options: SealImageOptions): Promise<MadeSeal> {
+  const { expires, name, algorithms, pkcs7: pkcs7Signer } = options;
   if (expires !== undefined && !isSealTime(expires)) {
     throw new HostctlError('usage', `--expires takes a time such as 2027-03-01T00:00:00Z, not "${expires}"`);
   }
   if (name !== undefined && !/^[\x21-\x7e]+$/.test(name)) throw new HostctlError('usage', `"${name}" is no name`);
   const signers = options.keys.map(readSigner);
-  const [algorithm = 'sha512'] = options.algorithms;
+  if (pkcs7Signer !== undefined) checkSigner(pkcs7Signer);
+  else if (options.uki === undefined) requireSigner(signers);
+  const [algorithm = 'sha512'] = algorithms;
   const uki =
     options.uki === undefined ? null : await makeUki(host, { ...options.uki, image: options.image, algorithm });
-  if (uki !== null && signers.length === 0) {
-    return { manifestDigest: uki.manifestDigest, digests: [uki.digest], keys: [], artifact: null, uki };
-  }
   return withImage(host, options.image, undefined, async (source) => {
+    const isSealed = signers.length > 0 || pkcs7Signer !== undefined;
+    const digests = await bootableDigests(host, source, isSealed ? algorithms : [algorithm]);
+    const pkcs7 =
+      pkcs7Signer === undefined
+        ? null
+        : await publishArtifact(host, source, await makeMetadataArtifact(host, source, algorithms, pkcs7Signer));
+    const { manifestDigest: manifest, reference } = source;
+    if (signers.length === 0) {
+      const stated = digests.map(formatSealedDigest);
+      return { ...{ manifestDigest: manifest, digests: stated, keys: [], artifact: null }, uki, pkcs7 };
+    }
     const seal: Seal = {
-      digests: await bootableDigests(host, source, options.algorithms),
-      xattrs: XATTR_MODE,
-      manifest: source.manifestDigest,
-      name: name ?? (source.reference.transport === 'docker' ? source.reference.name : undefined),
-      securityVersion: options.securityVersion,
-      expires,
+      ...{ digests, manifest, expires, xattrs: XATTR_MODE, securityVersion: options.securityVersion },
+      name: name ?? (reference.transport === 'docker' ? reference.name : undefined),
     };
     const bytes = formatSeal(seal);
-    return { ...(await publishSeal(host, source, seal, bytes, signWith(bytes, signers))), uki };
+    return { ...(await publishSeal(host, source, seal, bytes, signWith(bytes, signers))), uki, pkcs7 };
   });
 }
 
@@ -173,7 +186,7 @@ function readSigner(path: string): Signer {
 
 /** Signs with each, and checks what came of it: a signature that does not hold is found by the publisher. */
 export function signWith(bytes: Uint8Array, signers: readonly Signer[]): Signature[] {
-  if (signers.length === 0) throw new HostctlError('usage', 'Name a key to sign with: --key FILE');
+  requireSigner(signers);
   const signatures = signers.map(({ key, publicKey }) => ({ keyId: publicKey.id, bytes: signBytes(bytes, key) }));
   const good = signersOf(
     bytes,
@@ -182,6 +195,10 @@ export function signWith(bytes: Uint8Array, signers: readonly Signer[]): Signatu
   );
   if (good.length === signers.length) return signatures;
   throw new HostctlError('internal', 'A signature does not hold that was just made');
+}
+
+function requireSigner(signers: readonly Signer[]): void {
+  if (signers.length === 0) throw new HostctlError('usage', 'Name a key to sign with: --key FILE');
 }
 
 export function readSigners(paths: readonly string[]): Signer[] {
@@ -196,14 +213,15 @@ async function publishSeal(
   signatures: readonly Signature[],
 ): Promise<SealResult> {
   const { manifestDigest } = source;
-  const artifact = await publishArtifact(host, source, {
+  const made: NewArtifact = {
     artifactType: SEAL_TYPE,
     subject: { mediaType: source.manifestType, digest: manifestDigest, size: source.manifestBytes.length },
     parts: [
       { mediaType: SEAL_TEXT_TYPE, bytes },
       { mediaType: SEAL_SIGNATURES_TYPE, bytes: formatSignatures(signatures) },
     ],
-  });
+  };
+  const artifact = await publishArtifact(host, source, made, sealTag(manifestDigest));
   return {
     manifestDigest,
     digests: seal.digests.map(formatSealedDigest),
@@ -212,17 +230,21 @@ async function publishSeal(
   };
 }
 
-/** Puts a seal where the image is. Returns the digest of its manifest. */
+/**
+ * Puts an artifact where the image is. Returns the digest of its manifest.
+ * @param tag - of a seal, where the registry lists nothing
+ */
 async function publishArtifact(
   host: Host,
-  { reference, manifestDigest }: ImageSource,
+  { reference }: ImageSource,
   artifact: NewArtifact,
+  tag?: string,
 ): Promise<OciDigest> {
   switch (reference.transport) {
     case 'oci':
       return writeLayoutArtifact(reference.path, artifact);
     case 'docker':
-      return pushArtifact(openClient(host, reference.name), artifact, sealTag(manifestDigest));
+      return pushArtifact(openClient(host, reference.name), artifact, tag);
     default:
       throw new HostctlError('image-unsupported', `Cannot put a seal beside "${formatImageReference(reference)}"`, {
         hint: 'Seal the image in an OCI layout, oci:DIR[:TAG], or in a registry',

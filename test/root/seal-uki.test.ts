@@ -95,7 +95,12 @@ describe('image seal --uki', () => {
     const cmdline = `rw composefs.digest=v1-sha512-12:${digest} panic=30 rd.shell=0 rd.emergency=reboot from=image mine`;
     const path = '/boot/EFI/Linux/6.12.0.efi';
     expect(result).toEqual({
-      ...{ manifestDigest: expect.not.stringContaining(manifestDigest) as string, keys: [], artifact: null },
+      ...{
+        manifestDigest: expect.not.stringContaining(manifestDigest) as string,
+        keys: [],
+        artifact: null,
+        pkcs7: null,
+      },
       digests: [`v1-sha512-12:${digest}`],
       uki: { path, manifestDigest: result.manifestDigest, digest: `v1-sha512-12:${digest}`, cmdline },
     });

@@ -4,6 +4,7 @@ import type { Argv, CommandModule } from 'yargs';
 import { HostctlError } from '../../errors.ts';
 import type { VerityAlgorithm } from '../../tree/node.ts';
 import type { UkiOptions } from '../../ops/make-uki.ts';
+import type { Pkcs7Signer } from '../../ops/pkcs7.ts';
 import { openContext, type GlobalOptions } from '../context.ts';
 import type { Run } from '../program.ts';
 import { verifiedText } from '../view/verified-text.ts';
@@ -18,6 +19,8 @@ interface SealArguments extends SignArguments {
   readonly 'secureboot-private-key'?: string | undefined;
   readonly 'secureboot-certificate'?: string | undefined;
   readonly karg: readonly string[];
+  readonly 'pkcs7-private-key'?: string | undefined;
+  readonly 'pkcs7-certificate'?: string | undefined;
   readonly hash?: VerityAlgorithm | undefined;
   readonly name?: string | undefined;
   readonly 'security-version': number;
@@ -61,12 +64,19 @@ export function sealCommand(run: Run): CommandModule<GlobalOptions, SealArgument
           requiresArg: true,
           describe: 'Kernel argument of the UKI; may be given several times',
         })
+        .option('pkcs7-private-key', {
+          type: 'string',
+          requiresArg: true,
+          describe: 'Key (PEM) to sign the digests with for other tools, as "fsverity sign" does',
+        })
+        .option('pkcs7-certificate', { type: 'string', requiresArg: true, describe: 'Certificate (PEM) of that key' })
         .check((options) => {
           const version = options['security-version'];
           if (Number.isSafeInteger(version) && version >= 0) return true;
           throw new HostctlError('usage', '--security-version takes a whole number from 0');
         }),
     handler: async (options) => {
+      refuseWithoutSeal(options);
       const { sealImage } = await import('../../ops/seal-image.ts');
       const context = openContext(options, run.signal);
       const result = await sealImage(context.host, {
@@ -77,17 +87,22 @@ export function sealCommand(run: Run): CommandModule<GlobalOptions, SealArgument
         expires: options.expires,
         algorithms: options.hash === undefined ? ['sha512', 'sha256'] : [options.hash],
         uki: ukiOptions(options),
+        pkcs7: pkcs7Options(options),
       });
       context.print(result, () => lines(result.digests));
     },
   };
 }
 
-function ukiOptions(options: SealArguments): UkiOptions | undefined {
+/** What only a seal can say is not lost where none is made. */
+function refuseWithoutSeal(options: SealArguments): void {
   const ofSeal = [options.name, options.expires, options['security-version'] || undefined];
-  if (options.uki && options.key.length === 0 && ofSeal.some((value) => value !== undefined)) {
+  if (options.key.length === 0 && ofSeal.some((value) => value !== undefined)) {
     throw new HostctlError('usage', '--name, --expires and --security-version are of a seal: they need --key');
   }
+}
+
+function ukiOptions(options: SealArguments): UkiOptions | undefined {
   const { 'secureboot-private-key': key, 'secureboot-certificate': certificate, uki, karg } = options;
   if (!uki) {
     if (key === undefined && certificate === undefined && karg.length === 0) return undefined;
@@ -97,6 +112,13 @@ function ukiOptions(options: SealArguments): UkiOptions | undefined {
     throw new HostctlError('usage', '--uki needs --secureboot-private-key and --secureboot-certificate');
   }
   return { secureBootKey: key, secureBootCertificate: certificate, kargs: karg };
+}
+
+function pkcs7Options(options: SealArguments): Pkcs7Signer | undefined {
+  const { 'pkcs7-private-key': privateKey, 'pkcs7-certificate': certificate } = options;
+  if (privateKey === undefined && certificate === undefined) return undefined;
+  if (privateKey !== undefined && certificate !== undefined) return { privateKey, certificate };
+  throw new HostctlError('usage', '--pkcs7-private-key and --pkcs7-certificate go together');
 }
 
 export function signCommand(run: Run): CommandModule<GlobalOptions, SignArguments> {
@@ -113,7 +135,11 @@ export function signCommand(run: Run): CommandModule<GlobalOptions, SignArgument
   };
 }
 
-export function verifyCommand(run: Run): CommandModule<GlobalOptions, SignArguments> {
+interface VerifyArguments extends SignArguments {
+  readonly 'pkcs7-certificate'?: string | undefined;
+}
+
+export function verifyCommand(run: Run): CommandModule<GlobalOptions, VerifyArguments> {
   return {
     command: 'verify <image>',
     describe: 'Say whether an image is what a trusted key sealed; every byte of it is read',
@@ -125,8 +151,23 @@ export function verifyCommand(run: Run): CommandModule<GlobalOptions, SignArgume
           describe: 'Image reference, or a digest in the repository',
         }),
         'Public key (PEM) to trust instead of those of the host; may be given several times',
-      ),
+      ).option('pkcs7-certificate', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Certificate (PEM) whose key signed the digests for other tools: look at these, and not at seals',
+      }),
     handler: async (options) => {
+      const certificate = options['pkcs7-certificate'];
+      if (certificate !== undefined) {
+        if (options.key.length > 0) {
+          throw new HostctlError('usage', '--key is for seals, --pkcs7-certificate is for other signatures');
+        }
+        const { verifyMetadata } = await import('../../ops/metadata-artifact.ts');
+        const context = openContext(options, run.signal);
+        const found = await verifyMetadata(context.host, { image: options.image, certificate });
+        context.print(found, () => lines(found.signed.map(({ name, digest }) => `${name} ${digest}`)));
+        return;
+      }
       const { verifyImage } = await import('../../ops/verify-image.ts');
       const context = openContext(options, run.signal);
       const result = await verifyImage(context.host, { ...context.paths, image: options.image, keys: options.key });

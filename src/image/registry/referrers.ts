@@ -34,7 +34,7 @@ export function registryReferrers(client: RegistryClient, manifestDigest: OciDig
       const asked = `referrers/${manifestDigest}?artifactType=${encodeURIComponent(type)}`;
       const bytes =
         (await ifGiven(client.document(asked, ACCEPT_INDEX, MAX_MANIFEST_BYTES))) ??
-        (await ifGiven(client.document(`manifests/${tagOf(manifestDigest)}`, ACCEPT_INDEX, MAX_MANIFEST_BYTES)));
+        (await listedByTag(client, manifestDigest));
       return bytes === undefined ? [] : readReferrers(entriesOf(bytes), { type, subject: manifestDigest }, read);
     },
     async tagged(tag) {
@@ -52,8 +52,13 @@ export function registryReferrers(client: RegistryClient, manifestDigest: OciDig
 }
 
 /** The tag that stands for a digest, to which others add what it is a tag of. */
-function tagOf(digest: OciDigest): string {
+export function referrersTag(digest: OciDigest): string {
   return digest.replace(':', '-').slice(0, 128);
+}
+
+/** The list that a registry without the API has under that tag, unchecked; undefined where there is none. */
+export async function listedByTag(client: RegistryClient, digest: OciDigest): Promise<Uint8Array | undefined> {
+  return ifGiven(client.document(`manifests/${referrersTag(digest)}`, ACCEPT_INDEX, MAX_MANIFEST_BYTES));
 }
 
 /** Undefined where the registry says no: it has none, or not this way to ask. */

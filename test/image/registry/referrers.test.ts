@@ -12,6 +12,7 @@ import { sha256 } from '../../helpers/oci-builder.ts';
 import { testHost } from '../../helpers/test-host.ts';
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+const INDEX = 'application/vnd.oci.image.index.v1+json';
 const TYPE = 'application/vnd.example.v1';
 const IMAGE = Buffer.from('{"schemaVersion":2}');
 const DIGEST = parseOciDigest(sha256(IMAGE), 'Digest');
@@ -64,6 +65,30 @@ describe('an artifact that is pushed', () => {
       { mediaType: 'text/plain', annotations: new Map([['of', 'one']]), bytes: Buffer.from('one') },
     ]);
     expect(await referrers.tagged('sha256-other.note')).toBeUndefined();
+  });
+
+  test('without a tag of its own is added to the list that stands for the missing API', async () => {
+    const registry = await memoryRegistry({ hasReferrers: false });
+    const list = `sha256-${HEX}`;
+    const foreign = { mediaType: MANIFEST, digest: `sha256:${'ab'.repeat(32)}`, size: 7, 'org.example.kept': 'yes' };
+    const before = { schemaVersion: 2, mediaType: INDEX, manifests: [foreign] };
+    registry.contents.set(list, Buffer.from(JSON.stringify(before)));
+    for (const content of ['one', 'two', 'one']) await pushArtifact(clientOf(registry), artifact(content), undefined);
+    expect(await found(registry)).toEqual(['two', 'one']);
+    const { manifests } = JSON.parse(registry.contents.get(list)!.toString()) as { manifests: object[] };
+    expect(manifests).toHaveLength(3);
+    expect(manifests[0]).toEqual(foreign);
+    expect(manifests[1]).toMatchObject({ mediaType: MANIFEST, artifactType: TYPE });
+
+    registry.contents.set(list, Buffer.from('{}'));
+    await expect(pushArtifact(clientOf(registry), artifact('one'), undefined)).rejects.toMatchObject({
+      code: 'image-invalid',
+    });
+    expect(registry.contents.get(list)!.toString()).toBe('{}');
+
+    const listing = await memoryRegistry({ hasReferrers: true });
+    await pushArtifact(clientOf(listing), artifact('one'), undefined);
+    expect([...listing.contents.keys()].filter((name) => !name.startsWith('sha256:'))).toEqual([]);
   });
 
   test('is not named before everything that it names is there', async () => {
