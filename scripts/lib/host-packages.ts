@@ -46,6 +46,7 @@ export const VM_NEEDS: readonly HostNeed[] = [
 export const TEST_NEEDS: readonly HostNeed[] = [
   ...VM_NEEDS,
   { probe: 'shellcheck', package: 'shellcheck' },
+  { probe: 'openssl', package: 'openssl' },
   { probe: 'fsck.erofs', package: 'erofs-utils' },
   { probe: 'bsdtar', package: 'libarchive-tools' },
   { probe: 'umoci', package: 'umoci' },

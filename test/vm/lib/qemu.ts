@@ -41,6 +41,8 @@ export interface Boot {
   /** Strings of SMBIOS type 11, which systemd and systemd-boot take settings from. */
   readonly smbios: readonly string[];
   readonly memoryMiB?: number;
+  /** A card by which the guest reaches this host's own ports, as 10.0.2.2. */
+  readonly hasNetwork?: boolean;
   /** One goes by a clock of its own: a busy host makes it slow, and no time limit in it is reached for that. */
   readonly processors?: 1 | 2;
   readonly deadlineMs?: number;
@@ -86,6 +88,7 @@ async function machineArguments(boot: Boot, channel: string, serial: string): Pr
     const bootIndex = index === 0 && boot.direct === undefined ? ',bootindex=0' : '';
     args.push('-device', `virtio-blk-pci,drive=d${index}${serialNumber}${bootIndex}`);
   }
+  if (boot.hasNetwork === true) args.push('-netdev', 'user,id=host', '-device', 'virtio-net-pci,netdev=host');
   args.push('-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci');
   args.push('-chardev', `file,id=channel,path=${channel}`);
   args.push('-device', 'virtserialport,chardev=channel,name=hostctl.test');
