@@ -13,7 +13,7 @@ import type { Host } from '../../src/sys/host.ts';
 import type { VerityDigest } from '../../src/tree/node.ts';
 import { bootableLayout, INITRD, KERNEL } from '../helpers/bootable-layout.ts';
 import { withFakeVerity } from '../helpers/fake-verity.ts';
-import { writeIndex, writeJson, type LayoutSpec } from '../helpers/oci-builder.ts';
+import { refName, writeIndex, writeJson, type LayoutSpec } from '../helpers/oci-builder.ts';
 import { peFile } from '../helpers/pe-builder.ts';
 import { hostctl } from '../helpers/run-program.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
@@ -177,6 +177,15 @@ describe('image seal --uki', () => {
       code: 'image-unsupported',
       message: expect.stringMatching(/does not name the manifest .* once/) as string,
     });
+  });
+
+  test('leaves what another tag names', async () => {
+    const { directory, manifest } = bootableLayout({ layout: { tag: TAG } });
+    const old = { ...manifest, annotations: refName('old') };
+    writeIndex(directory, { schemaVersion: 2, manifests: [{ ...manifest, annotations: refName(TAG) }, old] });
+    const { manifestDigest } = await seal(hostWithUkify().host, `oci:${directory}:${TAG}`);
+    const { manifests } = JSON.parse(readFileSync(`${directory}/index.json`, 'utf8')) as { manifests: object[] };
+    expect(manifests).toMatchObject([{ digest: manifestDigest, annotations: refName(TAG) }, old]);
   });
 
   test('refuses what has not the command line that was meant', async () => {

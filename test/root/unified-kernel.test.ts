@@ -170,6 +170,7 @@ describe('An image with a unified kernel image', () => {
     ['may boot unverified', { cmdlines: (d) => [`composefs.digest=?v1-sha512-12:${d}`] }, {}, 'verity-unsupported', /makes verification optional/],
     ['is for another hash than the repository', {}, { algorithm: 'sha256' }, 'image-unsupported', /pins a sha512 digest, and the repository ".*" is of sha256/],
     ['is given an argument', {}, { kargs: ['debug'] }, 'image-unsupported', /"debug" cannot be added/],
+    ['has an add-on that names a state directory', { addons: { 'x.addon.efi': 'hostctl.state=other' } }, {}, 'image-not-bootable', /has "hostctl.state="/],
     ['has an add-on that names a root', { addons: { 'x.addon.efi': `composefs=?${foreign}` } }, {}, 'image-not-bootable', /add-on ".*x\.addon\.efi" names a composefs digest/],
   ])('is refused where it %s, and nothing stays', async (_what, options, more, code, message) => {
     const sysroot = scratchSysroot();
