@@ -5,7 +5,7 @@
  */
 
 import { mkdirSync } from 'node:fs';
-import { cp, rename } from 'node:fs/promises';
+import { cp, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
@@ -18,7 +18,6 @@ import { withFakeVerity } from '../helpers/fake-verity.ts';
 import { startHostctl, startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { knownKey, writeKey } from '../helpers/seal-keys.ts';
 import { testHost } from '../helpers/test-host.ts';
-import { readFile } from 'node:fs/promises';
 import { type Answers, type GuestResult, statusOf, type Step } from '../vm/lib/guest.ts';
 import { GuestChain } from '../vm/lib/guest-chain.ts';
 import { type Files, setOnlyTag, taggedManifest, withLayer } from '../vm/lib/layered-image.ts';

@@ -4,7 +4,7 @@
  * entry says besides is of no effect. Disks and variables are made offline; what is judged happens in the machine.
  */
 
-import { cp, mkdir, readdir, rename } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
@@ -13,17 +13,21 @@ import { sealImage } from '../../src/ops/seal-image.ts';
 import { withFakeVerity } from '../helpers/fake-verity.ts';
 import { testHost } from '../helpers/test-host.ts';
 import { type Answers, type GuestResult, statusOf, type Step } from '../vm/lib/guest.ts';
+import { blankDisk, makeExt4 } from '../vm/lib/disk.ts';
 import { GuestChain } from '../vm/lib/guest-chain.ts';
+import { DISK_MIB, INSTALL, installerWith, MOUNT_LAYOUT } from '../vm/lib/installed-disk.ts';
+import { setOnlyTag, taggedManifest, withLayer } from '../vm/lib/layered-image.ts';
 import { makeOfflineDisk } from '../vm/lib/offline-disk.ts';
 import { reasonNoMachines } from '../vm/lib/requirements.ts';
 import { StoppedDisk } from '../vm/lib/stopped-disk.ts';
-import { testImage } from '../vm/lib/test-image.ts';
+import { testImage, type TestImage } from '../vm/lib/test-image.ts';
 import { enroll, makeKeys, sign, SigningTools } from './lib/secure-boot.ts';
 
 const say = (line: string): void => console.error(line);
 const reason = await reasonNoMachines(say);
 if (reason !== undefined) say(`Skipping the machines with Secure Boot: ${reason}`);
 
+const LOADER = 'systemd-bootx64.efi';
 const ENTRY = '/loader/entries/hostctl-00000002+1-0.conf';
 const SECURE_BOOT = '/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c';
 const STEPS: readonly Step[] = [
@@ -42,14 +46,19 @@ describe.skipIf(reason !== undefined)('A machine with Secure Boot', () => {
   let uki: string;
   let v1: string;
   let v2: string;
+  let image: TestImage;
+  /** systemd-boot, signed. */
+  let loader: string;
+  /** Puts a signed unified kernel image with these arguments into an image, and gives the digest of its root. */
+  let unify: (reference: string, kargs: readonly string[]) => Promise<string>;
 
   beforeAll(async () => {
     const { folder } = chain;
-    const image = await testImage(await buildPackage(folder), say);
+    image = await testImage(await buildPackage(folder), say);
     const tools = await SigningTools.open(folder);
     const keys = await makeKeys(tools, folder);
     await enroll(tools, keys, folder);
-    const loader = join(folder, 'BOOTX64.EFI');
+    loader = join(folder, 'BOOTX64.EFI');
     await sign(tools, keys, image.loader, loader);
     const layout = join(folder, 'layout');
     await cp(image.layout, layout, { recursive: true });
@@ -57,18 +66,22 @@ describe.skipIf(reason !== undefined)('A machine with Secure Boot', () => {
     const [sysroot, boot] = [join(folder, 'sysroot'), join(folder, 'boot')];
     await mkdir(sysroot);
     await mkdir(boot);
-    const put = async (tag: string): Promise<string> => {
-      const reference = `oci:${layout}:${tag}`;
-      const { uki: made } = await sealImage(host, {
+    unify = async (reference, kargs) => {
+      const { digests } = await sealImage(host, {
         ...{ image: reference, keys: [], name: undefined, securityVersion: 0, expires: undefined },
         algorithms: ['sha512'],
-        uki: { secureBootKey: keys.key, secureBootCertificate: keys.certificate, kargs: ['root=LABEL=secure', 'rw'] },
+        uki: { secureBootKey: keys.key, secureBootCertificate: keys.certificate, kargs },
       });
+      return digests.join().replace('v1-sha512-12:', '');
+    };
+    const put = async (tag: string): Promise<string> => {
+      const reference = `oci:${layout}:${tag}`;
+      const made = await unify(reference, ['root=LABEL=secure', 'rw']);
       const { digest } = await deploy(host, {
         ...{ sysroot, boot, image: reference, kargs: [], algorithm: undefined },
         ...{ tries: 1, allowMissingVerity: false, stage: false },
       });
-      expect(made?.digest).toBe(`v1-sha512-12:${digest}`);
+      expect(made).toBe(digest);
       return digest;
     };
     v1 = await put('v1');
@@ -95,6 +108,35 @@ describe.skipIf(reason !== undefined)('A machine with Secure Boot', () => {
     await chain.start(original);
     await edit(await StoppedDisk.open(chain.disk));
   }
+
+  test('is installed by the image alone: its root is found by the type of the partition', async () => {
+    const { folder } = chain;
+    const layout = join(folder, 'installed');
+    await cp(image.layout, layout, { recursive: true });
+    const signed = { [`usr/lib/systemd/boot/efi/${LOADER}.signed`]: await readFile(loader) };
+    await setOnlyTag(layout, 'os', await withLayer(layout, await taggedManifest(layout, 'v1'), signed));
+    const digest = await unify(`oci:${layout}:os`, ['rw']);
+    const layoutDisk = join(folder, 'installed.ext4');
+    await makeExt4(layout, layoutDisk, { label: 'layout' });
+    chain.forget();
+    await blankDisk(chain.disk, DISK_MIB);
+    const installed = await chain.boot('install', {
+      ...installerWith(image, chain.disk, layoutDisk),
+      steps: [
+        { name: 'layout', run: MOUNT_LAYOUT },
+        { name: 'install', run: `${INSTALL} oci:/run/layout:os` },
+      ],
+    });
+    expect(installed.answers.ok('install')).toContain('has its own command line, and these are not in it: root=UUID=');
+    const { answers } = await boot('installed');
+    expect(answers.ok('secure').trim()).toBe('1');
+    expect(answers.ok('root')).toBe(`composefs:${digest}\n`);
+    expect(answers.ok('cmdline')).not.toContain('root=');
+    expect(statusOf(answers)).toMatchObject({
+      booted: 1,
+      deployments: [{ id: 1, state: 'good', level: 'sealed-by-uki', problems: [] }],
+    });
+  });
 
   /** What started is version 2, by nothing but its own command line. */
   function expectV2(answers: Answers): void {

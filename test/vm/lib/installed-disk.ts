@@ -11,10 +11,10 @@ import { run } from '../../../scripts/lib/run.ts';
 import { cached, fileHash } from './cache.ts';
 import { blankDisk } from './disk.ts';
 import { type Loader, loaderName } from './debian.ts';
-import { type Answer, Answers, QUIET, runGuest, type Step } from './guest.ts';
+import { type Answer, Answers, type GuestBoot, QUIET, runGuest, type Step } from './guest.ts';
 import type { TestImage } from './test-image.ts';
 
-const DISK_MIB = 3072;
+export const DISK_MIB = 3072;
 /** Some 300 MB are decompressed and hashed in emulation. */
 const LONG_BOOT_MS = 900_000;
 
@@ -28,6 +28,9 @@ export interface MadeDisk {
 /** Attach the image's layout as a disk with this serial number; `MOUNT_LAYOUT` makes it `oci:/run/layout`. */
 export const LAYOUT_SERIAL = 'layout';
 export const MOUNT_LAYOUT = `mkdir -p /run/layout && mount -o ro /dev/disk/by-id/virtio-${LAYOUT_SERIAL} /run/layout`;
+
+/** In the machine that installs, followed by a reference. */
+export const INSTALL = 'hostctl install to-disk "$(realpath /dev/disk/by-id/virtio-target)"';
 
 /** The tag that was installed means version 2 from now on. */
 export const MOVE_TAG = [
@@ -53,7 +56,7 @@ export async function installedDisk(
   loader: Loader = 'systemd-boot',
 ): Promise<MadeDisk> {
   const kargs = loader === 'grub' ? QUIET.map((arg) => ` --karg ${arg}`).join('') : '';
-  const install = 'hostctl install to-disk "$(realpath /dev/disk/by-id/virtio-target)" oci:/run/layout:v1';
+  const install = `${INSTALL} oci:/run/layout:v1`;
   const steps: Step[] = [
     { name: 'layout', run: MOUNT_LAYOUT },
     { name: 'install', run: install + kargs },
@@ -63,22 +66,29 @@ export async function installedDisk(
     const disk = join(scratch, 'disk.img');
     const logs = await logFolder(scratch);
     await blankDisk(disk, DISK_MIB);
-    const { answers, seconds } = await runGuest({
-      folder: logs,
-      name: 'install',
-      disks: [
-        { path: image.installer.disk, discardWrites: true },
-        { path: disk, serial: 'target' },
-        { path: image.disk, serial: LAYOUT_SERIAL },
-      ],
-      direct: { kernel: image.installer.kernel, initrd: image.installer.initrd, cmdline: 'root=LABEL=installer rw' },
-      deadlineMs: LONG_BOOT_MS,
-      steps,
-    });
+    const installer = installerWith(image, disk, image.disk);
+    const { answers, seconds } = await runGuest({ ...installer, folder: logs, name: 'install', steps });
     await keepAnswers(scratch, answers);
     say(`Installed in ${seconds} s`);
   });
   return madeDisk(folder);
+}
+
+/** The machine that installs: onto `target`, which is its `virtio-target`, from the layout on a disk beside it. */
+export function installerWith(
+  { installer }: TestImage,
+  target: string,
+  layoutDisk: string,
+): Omit<GuestBoot, 'folder' | 'name' | 'steps'> {
+  return {
+    disks: [
+      { path: installer.disk, discardWrites: true },
+      { path: target, serial: 'target' },
+      { path: layoutDisk, serial: LAYOUT_SERIAL },
+    ],
+    direct: { kernel: installer.kernel, initrd: installer.initrd, cmdline: 'root=LABEL=installer rw' },
+    deadlineMs: LONG_BOOT_MS,
+  };
 }
 
 /** The installed disk after its first boot, in which `steps` were run; they stage version 2. */
