@@ -29,6 +29,7 @@ interface Part {
   readonly name: string;
   readonly digest: string;
   readonly bytes: Uint8Array;
+  readonly mediaType?: string;
 }
 interface Signer {
   readonly privateKey: string;
@@ -102,7 +103,11 @@ function replaceParts(layout: Layout, parts: readonly Part[]): void {
   const artifact: NewArtifact = {
     artifactType: METADATA,
     subject: { ...subject, digest: parseOciDigest(layout.manifestDigest, 'Digest') },
-    parts: parts.map(({ name, digest, bytes }) => ({ mediaType: PKCS7, bytes, annotations: { [name]: digest } })),
+    parts: parts.map(({ name, digest, bytes, mediaType = PKCS7 }) => ({
+      mediaType,
+      bytes,
+      annotations: { [name]: digest },
+    })),
   };
   writeLayoutArtifact(layout.directory, artifact);
 }
@@ -289,6 +294,11 @@ describe('image verify with a certificate', () => {
     [
       'digests of the other hash',
       (parts) => parts.slice(0, 1).map((part) => ({ ...part, digest: 'ab'.repeat(32) })),
+      'image-unsigned',
+    ],
+    [
+      'what is of another type',
+      (parts) => parts.map((part) => ({ ...part, mediaType: 'application/octet-stream' })),
       'image-unsigned',
     ],
     [
