@@ -79,8 +79,7 @@ describe.skipIf(reason !== undefined)('A machine that follows a publisher', () =
       ...args,
       '--json',
     ]).result;
-    expect(stderr).toBe('');
-    expect(exitCode).toBe(0);
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
     return JSON.parse(stdout) as { digests: string[] };
   }
 
