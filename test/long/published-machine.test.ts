@@ -17,6 +17,7 @@ import { setup } from '../helpers/build-program.ts';
 import { withFakeVerity } from '../helpers/fake-verity.ts';
 import { startHostctl, startRegistry, type TestRegistry } from '../helpers/registry.ts';
 import { knownKey, writeKey } from '../helpers/seal-keys.ts';
+import { trixieRoot } from '../helpers/sid-root.ts';
 import { testHost } from '../helpers/test-host.ts';
 import { type Answers, type GuestResult, statusOf, type Step } from '../vm/lib/guest.ts';
 import { GuestChain } from '../vm/lib/guest-chain.ts';
@@ -34,11 +35,25 @@ const ours = knownKey('ours');
 const next = knownKey('next');
 const IMAGE_KEYS = { 'keys.d/ours.pub': ours.publicPem, 'keys.d/next.pub': next.publicPem };
 const LABEL = 'published';
+const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
+
+/** skopeo, which hostctl has apply its policy to a registry's images, and what it needs beside what the image has. */
+async function skopeoFiles(): Promise<Files> {
+  const root = await trixieRoot();
+  const libraries = ['libassuan.so.9', 'libgpg-error.so.0', 'libgpgme.so.11', 'libsqlite3.so.0'];
+  const paths = ['usr/bin/skopeo', ...libraries.map((name) => `${LIBRARIES}/${name}`)];
+  const contents = await Promise.all(paths.map(async (path) => [path, await readFile(join(root, path))] as const));
+  return {
+    ...Object.fromEntries(contents),
+    'etc/containers/policy.json': '{ "default": [ { "type": "insecureAcceptAnything" } ] }\n',
+  };
+}
 
 describe.skipIf(reason !== undefined)('A machine that follows a publisher', () => {
   const chain = new GuestChain('published', say);
   let registry: TestRegistry;
-  let layout: string;
+  /** One image in each: of the first version and of the second, with skopeo. */
+  let layouts: { readonly v1: string; readonly v2: string };
   let keys: { readonly ours: string; readonly next: string };
   /** Digests of the releases, by number; the machine begins with the first. */
   const digests: string[] = [];
@@ -48,18 +63,22 @@ describe.skipIf(reason !== undefined)('A machine that follows a publisher', () =
     const { folder } = chain;
     const image = await testImage(await buildPackage(folder), say, { trust: IMAGE_KEYS });
     keys = { ours: writeKey(folder, 'ours', ours), next: writeKey(folder, 'next', next) };
-    layout = join(folder, 'layout');
-    await cp(image.layout, layout, { recursive: true });
+    layouts = { v1: join(folder, 'v1'), v2: join(folder, 'v2') };
+    const skopeo = await skopeoFiles();
+    for (const [tag, layout] of Object.entries(layouts)) {
+      await cp(image.layout, layout, { recursive: true });
+      await setOnlyTag(layout, 'os', await withLayer(layout, await taggedManifest(layout, tag), skopeo));
+    }
     registry = await startRegistry();
     const host = withFakeVerity(testHost());
     const [sysroot, boot] = [join(folder, 'sysroot'), join(folder, 'boot')];
     for (const directory of [sysroot, boot]) mkdirSync(directory);
     await sealImage(host, {
-      ...{ image: `oci:${layout}:v1`, keys: [keys.ours], name: undefined, expires: undefined },
+      ...{ image: `oci:${layouts.v1}:os`, keys: [keys.ours], name: undefined, expires: undefined },
       ...{ securityVersion: 1, algorithms: ['sha512'] },
     });
     const { digest } = await deploy(host, {
-      ...{ sysroot, boot, image: `oci:${layout}:v1`, kargs: [`root=LABEL=${LABEL}`, 'rw'], algorithm: undefined },
+      ...{ sysroot, boot, image: `oci:${layouts.v1}:os`, kargs: [`root=LABEL=${LABEL}`, 'rw'], algorithm: undefined },
       ...{ tries: 1, allowMissingVerity: false, stage: false },
     });
     digests[1] = digest;
@@ -86,9 +105,9 @@ describe.skipIf(reason !== undefined)('A machine that follows a publisher', () =
   /** Pushes release `number`, the second version with these files besides, as `:NUMBER` and as what the tags lead to. */
   async function push(number: number, files: Files, ...tags: readonly string[]): Promise<void> {
     const copy = join(chain.folder, `release-${number}`);
-    await run('cp', ['--archive', '--link', layout, copy]);
+    await run('cp', ['--archive', '--link', layouts.v2, copy]);
     const all = { ...files, 'usr/share/hostctl-test/published': `${number}\n` };
-    await setOnlyTag(copy, 'release', await withLayer(copy, await taggedManifest(copy, 'v2'), all));
+    await setOnlyTag(copy, 'release', await withLayer(copy, await taggedManifest(copy, 'os'), all));
     for (const tag of [String(number), ...tags]) {
       registry.push(`oci:${copy}:release`, `os:${tag}`, '--preserve-digests');
     }
