@@ -212,7 +212,7 @@ systemctl start systemd-networkd && /usr/lib/systemd/systemd-networkd-wait-onlin
     for (const step of ['rollback', 'switch']) {
       expect(answers.of(step)).toMatchObject({ status: 3, output: expect.stringContaining('revoked') as string });
     }
-    expect(statusOf(answers).warnings).toMatchObject([{ code: 'image-revoked' }]);
+    expect(statusOf(answers).warnings).toMatchObject([{ code: 'image-revoked' }, { code: 'key-untrusted' }]);
   });
 
   test('nor boots it where an entry asks for it', async () => {
