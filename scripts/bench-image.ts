@@ -4,11 +4,9 @@
  * two gigabytes of download and ten minutes.
  */
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { finishLayout, LayerWriter, type LayerCompression, type WrittenLayer } from './lib/bench/oci-writer.ts';
+import { finishLayout, packLayer, type WrittenLayer } from './lib/bench/oci-writer.ts';
 import { ensureHostPackages, IMAGE_NEEDS } from './lib/host-packages.ts';
 import { run } from './lib/run.ts';
 
@@ -123,19 +121,4 @@ async function markAsLayersDo(folder: string): Promise<void> {
   }
   const opaque = await run('getfattr', ['-Rh', '--absolute-names', '-m', '^trusted.overlay.opaque$', folder]);
   for (const [, path = ''] of opaque.matchAll(/^# file: (.*)$/gm)) writeFileSync(join(path, '.wh..wh..opq'), '');
-}
-
-async function packLayer(layout: string, compression: LayerCompression, folder: string): Promise<WrittenLayer> {
-  const layer = new LayerWriter(layout, compression);
-  const xattrs = ['--xattrs', '--xattrs-include=security.capability'];
-  const child = spawn(
-    'tar',
-    ['--create', '--format=pax', '--sort=name', '--numeric-owner', ...xattrs, '--directory', folder, '.'],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
-  const closed = once(child, 'close');
-  for await (const piece of child.stdout) await layer.write(piece as Buffer);
-  const [code] = (await closed) as [number];
-  if (code !== 0) throw new Error(`tar failed with ${code}`);
-  return layer.finish();
 }

@@ -19,18 +19,25 @@ export function objectNames(folder: string): Set<string> {
   return names;
 }
 
+/** Digests of the images in a repository. */
+export function imagesIn(repository: string): string[] {
+  return readdirSync(join(repository, 'images')).filter((name) => /^[0-9a-f]{64,128}$/.test(name));
+}
+
 /**
  * Looks at a repository that hostctl filled: the image names what is there, a sample of the objects has the digests of
  * their names by `fsverity digest`, and mkcomposefs makes the same image of its dump.
  * @param sid - a system with mkcomposefs; without it, and with SHA-512, the last is not looked at
+ * @param before - images that were there before
  */
 export async function checkRepository(
   repository: string,
   program: string,
   algorithm: 'sha256' | 'sha512',
   sid: string | undefined,
+  before: readonly string[] = [],
 ): Promise<Reference> {
-  const digest = readdirSync(join(repository, 'images')).find((name) => /^[0-9a-f]{64,128}$/.test(name)) ?? '';
+  const digest = imagesIn(repository).find((name) => !before.includes(name)) ?? '';
   const image = join(repository, 'images', digest);
   const listed = await run(process.execPath, [program, 'composefs', 'objects', image]);
   const named = new Set(listed.split('\n').filter(Boolean));

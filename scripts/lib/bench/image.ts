@@ -31,7 +31,7 @@ const DIRECTORIES = [
 const MiB = 1 << 20;
 
 /** Numbers that are the same for the same seed, everywhere (xorshift). */
-class Random {
+export class Random {
   #state: number;
 
   constructor(seed: number) {

@@ -53,6 +53,24 @@ export class LayerWriter {
   }
 }
 
+/** Writes a folder as a layer, with what `more` tells tar: `.` for all that is in it. */
+export async function packLayer(
+  layout: string,
+  compression: LayerCompression,
+  folder: string,
+  more: readonly string[] = ['.'],
+): Promise<WrittenLayer> {
+  const layer = new LayerWriter(layout, compression);
+  const xattrs = ['--xattrs', '--xattrs-include=security.capability'];
+  const args = ['--create', '--format=pax', '--sort=name', '--numeric-owner', ...xattrs, '--directory', folder];
+  const child = spawn('tar', [...args, ...more], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const closed = once(child, 'close');
+  for await (const piece of child.stdout) await layer.write(piece as Buffer);
+  const [code] = (await closed) as [number];
+  if (code !== 0) throw new Error(`tar failed with ${code}`);
+  return layer.finish();
+}
+
 /** Ends a layout whose layers are written. */
 export function finishLayout(
   directory: string,

@@ -19,18 +19,19 @@ export interface Pipeline {
 }
 
 /** Layers as files, in order: $LAYERS. mkcomposefs comes from another system, with the loader of that one. */
-const unpack = {
+export const unpack = {
   bsdtar: 'for layer in $LAYERS; do bsdtar -xpf "$layer" -C "$TARGET/tree" --exclude "*/.wh.*"; done',
   igzip: 'for layer in $LAYERS; do tar -I igzip -xpf "$layer" -C "$TARGET/tree" --exclude ".wh.*"; done',
 } as const;
-const tree = 'mkdir "$TARGET/tree" "$TARGET/objects"';
+const tree = 'mkdir -p "$TARGET/tree" "$TARGET/objects"';
+export const MKCOMPOSEFS =
+  '"$SID/lib64/ld-linux-x86-64.so.2" --library-path "$SID/usr/lib/x86_64-linux-gnu" "$SID/usr/bin/mkcomposefs"';
 const mkcomposefs = (tree: string): string =>
-  `"$SID/lib64/ld-linux-x86-64.so.2" --library-path "$SID/usr/lib/x86_64-linux-gnu" "$SID/usr/bin/mkcomposefs" ` +
-  `--digest-store="$TARGET/objects" ${tree} "$TARGET/image.cfs"`;
+  `${MKCOMPOSEFS} --digest-store="$TARGET/objects" ${tree} "$TARGET/image.cfs"`;
 const sync = 'sync --file-system "$TARGET"';
 const shipped = mkcomposefs('"$TARGET/tree"');
 const unsynced = `LD_PRELOAD="$NO_FSYNC" ${shipped}`;
-const hostctl = 'node "$HOSTCTL"';
+export const hostctl = 'node "$HOSTCTL"';
 
 export const PIPELINES: readonly Pipeline[] = [
   {
@@ -38,14 +39,14 @@ export const PIPELINES: readonly Pipeline[] = [
     needs: ['node'],
     result: 'composefs',
     kind: 'hostctl',
-    script: `mkdir "$TARGET/boot"; ${hostctl} deploy "oci:$IMAGE" --sysroot "$TARGET" --hash sha256 --allow-missing-verity`,
+    script: `mkdir -p "$TARGET/boot"; ${hostctl} deploy "oci:$IMAGE" --sysroot "$TARGET" --hash sha256 --allow-missing-verity`,
   },
   {
     name: 'hostctl deploy, SHA-512',
     needs: ['node'],
     result: 'composefs',
     kind: 'for comparison',
-    script: `mkdir "$TARGET/boot"; ${hostctl} deploy "oci:$IMAGE" --sysroot "$TARGET" --hash sha512 --allow-missing-verity`,
+    script: `mkdir -p "$TARGET/boot"; ${hostctl} deploy "oci:$IMAGE" --sysroot "$TARGET" --hash sha512 --allow-missing-verity`,
   },
   {
     name: 'hostctl image pull',

@@ -43,3 +43,13 @@ export async function makeTarget(folder: string): Promise<Target> {
     },
   };
 }
+
+/** Makes it for as long as `body` takes. */
+export async function onTarget<T>(folder: string, body: (target: Target) => Promise<T>): Promise<T> {
+  const target = await makeTarget(folder);
+  try {
+    return await body(target);
+  } finally {
+    await target.remove();
+  }
+}
