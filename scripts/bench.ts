@@ -4,6 +4,9 @@
  *
  *   npm run bench -- [--image oci:DIR | --shape layers|giant|small --compression gzip|zstd --scale N] [--rounds N]
  *                    [--only WORD]... [--json FILE] [--chart FILE]
+ *   npm run bench -- --warm [--only second|create|digest|starts|fsck|hash|entries|images|large]...
+ *                           # all else that is asked of hostctl, against limits and what one would use instead
+ *   npm run bench -- --boot            # in a guest: what the hook adds to a boot, and fs-verity to a pull
  *   npm run bench -- --finalize        # what `finalize-staged` takes at shutdown
  */
 
@@ -11,6 +14,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { benchBoot } from './lib/bench/boot.ts';
 import { checkPeer, checkRepository, type Reference } from './lib/bench/check.ts';
 import { benchFinalize } from './lib/bench/finalize.ts';
 import { measureFloor, prepareFloor, type FloorInput } from './lib/bench/floor.ts';
@@ -29,6 +33,7 @@ import {
   warm,
 } from './lib/bench/setting.ts';
 import { makeTarget } from './lib/bench/target.ts';
+import { benchWarm } from './lib/bench/warm.ts';
 import { projectPath } from './lib/project.ts';
 
 const { values } = parseArgs({
@@ -41,6 +46,8 @@ const { values } = parseArgs({
     only: { type: 'string', multiple: true },
     json: { type: 'string' },
     chart: { type: 'string' },
+    boot: { type: 'boolean', default: false },
+    warm: { type: 'boolean', default: false },
     finalize: { type: 'boolean', default: false },
   },
 });
@@ -59,8 +66,17 @@ async function bench(): Promise<void> {
   const folder = projectPath('build', `bench-${process.pid}`);
   mkdirSync(folder, { recursive: true });
   try {
+    if (values.boot) {
+      await benchBoot(folder, { rounds: Number(values.rounds), json: values.json }, say);
+      return;
+    }
     const image = await openImage();
     const setting = await prepare(folder, image, say);
+    if (values.warm) {
+      const rounds = Number(values.rounds);
+      await benchWarm({ ...setting, folder, rounds, scale: Number(values.scale), say }, values.only, values.json);
+      return;
+    }
     const rows = await measureRounds(folder, setting, Number(values.rounds));
     const result = report(rows);
     console.log(await description(image));
