@@ -137,7 +137,7 @@ export async function manyImages(bench: Bench): Promise<Comparison[]> {
   const comparisons: Comparison[] = [];
   for (const { name, times, script, leaves } of works) {
     const contestants = counts.map((count, i): Contestant => ({
-      name: `${count} images`,
+      name: count === 1 ? '1 image' : `${count} images`,
       run: () =>
         onTarget(folder, async (target) => {
           await run('cp', ['-a', `${sysroots[i]!}/.`, target.path]);
