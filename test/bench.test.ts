@@ -94,6 +94,7 @@ describe('A contest', () => {
       goal: { most: 3 },
       note: undefined,
     });
+    expect(compare('wall', a, [b, a]).against).toBe('a');
     expect(compare('wall', a, [c, d])).toMatchObject({ hostctl: 2, reference: undefined, note: 'Not so: c' });
     expect(compare('wall', c, [a])).toMatchObject({ hostctl: undefined, reference: 2, note: 'Not so: c' });
     expect(verdictOf(peak('a', a))).toBe('met');

@@ -5,7 +5,7 @@ import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync 
 import { join } from 'node:path';
 import { run } from '../run.ts';
 import { Random } from './image.ts';
-import { finishLayout, packLayer } from './oci-writer.ts';
+import { finishLayout, packLayer, type WrittenLayer } from './oci-writer.ts';
 import type { Image } from './setting.ts';
 import { onTarget } from './target.ts';
 
@@ -75,16 +75,16 @@ function change(tree: string, { path, size }: SizedFile): void {
   closeSync(fd);
 }
 
-function layersOf(image: Image): { digest: string; size: number; diffId: string }[] {
+function layersOf(image: Image): WrittenLayer[] {
   interface Documents {
     readonly manifests?: readonly { readonly digest: string }[];
     readonly config?: { readonly digest: string };
-    readonly layers?: readonly { readonly digest: string; readonly size: number }[];
+    readonly layers?: readonly Omit<WrittenLayer, 'diffId'>[];
     readonly rootfs?: { readonly diff_ids: readonly string[] };
   }
   const parse = (name: string): Documents => JSON.parse(readFileSync(join(image.directory, name), 'utf8')) as Documents;
   const blob = (digest: string): Documents => parse(`blobs/${digest.replace(':', '/')}`);
   const manifest = blob(parse('index.json').manifests![0]!.digest);
   const diffIds = blob(manifest.config!.digest).rootfs!.diff_ids;
-  return manifest.layers!.map(({ digest, size }, i) => ({ digest, size, diffId: diffIds[i]! }));
+  return manifest.layers!.map((layer, i) => ({ ...layer, diffId: diffIds[i]! }));
 }

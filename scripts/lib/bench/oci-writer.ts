@@ -14,6 +14,8 @@ export interface WrittenLayer {
   readonly digest: string;
   readonly size: number;
   readonly diffId: string;
+  /** Where it is not that of the others. */
+  readonly mediaType?: string;
 }
 
 /** A layer on its way through the compressor. */
@@ -95,7 +97,7 @@ export function finishLayout(
     schemaVersion: 2,
     mediaType: `${oci}.manifest.v1+json`,
     config,
-    layers: layers.map(({ digest, size }) => ({ mediaType, digest, size })),
+    layers: layers.map(({ digest, size, mediaType: own = mediaType }) => ({ mediaType: own, digest, size })),
   });
   const named = { ...manifest, annotations: { 'org.opencontainers.image.ref.name': tag } };
   writeFileSync(join(directory, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [named] }));
