@@ -7,7 +7,7 @@
 import * as fs from 'node:fs';
 import { ENTRIES } from '../deploy/boot-entries.ts';
 import { parseHostctlEntryName } from '../format/bls/name.ts';
-import { createFile, exists, fsyncPath, listNames } from '../sys/files.ts';
+import { createFile, exists, fsyncPath, isDirectory, listNames } from '../sys/files.ts';
 
 const MARK = '.hostctl-installing';
 
@@ -21,24 +21,38 @@ export interface MarkedPlaces {
 
 function marksOf({ root, boot, esp, var: ownVar }: MarkedPlaces): string[] {
   const places = new Set([root, boot, esp, ownVar]);
-  return [...places].filter((place) => place !== undefined).map((place) => `${place}/${MARK}`);
+  return [...places].filter((place) => place !== undefined).map(markOf);
+}
+
+function markOf(place: string): string {
+  return `${place}/${MARK}`;
 }
 
 /**
- * Whether an installation was cut off here before it published anything. Without the mark of the root nothing is: the
- * lock that keeps a running installation from being taken for a dead one lies there.
+ * Whether an installation was cut off here before it published anything. Without the mark of the root nothing is, but
+ * for one that had no more than the lock: what keeps a running one from being taken for dead comes before the mark.
  */
-export function isInstallationCutOff({ root, boot }: MarkedPlaces): boolean {
+export function isInstallationCutOff({ root, boot }: Pick<MarkedPlaces, 'root' | 'boot'>): boolean {
   return (
-    exists(`${root}/${MARK}`) &&
+    (isMarked(root) || isOnlyLock(root)) &&
     listNames(`${root}/state/hostctl/history`).length === 0 &&
     listNames(`${boot}/${ENTRIES}`).every((file) => parseHostctlEntryName(file) === undefined)
   );
 }
 
+/** Whether all that is in the root's `state/` is what taking the lock makes. */
+export function isOnlyLock(root: string): boolean {
+  const state = `${root}/state`;
+  return (
+    isDirectory(state) &&
+    listNames(state).every((name) => name === 'hostctl') &&
+    listNames(`${state}/hostctl`).every((name) => name === 'lock-holder')
+  );
+}
+
 /** Whether the installation that was cut off wrote to this file system. */
 export function isMarked(place: string): boolean {
-  return exists(`${place}/${MARK}`);
+  return exists(markOf(place));
 }
 
 /** Whether a name at the top of a file system is only a mark. */

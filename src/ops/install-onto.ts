@@ -38,7 +38,14 @@ import type { ContentOf } from './boot-facts.ts';
 import { deployLocked, type DeployResult } from './deploy.ts';
 import { imageBootConfig } from './image-config.ts';
 import { GRUB_FILES, installGrub } from './install-grub.ts';
-import { isInstallationCutOff, isMark, isMarked, markInstallation, unmarkInstallation } from './install-marks.ts';
+import {
+  isInstallationCutOff,
+  isMark,
+  isMarked,
+  isOnlyLock,
+  markInstallation,
+  unmarkInstallation,
+} from './install-marks.ts';
 import { afterCommit } from './publish.ts';
 import { requireRoot } from './require-root.ts';
 import { withUndo, type Undo } from './undo.ts';
@@ -198,7 +205,7 @@ function takenPaths({ root, boot, esp, var: ownVar }: InstallPlaces, efi: string
   const entries = listNames(`${boot}/${ENTRIES}`).filter((name) => name.startsWith('hostctl-'));
   const inVar = ownVar === undefined ? [] : listNames(ownVar).filter((name) => name !== 'lost+found' && !isMark(name));
   return [
-    ...at(root, ['composefs', 'state']),
+    ...at(root, ['composefs', ...(isOnlyLock(root) ? [] : ['state'])]),
     ...at(boot, ['hostctl', ...GRUB_FILES, ...entries.map((name) => `${ENTRIES}/${name}`)]),
     ...at(esp, ['loader/loader.conf', ...loaderFiles(efi).map(([directory, name]) => `${directory}/${name}`)]),
     ...(ownVar === undefined ? [] : at(ownVar, inVar)),

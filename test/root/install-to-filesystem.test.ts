@@ -268,6 +268,17 @@ describe.skipIf(reason !== undefined)('install to-filesystem', () => {
       await expect(install(bootableLayout().reference)).rejects.toMatchObject({ code: 'host-unsupported' });
     });
 
+    test.each([['state'], ['state/hostctl']])(
+      'when it had made no more than "%s" is replaced by the next one',
+      async (path) => {
+        const { root, install } = prepared(['/efi']);
+        mkdirSync(`${root}/${path}`, { recursive: true });
+        await install(bootableLayout().reference);
+        expect(entryOf(`${root}/efi`)).toContain('root=UUID=');
+        expect(marks(root)).toEqual([]);
+      },
+    );
+
     test('is taken away too where the next one fails', async () => {
       const { root, host, install } = preparedWithBoot();
       await killedAt(host, 1, (by) => install(bootableLayout().reference, {}, by));
