@@ -22,6 +22,7 @@ import { blobsOfImage } from '../store/blob-cache.ts';
 import { lastUse, recordedParts } from '../store/image-record.ts';
 import { readImageUse } from '../store/images.ts';
 import { ownerOfRef } from './image-refs.ts';
+import { staleMarks } from './install-marks.ts';
 import { mountedImages } from '../store/mounted.ts';
 import type { Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
@@ -75,6 +76,7 @@ export function planGc(
   const inRepository = planRepository(host, sysroot, repository, snapshot, garbage, options);
   const boot = (kind: 'inert-entry' | 'kernel' | 'temporary') => boxed('boot', kind);
   const state = (kind: 'state' | 'pin' | 'temporary') => boxed('state', kind);
+  const places = { root: sysroot.path, boot: sysroot.boot.path };
   return {
     items: [
       ...garbage.entries.map(({ file, path, bytes }) => ({
@@ -86,9 +88,9 @@ export function planGc(
       })),
       ...garbage.inert.map(boot('inert-entry')),
       ...garbage.kernels.map(boot('kernel')),
-      ...garbage.bootTemporaries.map(boot('temporary')),
+      ...[...garbage.bootTemporaries, ...staleMarks(places.boot, places)].map(boot('temporary')),
       ...garbage.states.map(state('state')),
-      ...garbage.stateTemporaries.map(state('temporary')),
+      ...[...garbage.stateTemporaries, ...staleMarks(places.root, places)].map(state('temporary')),
       ...garbage.pins.map(state('pin')),
       ...inRepository.items.map((item) => ({ place: 'repository' as const, ...item })),
     ],

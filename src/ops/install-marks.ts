@@ -55,6 +55,14 @@ export function isMarked(place: string): boolean {
   return exists(markOf(place));
 }
 
+/**
+ * The mark of this file system where it means nothing any more: the installation was killed when its deployment had its
+ * entry. The caller holds the lock.
+ */
+export function staleMarks(place: string, places: Pick<MarkedPlaces, 'root' | 'boot'>) {
+  return isMarked(place) && !isInstallationCutOff(places) ? [{ name: MARK, path: markOf(place), bytes: 0 }] : [];
+}
+
 /** Whether a name at the top of a file system is only a mark. */
 export function isMark(name: string): boolean {
   return name === MARK;

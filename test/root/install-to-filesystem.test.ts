@@ -6,6 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { gc } from '../../src/ops/gc.ts';
 import { installToFilesystem } from '../../src/ops/install-to-filesystem.ts';
 import { status } from '../../src/ops/status.ts';
 import type { Host } from '../../src/sys/host.ts';
@@ -293,6 +294,21 @@ describe.skipIf(reason !== undefined)('install to-filesystem', () => {
       const before = snapshot(`${root}/state/deploy`);
       await expect(install(bootableLayout().reference)).rejects.toMatchObject({ code: 'host-unsupported' });
       expect(snapshot(`${root}/state/deploy`)).toEqual(before);
+      const places = { sysroot: root, boot: `${root}/boot` };
+      const { items } = await gc(host, { ...places, keep: 3, dryRun: false });
+      expect(items.map(({ path }) => path)).toEqual([
+        `${root}/boot/.hostctl-installing`,
+        `${root}/.hostctl-installing`,
+      ]);
+      expect(marks(root)).toEqual(['/efi', '/var']);
+    });
+
+    test('before its entry had a name keeps its marks, whoever removes garbage', async () => {
+      const { root, host, install } = preparedWithBoot();
+      await killedAt(host, 1, (by) => install(bootableLayout().reference, {}, by));
+      await gc(host, { sysroot: root, boot: `${root}/boot`, keep: 3, dryRun: false });
+      expect(marks(root)).toEqual(['', '/boot', '/efi', '/var']);
+      await install(bootableLayout().reference);
     });
 
     test.each([
