@@ -3,14 +3,17 @@
  * new command that changes a host joins the sweep and the power cuts by one row here.
  */
 
-import { type Host, repositoryImages } from './checker/check.ts';
+import { checkHost, type Host, repositoryImages } from './checker/check.ts';
 import { grubVariables } from './checker/grub.ts';
 import { leaks } from './checker/leaks.ts';
 import { objectPath } from './checker/verity.ts';
-import { ONLY_IN_FIRST, type Tag } from './lib/oci-image.ts';
+import { LOADER, ONLY_IN_FIRST, type Tag } from './lib/oci-image.ts';
 
 /** Hash of new repositories: hostctl's default. */
 export const ALGORITHM = 'sha512';
+
+/** Where a booted host has its physical root, and an installation the new one. The directory must be there. */
+export const BOOTED_ROOT = '/sysroot';
 
 /** What a scene is given to set itself up with. */
 export interface Setup {
@@ -20,12 +23,16 @@ export interface Setup {
   bless(): void;
   /** Flips a bit of the object with this content, below the scene's root. */
   damage(content: Buffer): void;
+  /** Flips a bit of the kernel that the oldest entry starts. */
+  damageKernel(): void;
   /** Makes the host's one deployment bootc's. */
   bootc(): void;
   /** The newest entry was booted as often as it may be, and failed: so says the record of its boots. */
   useUp(): void;
   /** Makes GRUB the loader of the host, which has shown that it can count. */
   grub(): void;
+  /** What was deployed becomes what an installation leaves that was killed before its entry had a name. */
+  cutOff(): void;
   /** `oci:` reference of the proof's image, by its tag. */
   image(tag: Tag): string;
   /** Seals both versions by a new key, which the deployments' `/etc` trusts from now on. */
@@ -48,12 +55,16 @@ export interface Command {
   again?(image: Setup['image']): Step[];
   /** Whether the change is there. Without it, the change is another default entry; with it, the default stays. */
   readonly isDone?: (host: Host) => boolean;
+  /** What else is wrong with a host that boots the old or the new. */
+  readonly problem?: (host: Host, isDone: boolean) => string | undefined;
   /** What is asked for is that something goes: it cannot be taken back, and an entry that booted before may be it. */
   readonly removes?: boolean;
   /** It starts with an older deployment that does not boot, and mends it. */
   readonly mends?: boolean;
   /** Run as on the machine that booted the newest entry by systemd-boot, with the scene's root at `/sysroot`. */
   readonly isBooted?: boolean;
+  /** Run with the scene's root mounted at `/sysroot` and the boot partition, as an ESP, below it. */
+  readonly isInstall?: boolean;
 }
 
 const STAGED = 'state/hostctl/staged';
@@ -71,6 +82,12 @@ async function staged(setup: Setup): Promise<void> {
 
 const isStaged = ({ root }: Host): boolean => root.read(STAGED) !== undefined;
 
+/** Number of the staged deployment, whose entry is there. */
+function stagedNumber({ root, boot }: Host): number | undefined {
+  const name = /^entry\s*=\s*(hostctl-.*)$/m.exec(root.read(STAGED)?.toString() ?? '')?.[1] ?? '';
+  return boot.kind(`loader/entries/${name}.staged`) === 'file' ? Number(name.slice(8, 16)) : undefined;
+}
+
 /** Of two deployments. */
 const DELETE_FIRST: Pick<Command, 'args' | 'again' | 'isDone' | 'removes'> = {
   args: () => ['delete', '1'],
@@ -80,7 +97,33 @@ const DELETE_FIRST: Pick<Command, 'args' | 'again' | 'isDone' | 'removes'> = {
   removes: true,
 };
 
+/** Onto file systems that hold no host. */
+const INSTALL: Pick<Command, 'args' | 'again' | 'problem' | 'isInstall'> = {
+  args: (image) => ['install', 'to-filesystem', WITHOUT_VERITY, BOOTED_ROOT, image('loader')],
+  // 7 when it was installed: nothing is installed over a host.
+  again: (image) => [{ args: INSTALL.args(image), exits: [0, 7] }],
+  problem: ({ boot }, isDone) => {
+    const isLoader = (path: string): boolean => boot.read(path)?.equals(LOADER) === true;
+    if (!isDone || ['EFI/systemd/systemd-bootx64.efi', 'EFI/BOOT/BOOTX64.EFI'].every(isLoader)) return undefined;
+    return 'it is installed without its boot loader';
+  },
+  isInstall: true,
+};
+
 export const COMMANDS: readonly Command[] = [
+  {
+    name: 'install to-filesystem',
+    prepare: async () => {},
+    ...INSTALL,
+  },
+  {
+    name: 'install to-filesystem, cut off before',
+    async prepare(setup) {
+      await setup.hostctl('deploy', WITHOUT_VERITY, setup.image('v1'));
+      setup.cutOff();
+    },
+    ...INSTALL,
+  },
   {
     name: 'first deploy',
     prepare: async () => {},
@@ -202,12 +245,19 @@ export const COMMANDS: readonly Command[] = [
       await setup.hostctl('image', 'pull', setup.image('v2'));
     },
     args: () => ['upgrade', '--tag', 'bound'],
-    isDone(host) {
-      const isBound = (host.root.list('composefs/images/refs/hostctl-bound') ?? []).length > 0;
-      if (isStaged(host) && !isBound) throw new Error('It is staged without its application');
-      return isStaged(host);
-    },
+    isDone: isStaged,
+    problem: ({ root }, isDone) =>
+      isDone && (root.list('composefs/images/refs/hostctl-bound') ?? []).length === 0
+        ? 'it is staged without its application'
+        : undefined,
     isBooted: true,
+  },
+  {
+    name: 'deploy --stage over another',
+    prepare: staged,
+    args: (image) => ['deploy', WITHOUT_VERITY, '--stage', image('bound')],
+    isDone: (host) => (stagedNumber(host) ?? 0) > 2,
+    problem: (host) => (stagedNumber(host) === undefined ? 'nothing is staged any more' : undefined),
   },
   {
     name: 'finalize-staged',
@@ -338,6 +388,19 @@ export const COMMANDS: readonly Command[] = [
     args: () => ['fsck', '--deep', '--repair'],
     isDone: ({ root }) => root.read(objectPath(ALGORITHM, ONLY_IN_FIRST))?.equals(ONLY_IN_FIRST) === true,
     mends: true,
+  },
+  {
+    name: 'fsck --repair of a kernel',
+    async prepare(setup) {
+      await deployed(setup, 'v1');
+      await deployed(setup, 'v2');
+      setup.damageKernel();
+    },
+    args: () => ['fsck', '--deep', '--repair'],
+    isDone: (host) => checkHost(host, { old: undefined, new: undefined }).broken.size === 0,
+    mends: true,
+    // Every entry gets another number.
+    removes: true,
   },
 ];
 

@@ -4,16 +4,17 @@
  */
 
 import { type Command, commandNamed } from './commands.ts';
+import { FOUND } from './full-disks.ts';
 import type { FileSystem } from './lib/disks.ts';
 import { type Lab, makeScene, type Scene } from './lib/scene.ts';
-import { bundleHostctl, programName } from './lib/tools.ts';
-import { type Mutant, mutantNamed, WITHOUT_VERITY } from './mutants.ts';
+import { bundleHostctl, bundleScript, programName } from './lib/tools.ts';
+import { BOOT_IS_ESP, type Mutant, mutantNamed, WITHOUT_VERITY } from './mutants.ts';
 import type { Plan } from './plan.ts';
-import { type GuestJob, type GuestRecording, recordInGuest } from './power/guest.ts';
+import { type GuestJob, type GuestRecording, recordInGuest, runInGuest } from './power/guest.ts';
 import { sceneOfGuest } from './power/guest-scene.ts';
 import { replay, type ReplayOptions } from './power/replay.ts';
 import type { Outcome, Part } from './results.ts';
-import { countCalls } from './sweep.ts';
+import { countCalls, type SweepResult } from './sweep.ts';
 
 interface Tools {
   readonly tracer: string;
@@ -21,6 +22,8 @@ interface Tools {
 }
 
 type Say = (line: string) => void;
+
+const GUEST_PATCHES = [WITHOUT_VERITY, BOOT_IS_ESP];
 
 /** Mutants that show only on FAT. */
 export function isForGuest(mutant: Mutant): mutant is Mutant & { readonly hunt: { readonly kind: 'power' } } {
@@ -34,7 +37,7 @@ export function fatParts(lab: Lab, plan: Plan, tools: Tools, say: Say): Part[] {
   const { fat } = plan;
   const recordJobs = (jobs: readonly GuestJob[]): Promise<GuestRecording[]> => recordInGuest(lab, jobs, tools, say);
   const wholeJobs = async (root: FileSystem, names: readonly string[]): Promise<GuestJob[]> => {
-    const program = await bundleHostctl(lab.directory, 'without-verity', [WITHOUT_VERITY]);
+    const program = await bundleHostctl(lab.directory, 'without-verity', GUEST_PATCHES);
     return names.map((name) => ({ command: commandNamed(name), types: { root, boot: 'vfat' }, program }));
   };
   for (const root of fat?.roots ?? []) {
@@ -65,6 +68,22 @@ export function fatParts(lab: Lab, plan: Plan, tools: Tools, say: Say): Part[] {
       },
     });
   }
+  const { fullDisks } = plan;
+  const pairs = fullDisks?.pairs.filter(({ boot }) => boot === 'vfat') ?? [];
+  if (fullDisks && pairs.length > 0) {
+    parts.push({
+      name: 'full disks (vfat)',
+      async run() {
+        const script = await bundleScript(lab.directory, 'full-fat.ts');
+        const options = JSON.stringify({ ...fullDisks, pairs });
+        const args = ['/run/work/hostctl.js', '/run/work/images', options];
+        const console = await runInGuest(lab, script, args, say);
+        const found = console.split(FOUND)[1]?.split('\n')[0];
+        if (found === undefined) throw new Error(`The guest did not fill its disks:\n${console.slice(-4000)}`);
+        return [{ name: this.name, row: 'fullDisks', ...(JSON.parse(found) as SweepResult) }];
+      },
+    });
+  }
   const mutants = plan.mutants.map(mutantNamed).filter(isForGuest);
   if (mutants.length > 0) {
     parts.push({
@@ -73,7 +92,7 @@ export function fatParts(lab: Lab, plan: Plan, tools: Tools, say: Say): Part[] {
         const whole = await wholeJobs('ext4', [...new Set(mutants.map(({ hunt }) => hunt.command))]);
         const broken: GuestJob[] = [];
         for (const { name, patches, hunt } of mutants) {
-          const program = await bundleHostctl(lab.directory, programName(name), [WITHOUT_VERITY, ...patches]);
+          const program = await bundleHostctl(lab.directory, programName(name), [...GUEST_PATCHES, ...patches]);
           broken.push({ command: commandNamed(hunt.command), types: { root: 'ext4', boot: 'vfat' }, program });
         }
         const recordings = await recordJobs([...whole, ...broken]);

@@ -20,6 +20,9 @@ import {
 } from './lib/scene.ts';
 import type { Violation } from './sweep.ts';
 
+/** Before what a guest found. */
+export const FOUND = 'proof: full disks ';
+
 export interface FullDisksOptions {
   readonly pairs: readonly { readonly root: FileSystem; readonly boot: FileSystem }[];
   /** MiB between two steps. */
@@ -48,7 +51,9 @@ export async function fillDisks(
   let points = 0;
   for (const types of pairs) {
     const scene = await makeScene(lab, command, types);
-    for (const side of ['root', 'boot'] as const) {
+    // How full a root is has nothing to do with the kind of the boot partition, and a guest is slow.
+    const sides: readonly Side[] = types.boot === 'vfat' ? ['boot'] : ['root', 'boot'];
+    for (const side of sides) {
       const report = (freeMib: number, problem: string): void => {
         const fault = `${freeMib} MiB free on ${side} (${types.root}, ${types.boot})`;
         violations.push({ command: command.name, fault, call: '', problem });

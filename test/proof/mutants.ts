@@ -33,6 +33,15 @@ export const WITHOUT_VERITY: Patch = {
   replace: 'return false;',
 };
 
+/** Not a mutant either: takes what is mounted at `/boot` for an ESP, whatever its file system and its partition are. */
+export const BOOT_IS_ESP: Patch = {
+  file: 'ops/install-to-filesystem.ts',
+  find: '    luks: (block?.dmUuids',
+  replace:
+    "    ...(mount.mountPoint.endsWith('/boot') ? { type: 'vfat', partitionType: 'c12a7328-f81f-11d2-ba4b-00a0c93ec93b' } : {}),\n" +
+    '    luks: (block?.dmUuids',
+};
+
 const FILE_FSYNC: Patch = {
   file: 'sys/files.ts',
   find: '    fs.fsyncSync(fd);\n    fs.closeSync(fd);\n  } catch',
@@ -173,6 +182,11 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'gc leaves state directories',
     patches: [{ file: 'ops/gc-plan.ts', find: "      ...garbage.states.map(state('state')),\n", replace: '' }],
     hunt: { kind: 'fault', command: 'deploy', fault: 'kill' },
+  },
+  {
+    name: 'installation without its marks',
+    patches: [{ file: 'ops/install-onto.ts', find: '      markInstallation(options);\n', replace: '' }],
+    hunt: { kind: 'fault', command: 'install to-filesystem', fault: 'kill' },
   },
   {
     name: 'short write ignored',

@@ -49,7 +49,7 @@ export interface Plan {
 }
 
 /** Those that write the boot partition and the store in ways of their own; the others are made of the same steps. */
-const CUT = ['first deploy', 'deploy', 'rollback', 'image pull'];
+const CUT = ['install to-filesystem', 'first deploy', 'deploy', 'rollback', 'image pull'];
 
 export const FULL: Plan = {
   commands: COMMANDS.map(({ name }) => name),
@@ -69,6 +69,7 @@ export const FULL: Plan = {
     pairs: [
       { root: 'ext4', boot: 'ext4' },
       { root: 'xfs', boot: 'xfs' },
+      { root: 'ext4', boot: 'vfat' },
     ],
     stepMib: 1,
   },

@@ -5,16 +5,16 @@
 
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { type Command, commandNamed } from './commands.ts';
+import { BOOTED_ROOT, type Command, commandNamed } from './commands.ts';
 import { runTogether } from './concurrency.ts';
 import { damageAll } from './damage.ts';
-import { fillDisks } from './full-disks.ts';
+import { fillDisks, type FullDisksOptions } from './full-disks.ts';
 import { fatParts, isForGuest, mutantOutcome } from './fat.ts';
 import type { FileSystem } from './lib/disks.ts';
 import { makeImages } from './lib/oci-image.ts';
-import { BOOTED_ROOT, type Lab, makeScene, type Scene } from './lib/scene.ts';
+import { type Lab, makeScene, type Scene } from './lib/scene.ts';
 import { bundleHostctl, compile, programName } from './lib/tools.ts';
-import { type Mutant, mutantNamed } from './mutants.ts';
+import { BOOT_IS_ESP, type Mutant, mutantNamed } from './mutants.ts';
 import type { KilledFirst, Plan } from './plan.ts';
 import { CARELESS_ROOT, record, type RecordOptions } from './power/recording.ts';
 import { replay, type ReplayOptions, type ReplayResult } from './power/replay.ts';
@@ -39,7 +39,11 @@ export async function prove(plan: Plan, { say, keep, script }: ProveOptions): Pr
     mkdirSync(`${directory}/images`);
     mkdirSync(BOOTED_ROOT, { recursive: true });
     await makeImages(`${directory}/images`);
-    const lab: Lab = { directory, program: await bundleHostctl(directory, 'whole'), images: `${directory}/images` };
+    const lab: Lab = {
+      directory,
+      program: await bundleHostctl(directory, 'whole', [BOOT_IS_ESP]),
+      images: `${directory}/images`,
+    };
     const tools = { tracer: await compile('tracer/trace.c'), recorder: await compile('power/recorder.c') };
     const hash = createHash('sha256');
     for (const path of [lab.program, tools.tracer, tools.recorder, ...(script === undefined ? [] : [script])]) {
@@ -61,6 +65,10 @@ export async function prove(plan: Plan, { say, keep, script }: ProveOptions): Pr
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+function withoutFat(options: FullDisksOptions): FullDisksOptions {
+  return { ...options, pairs: options.pairs.filter(({ boot }) => boot !== 'vfat') };
 }
 
 /** Of one mutant, until it is caught. */
@@ -110,7 +118,7 @@ class Proof {
       run: async () => [{ name, row, ...(await found()) }],
     });
     return [
-      ...(fullDisks ? [part('full disks', 'fullDisks', () => fillDisks(this.#lab, fullDisks))] : []),
+      ...(fullDisks ? [part('full disks', 'fullDisks', () => fillDisks(this.#lab, withoutFat(fullDisks)))] : []),
       ...(damageStride === undefined
         ? []
         : [part('damaged files', 'corruption', () => damageAll(this.#lab, { jobs, stride: damageStride }))]),
@@ -196,7 +204,7 @@ class Proof {
   }
 
   async #hunt({ name, patches, hunt }: Mutant): Promise<boolean> {
-    const program = await bundleHostctl(this.#lab.directory, programName(name), patches);
+    const program = await bundleHostctl(this.#lab.directory, programName(name), [BOOT_IS_ESP, ...patches]);
     const lab = { ...this.#lab, program };
     const scene = (command: string, boot: FileSystem = 'ext4'): Promise<Scene> =>
       this.#scene(commandNamed(command), 'ext4', boot);

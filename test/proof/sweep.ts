@@ -10,13 +10,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { leaks } from './checker/leaks.ts';
 import { copyDisk } from './lib/disks.ts';
 import {
-  BOOTED_ROOT,
   hostAt,
   imageReference,
   judge,
   type Lab,
   type Mounted,
   mountDisks,
+  rootOf,
   runAgain,
   runToEnd,
   type Scene,
@@ -128,13 +128,13 @@ async function runPoint(
   const mounted = await mountDisks(disks, directory);
   const log = `${directory}.log`;
   try {
-    const root = scene.command.isBooted ? BOOTED_ROOT : mounted.root;
+    const root = rootOf(scene.command, mounted);
     const through = [
       ...[tracer, '--log', log, '--watch', root, '--watch', mounted.boot],
       ...['--fault', fault.kind, '--at', String(at), ...(fault.sticky ? ['--sticky'] : []), '--'],
     ];
     const words = sceneCommand(lab, scene.command, mounted, scene.command.args(imageReference(lab)), through);
-    const { code, output } = await runToEnd(words, 120_000);
+    const { code, output } = await runToEnd(words);
     if (code !== 0) return { counted: 0, call: 'none', problems: [`the tracer ended with ${String(code)}: ${output}`] };
     const trace = readTrace(log);
     const problems = [...(await thaw(mounted, fault)), ...truth(scene, mounted, fault, trace, output)];

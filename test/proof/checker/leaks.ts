@@ -10,6 +10,8 @@ import { type Files, join } from './files.ts';
 
 const DIGEST = /^[0-9a-f]{64}([0-9a-f]{64})?$/;
 const ENTRIES = 'loader/entries';
+/** At the top of each file system that an installation writes to, until it has ended. */
+export const INSTALL_MARK = '.hostctl-installing';
 
 /** Paths of everything that is left over. */
 export function leaks(host: Host): string[] {
@@ -22,7 +24,9 @@ export function leaks(host: Host): string[] {
     kept.push({ fileName: staged, keys: parseEntryText(text) });
   }
   const beside = new Set(kept.map(({ fileName }) => `${stableId(fileName)}.cfg`));
+  const marks = [root, boot].flatMap((files) => (files.kind(INSTALL_MARK) === undefined ? [] : [INSTALL_MARK]));
   return [
+    ...marks,
     ...inert
       .filter((name) => name !== `${staged ?? ''}.staged` && !beside.has(name))
       .map((name) => join(ENTRIES, name)),

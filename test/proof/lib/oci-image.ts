@@ -64,13 +64,18 @@ const LARGE: Files = {
   [`usr/lib/modules/${VERSION}/initramfs.img`]: noise('large initrd', 5 * 2 ** 20),
 };
 
+/** What an installation puts onto the ESP. */
+export const LOADER: Buffer = noise('loader', 20_000);
+
+const BOOT_LOADER: Files = { 'usr/lib/systemd/boot/efi/systemd-bootx64.efi': LOADER };
+
 const APP: Files = {
   'usr/bin/app': noise('app', 4000),
   'usr/lib/library': BASE['usr/lib/library']!,
 };
 
-/** What a tag of the layout is: two versions of the host image, a larger one, one that is bound to the application, and that. */
-export const TAGS = ['v1', 'v2', 'large', 'bound', 'app'] as const;
+/** What a tag of the layout is: two versions of the host image, a larger one, one that is bound to the application, that, and the first with a boot loader. */
+export const TAGS = ['v1', 'v2', 'large', 'bound', 'app', 'loader'] as const;
 export type Tag = (typeof TAGS)[number];
 
 /** What makes a host image one that is bound to the application image of the layout. */
@@ -93,6 +98,7 @@ export async function makeImages(directory: string): Promise<void> {
     large: [base, await makeLayer(directory, LARGE, 'zstd')],
     bound: [base, bound],
     app: [await makeLayer(directory, APP, 'gzip')],
+    loader: [base, await makeLayer(directory, BOOT_LOADER, 'gzip')],
   };
   const manifests = TAGS.map((tag) => {
     const layers = layersOf[tag];

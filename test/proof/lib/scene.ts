@@ -9,9 +9,10 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { asBootc, type BootcForm } from '../../helpers/bootc-host.ts';
 import { stableId } from '../checker/entries.ts';
 import { type Answer, checkHost, type Expectation, type Host, repositoryImages } from '../checker/check.ts';
+import { INSTALL_MARK } from '../checker/leaks.ts';
 import { mountedFiles } from '../checker/mounted.ts';
 import { objectPath } from '../checker/verity.ts';
-import { ALGORITHM, type Command, type Setup } from '../commands.ts';
+import { ALGORITHM, BOOTED_ROOT, type Command, type Setup } from '../commands.ts';
 import { copyDisk, type FileSystem, makeDisk, mount } from './disks.ts';
 
 /** What everything of one run of the proof shares. */
@@ -68,22 +69,26 @@ export function hostctlCommand(lab: Lab, at: { root: string; boot: string }, arg
 
 /**
  * The words that run the scene's command, by `through` if anything. One for a booted host runs in a mount namespace
- * where the root is at `/sysroot`, the kernel was started by the newest entry, and the loader says that it counts boots.
+ * where the root is at `/sysroot`, the kernel was started by the newest entry, and the loader says that it counts boots;
+ * an installation in one where the new root is there, with the boot partition below it.
  */
 export function sceneCommand(
   lab: Lab,
-  { isBooted }: Command,
+  { isBooted, isInstall }: Command,
   at: { root: string; boot: string },
   args: readonly string[],
   through: readonly string[] = [],
 ): string[] {
-  if (!isBooted) return [...through, ...hostctlCommand(lab, at, args)];
+  const script = isBooted ? AS_BOOTED : isInstall ? AS_INSTALLER : undefined;
+  if (script === undefined) return [...through, ...hostctlCommand(lab, at, args)];
   const words = [...through, ...hostctlCommand(lab, { ...at, root: BOOTED_ROOT }, args)];
-  return ['unshare', '--mount', '--propagation=private', 'sh', '-c', AS_BOOTED, 'sh', at.root, at.boot, ...words];
+  return ['unshare', '--mount', '--propagation=private', 'sh', '-c', script, 'sh', at.root, at.boot, ...words];
 }
 
-/** Where a booted host has its physical root. The directory must be there. */
-export const BOOTED_ROOT = '/sysroot';
+/** Where that command finds the scene's root. */
+export function rootOf({ isBooted, isInstall }: Command, at: { root: string }): string {
+  return isBooted || isInstall ? BOOTED_ROOT : at.root;
+}
 
 /** Of the Boot Loader Interface's variables. */
 const LOADER_VENDOR = '4a67b082-0a4c-41cf-b6c7-440b29bb8c4f';
@@ -103,13 +108,22 @@ mount --bind "$root" ${BOOTED_ROOT}
 ! systemctl=$(command -v systemctl) || mount --bind /bin/true "$systemctl"
 exec "$@"`;
 
+/** Runs the words after the root and the boot partition as on an installer. */
+export const AS_INSTALLER = `set -e
+root=$1 boot=$2
+shift 2
+mkdir -p "$root/boot"
+mount --bind "$root" ${BOOTED_ROOT}
+mount --bind "$boot" ${BOOTED_ROOT}/boot
+exec "$@"`;
+
 export interface Finished {
   readonly code: number | null;
   readonly output: string;
 }
 
 /** Runs a program to its end; one that takes longer than the limit is killed and has no exit code. */
-export function runToEnd(words: readonly string[], limitMs = 60_000): Promise<Finished> {
+export function runToEnd(words: readonly string[], limitMs = 300_000): Promise<Finished> {
   return new Promise((resolve, reject) => {
     const [program = '', ...args] = words;
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: limitMs, killSignal: 'SIGKILL' });
@@ -160,6 +174,7 @@ export async function makeScene(
       hostctl: (...args) => hostctl(before, args),
       bless: () => blessNewest(before.boot),
       damage: (content) => flipBit(`${before.root}/${objectPath(ALGORITHM, content)}`),
+      damageKernel: () => flipBit(oldestKernel(before.boot)),
       bootc: () => void asBootc(before.root, before.boot, BOOTC),
       useUp: () => useUpNewest(before),
       grub: () => {
@@ -167,6 +182,7 @@ export async function makeScene(
         writeFileSync(`${before.boot}/grub/hostctl.cfg`, 'script\n');
         writeGrubVariables(before.boot, 'hostctl_check=1\n');
       },
+      cutOff: () => cutOff(before),
       image: imageReference(lab),
       async trust(securityVersion) {
         const key = generateKeyPairSync('ed25519');
@@ -269,6 +285,11 @@ function flipBit(path: string): void {
   writeFileSync(path, bytes);
 }
 
+function oldestKernel(boot: string): string {
+  const [oldest = ''] = readdirSync(`${boot}/loader/entries`).sort();
+  return boot + (/^linux (.*)$/m.exec(readFileSync(`${boot}/loader/entries/${oldest}`, 'utf8'))?.[1] ?? '');
+}
+
 function blessNewest(boot: string): void {
   const entries = `${boot}/loader/entries`;
   const newest =
@@ -283,6 +304,15 @@ function blessNewest(boot: string): void {
 
 function writeGrubVariables(boot: string, lines: string): void {
   writeFileSync(`${boot}/grub/grubenv`, `# GRUB Environment Block\n${lines}`.padEnd(1024, '#'));
+}
+
+function cutOff({ root, boot }: Mounted): void {
+  const entries = `${boot}/loader/entries`;
+  for (const name of readdirSync(entries)) renameSync(`${entries}/${name}`, `${entries}/${name}.tmp`);
+  mkdirSync(`${boot}/EFI/BOOT`, { recursive: true });
+  writeFileSync(`${boot}/EFI/BOOT/BOOTX64.EFI`, 'half');
+  rmSync(`${root}/state/hostctl/history`, { recursive: true });
+  for (const place of [root, boot]) writeFileSync(`${place}/${INSTALL_MARK}`, '');
 }
 
 /** The record of three boots, all that an update gets by default. */
@@ -318,6 +348,8 @@ export function judge(scene: Scene, host: Host, isCollected = false): Verdict {
   if (report.answer === 'BAD') return { answer: 'BAD', reason: report.reason ?? '' };
   const { isDone } = scene.command;
   const isChanged = isDone === undefined ? report.answer === 'NEW' : isDone(host);
+  const wrong = scene.command.problem?.(host, isChanged);
+  if (wrong !== undefined) return { answer: 'BAD', reason: wrong };
   const mayBeBroken = isChanged ? [] : scene.brokenBefore;
   for (const [file, problem] of report.broken) {
     if (!mayBeBroken.includes(stableId(file))) return { answer: 'BAD', reason: `${file} does not boot: ${problem}` };
@@ -329,7 +361,9 @@ export function judge(scene: Scene, host: Host, isCollected = false): Verdict {
   ];
   if (lost.length > 0) return { answer: 'BAD', reason: `${lost.join()} booted before and does not now` };
   for (const [digest, problem] of repositoryImages(host.root, ALGORITHM)) {
-    if (problem === undefined || mayBeBroken.length > 0) continue;
+    // What an installation made that was cut off is nobody's: the next one takes it away before anything else.
+    const isNobodys = !isChanged && host.root.kind(INSTALL_MARK) !== undefined;
+    if (problem === undefined || mayBeBroken.length > 0 || isNobodys) continue;
     return { answer: 'BAD', reason: `image ${digest}: ${problem}` };
   }
   return { answer: isChanged ? 'NEW' : 'OLD' };

@@ -23,6 +23,14 @@ export async function compile(source: string): Promise<string> {
   return program;
 }
 
+/** Bundles a script of the proof, to be run where there is nothing but Node. Returns its path. */
+export async function bundleScript(scratch: string, source: string): Promise<string> {
+  const outfile = `${scratch}/${basename(source, '.ts')}.mjs`;
+  const entryPoints = [projectPath('test/proof', source)];
+  await build({ entryPoints, outfile, bundle: true, platform: 'node', target: 'node20', format: 'esm' });
+  return outfile;
+}
+
 /** A change to one source file that breaks a promise. */
 export interface Patch {
   /** Below `src/`. */

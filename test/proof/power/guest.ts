@@ -6,14 +6,14 @@
 
 import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { projectPath } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 import { cached, cacheFolder } from '../../vm/lib/cache.ts';
 import { debianArchive } from '../../vm/lib/debian.ts';
-import type { Command, Setup } from '../commands.ts';
+import { BOOTED_ROOT, type Command, type Setup } from '../commands.ts';
 import { type FileSystem, makeDisk } from '../lib/disks.ts';
-import type { Disks, Lab } from '../lib/scene.ts';
+import { AS_INSTALLER, type Disks, type Lab } from '../lib/scene.ts';
 import { parseRecordings, type Recording, startRecorder } from './recording.ts';
 
 /** One command to be recorded in the guest. */
@@ -97,7 +97,8 @@ export async function recordInGuest(
   served['mark'] = `${directory}/mark.img`;
   writeFileSync(served['mark'], '');
   truncateSync(served['mark'], 65_536);
-  const work = await workDisk(lab, jobs, directory, tracer);
+  const { programs, steps } = await jobSteps(jobs);
+  const work = await workDisk(lab, directory, { ...programs, trace: tracer }, steps);
   const recorder = await startRecorder(recorderProgram, directory, served);
   let console = '';
   try {
@@ -119,17 +120,56 @@ export async function recordInGuest(
   });
 }
 
-/** A disk with the programs, the images and what to do. */
-async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, tracer: string): Promise<string> {
+/**
+ * Runs a script of the proof in the guest and returns what it prints. It finds hostctl in `/run/work/hostctl.js`, the
+ * images in `/run/work/images`, and loop devices.
+ */
+export async function runInGuest(
+  lab: Lab,
+  script: string,
+  args: readonly string[],
+  say: (line: string) => void,
+): Promise<string> {
+  const system = await guestSystem(say);
+  const directory = `${lab.directory}/guest`;
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
+  const words = args.map((arg) => `'${arg}'`).join(' ');
+  const steps = `modprobe loop\nnode /run/work/script.mjs ${words}\n`;
+  const files: Record<string, string> = { 'script.mjs': script };
+  // With the thread that reads large images beside it.
+  for (const name of ['hostctl.js', 'decode-worker.js', 'package.json'])
+    files[name] = `${dirname(lab.program)}/${name}`;
+  const work = await workDisk(lab, directory, files, steps);
+  return boot(system, work, []);
+}
+
+/** A disk with these files, what hostctl needs, the images, and what to do. */
+async function workDisk(
+  lab: Lab,
+  directory: string,
+  files: Readonly<Record<string, string>>,
+  steps: string,
+): Promise<string> {
   const folder = `${directory}/work`;
   mkdirSync(folder);
-  const programs = [...new Set(jobs.map(({ program }) => program))];
-  programs.forEach((program, index) => cpSync(program, `${folder}/program-${index}.mjs`));
-  cpSync(tracer, `${folder}/trace`);
+  for (const [name, path] of Object.entries(files)) cpSync(path, `${folder}/${name}`);
   for (const name of ['koffi', '@koromix']) {
     cpSync(projectPath('node_modules', name), `${folder}/node_modules/${name}`, { recursive: true });
   }
   cpSync(lab.images, `${folder}/images`, { recursive: true });
+  writeFileSync(`${folder}/as-installer.sh`, AS_INSTALLER);
+  writeFileSync(`${folder}/steps.sh`, steps);
+  const image = `${directory}/work.img`;
+  writeFileSync(image, '');
+  truncateSync(image, 128 * 2 ** 20);
+  await run('mkfs.ext4', ['-q', '-F', '-d', folder, image]);
+  return image;
+}
+
+/** What records the jobs, one after the other, and the programs for that by their names. */
+async function jobSteps(jobs: readonly GuestJob[]): Promise<{ programs: Record<string, string>; steps: string }> {
+  const programs = [...new Set(jobs.map(({ program }) => program))];
   const steps: string[] = [PRELUDE];
   for (const [index, { command, types, program, killedFirstAt }] of jobs.entries()) {
     const hostctl = `node /run/work/program-${programs.indexOf(program)}.mjs --sysroot /run/root --boot /run/boot`;
@@ -144,6 +184,9 @@ async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, 
       damage: () => {
         throw new Error('Nothing is damaged in a guest');
       },
+      damageKernel: () => {
+        throw new Error('Nothing is damaged in a guest');
+      },
       bootc: () => {
         throw new Error('No host of bootc is made in a guest');
       },
@@ -156,25 +199,28 @@ async function workDisk(lab: Lab, jobs: readonly GuestJob[], directory: string, 
       grub: () => {
         throw new Error(`"${command.name}" is not recorded in a guest`);
       },
+      cutOff: () => {
+        throw new Error(`"${command.name}" is not recorded in a guest`);
+      },
       image,
     });
     lines.push('close_disks', `open_disks ${index} ${types.root} ${types.boot}`, `mark "begin ${index}"`);
-    const words = `${hostctl} ${command.args(image).join(' ')}`;
+    const as = command.isInstall ? 'unshare --mount sh /run/work/as-installer.sh /run/root /run/boot ' : '';
+    const words = `${as}${hostctl} ${command.args(image).join(' ')}`;
     if (killedFirstAt !== undefined) lines.push(`killed_at ${killedFirstAt} ${words}`);
     lines.push(words, `mark "end ${index}"`);
     // What the kernel writes later by itself belongs to the recording too.
     lines.push('sleep 1', 'close_disks', `mark "after ${index}"`, `echo "proof: job ${index} done"`);
     steps.push(`( set -e\n${lines.join('\n')}\n)`);
   }
-  writeFileSync(`${folder}/steps.sh`, `${steps.join('\n')}\n`);
-  const image = `${directory}/work.img`;
-  writeFileSync(image, '');
-  truncateSync(image, 128 * 2 ** 20);
-  await run('mkfs.ext4', ['-q', '-F', '-d', folder, image]);
-  return image;
+  return {
+    programs: Object.fromEntries(programs.map((program, index) => [`program-${index}.mjs`, program])),
+    steps: `${steps.join('\n')}\n`,
+  };
 }
 
-const PRELUDE = `mark() { printf '%-512s' "$1" | dd of="$(device mark)" bs=512 count=1 oflag=direct status=none; }
+const PRELUDE = `mkdir -p ${BOOTED_ROOT}
+mark() { printf '%-512s' "$1" | dd of="$(device mark)" bs=512 count=1 oflag=direct status=none; }
 open_disks() {
   mkdir -p /run/root /run/boot
   mount -t "$2" "$(device "r$1")" /run/root

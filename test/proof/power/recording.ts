@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { run } from '../../../scripts/lib/run.ts';
 import { mount } from '../lib/disks.ts';
-import { BOOTED_ROOT, imageReference, type Lab, runAgain, runToEnd, type Scene, sceneCommand } from '../lib/scene.ts';
+import { imageReference, type Lab, rootOf, runAgain, runToEnd, type Scene, sceneCommand } from '../lib/scene.ts';
 
 /** Order of the disks in a recording. */
 export const DEVICES = ['root', 'boot'] as const;
@@ -198,7 +198,7 @@ export async function record(
       sceneCommand(lab, scene.command, at, scene.command.args(imageReference(lab)), through);
     if (killedFirst) {
       const log = `${directory}/trace`;
-      const watched = ['--watch', scene.command.isBooted ? BOOTED_ROOT : at.root, '--watch', at.boot];
+      const watched = ['--watch', rootOf(scene.command, at), '--watch', at.boot];
       const fault = ['--fault', 'kill', '--at', String(killedFirst.at)];
       await runToEnd(words([killedFirst.tracer, '--log', log, ...watched, ...fault, '--']));
       await runToEnd(['fsfreeze', '--unfreeze', at.boot]);
