@@ -87,7 +87,8 @@ async function inside(root: string, commands: string): Promise<void> {
     'unshare',
     ['--mount', '--propagation', 'private', 'sh', '-euc', script, 'sh', root, `${update}${commands}; ${clean}`],
     {
-      env: { DEBIAN_FRONTEND: 'noninteractive' },
+      // A folder for temporary files of the machine is not one of the system.
+      env: { DEBIAN_FRONTEND: 'noninteractive', TMPDIR: '/tmp' },
     },
   );
 }
