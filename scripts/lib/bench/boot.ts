@@ -45,7 +45,7 @@ function pullSteps(rounds: number): Step[] {
   ].join('\n');
   const loop = `for round in $(seq ${rounds}); do for kind in ${KINDS.join(' ')}; do bash -c '${pull}' pull $kind; done; done`;
   const measured = (kind: string): string =>
-    `fsverity measure "$(find /run/${kind}/repo/objects -type f | head -n 1)" >/dev/null 2>&1 && echo yes || echo no`;
+    `fsverity measure "$(find /run/${kind}/repo/objects -type f -print -quit)" >/dev/null 2>&1 && echo yes || echo no`;
   return [
     { name: 'layout', run: MOUNT_LAYOUT },
     { name: 'disks', run: KINDS.map(disk).join(' && ') },
