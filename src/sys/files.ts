@@ -114,8 +114,9 @@ export function makeDirectories(base: string, relative: string, mode = 0o755): s
       if (errnoOf(error) === 'EEXIST' && isDirectory(path)) continue;
       throw error;
     }
-    // The umask must not decide who can read a host's state.
-    fs.chmodSync(path, mode);
+    // The umask must not decide who can read a host's state. Only where it did: on FAT a changed directory gets its name
+    // on disk before its cluster.
+    if ((mode & process.umask()) !== 0) fs.chmodSync(path, mode);
   }
   chain.forEach(fsyncPath);
   return path;

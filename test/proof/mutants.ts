@@ -75,6 +75,11 @@ export const MUTANTS: readonly Mutant[] = [
     hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
   },
   {
+    name: 'mode of a new directory set again on FAT',
+    patches: [{ file: 'sys/files.ts', find: 'if ((mode & process.umask()) !== 0) fs', replace: 'fs' }],
+    hunt: { kind: 'power', command: 'install to-filesystem', boot: 'vfat' },
+  },
+  {
     name: 'no fsync after the commit on FAT',
     patches: [COMMIT_FSYNCS],
     hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
