@@ -100,8 +100,8 @@ const DELETE_FIRST: Pick<Command, 'args' | 'again' | 'isDone' | 'removes'> = {
 /** Onto file systems that hold no host. */
 const INSTALL: Pick<Command, 'args' | 'again' | 'problem' | 'isInstall'> = {
   args: (image) => ['install', 'to-filesystem', WITHOUT_VERITY, BOOTED_ROOT, image('loader')],
-  // 7 when it was installed: nothing is installed over a host.
-  again: (image) => [{ args: INSTALL.args(image), exits: [0, 7] }],
+  // 7 when it was installed: nothing is installed over a host. It was durable only if the first run came so far.
+  again: (image) => [{ args: INSTALL.args(image), exits: [0, 7] }, { args: ['gc'] }],
   problem: ({ boot }, isDone) => {
     const isLoader = (path: string): boolean => boot.read(path)?.equals(LOADER) === true;
     if (!isDone || ['EFI/systemd/systemd-bootx64.efi', 'EFI/BOOT/BOOTX64.EFI'].every(isLoader)) return undefined;

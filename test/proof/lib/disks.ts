@@ -1,6 +1,6 @@
 /** File systems in image files, made and mounted by loop. Everything is below one scratch folder on tmpfs. */
 
-import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readSync, truncateSync, writeFileSync } from 'node:fs';
 import { run } from '../../../scripts/lib/run.ts';
 
 export type FileSystem = 'ext4' | 'xfs' | 'btrfs' | 'vfat';
@@ -39,11 +39,21 @@ export async function makeDisk(image: string, type: FileSystem): Promise<void> {
 export async function mount(image: string, at: string, options = ''): Promise<() => Promise<void>> {
   mkdirSync(at, { recursive: true });
   const loop = image.startsWith('/dev/loop') ? '' : 'loop';
-  const all = [loop, options].filter((one) => one !== '').join(',');
+  // A copy of a disk may come while a mount namespace that has just ended still holds on to the disk.
+  const copy = isXfs(image) ? 'nouuid' : '';
+  const all = [loop, copy, options].filter((one) => one !== '').join(',');
   await run('mount', [...(all === '' ? [] : ['-o', all]), image, at]);
   return async () => {
     await run('umount', [at]);
   };
+}
+
+function isXfs(image: string): boolean {
+  const fd = openSync(image, 'r');
+  const magic = Buffer.alloc(4);
+  readSync(fd, magic, 0, magic.length, 0);
+  closeSync(fd);
+  return magic.toString('latin1') === 'XFSB';
 }
 
 /** Copies a disk; what is zero becomes a hole. */
