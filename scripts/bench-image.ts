@@ -4,9 +4,10 @@
  * two gigabytes of download and ten minutes.
  */
 
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { finishLayout, packLayer, type WrittenLayer } from './lib/bench/oci-writer.ts';
+import { buildPackage } from './lib/deb.ts';
 import { ensureHostPackages, IMAGE_NEEDS } from './lib/host-packages.ts';
 import { run } from './lib/run.ts';
 
@@ -21,16 +22,22 @@ const BASE = [
   'zstd',
   'kmod',
   'ca-certificates',
+  // What the package of hostctl asks for.
+  'nodejs',
+  'fsverity',
+  'openssl',
+  'mount',
+  'e2fsprogs',
 ];
 const STEPS = [
   'apt-get install -qq --yes gcc g++ perl python3 python3-pip git man-db manpages manpages-dev',
   'apt-get install -qq --yes podman golang-go nodejs vim-runtime',
   'rm -rf /usr/share/vim/vim*/tutor /usr/share/doc/git /usr/share/man/ru',
 ];
-/** As an image for a host has it; the name is what hostctl looks for. */
+/** As an image for a host has it: with the boot hook in the initramfs, whose name is what hostctl looks for. */
 const INITRAMFS =
-  'for kernel in /usr/lib/modules/*; do version=${kernel##*/}; cp /boot/vmlinuz-$version $kernel/vmlinuz; ' +
-  'dracut --quiet --force --no-hostonly $kernel/initramfs.img $version; done; rm -rf /boot/*; mkdir -p /sysroot';
+  'dpkg --install /hostctl.deb && rm /hostctl.deb; for kernel in /usr/lib/modules/*; do version=${kernel##*/}; cp /boot/vmlinuz-$version $kernel/vmlinuz; ' +
+  'dracut --quiet --force --no-hostonly --add hostctl $kernel/initramfs.img $version; done; rm -rf /boot/*; mkdir -p /sysroot';
 
 const [target] = process.argv.slice(2);
 if (target === undefined) throw new Error('Name a folder for the image');
@@ -52,6 +59,7 @@ async function buildLayers(): Promise<string[]> {
     ...['--mode=root', '--variant=apt', '--format=directory', '--aptopt=APT::Install-Recommends "false"'],
     ...[`--include=${BASE.join(',')}`, 'trixie', base, 'http://deb.debian.org/debian'],
   ]);
+  copyFileSync(await buildPackage(scratch), join(base, 'hostctl.deb'));
   await inside(base, INITRAMFS);
   const layers = [base];
   for (const [i, step] of STEPS.entries()) {
