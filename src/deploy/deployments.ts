@@ -12,7 +12,8 @@ import { openRepository, type Repository } from '../store/repository.ts';
 import { isDirectory, listNames, readSmallText, TEMPORARY_NAME } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { isRegularFile } from '../sys/files.ts';
-import { listEntries, readStagedEntry, type FoundEntry } from './boot-entries.ts';
+import { listEntries, type FoundEntry } from './boot-entries.ts';
+import { readStagedEntry } from './publish-entry.ts';
 import { readBootFailure } from './boot-failures.ts';
 import { parseBootcOrigin, type BootcOrigin } from './bootc.ts';
 import { fileOnBoot, type BootPartition } from './boot-partition.ts';
@@ -136,6 +137,11 @@ export function baseDeployment({ booted, next, defaultEntry, entries, list }: De
   return list.find(({ name }) => name === first?.stateName);
 }
 
+/** What boots a deployment by itself, or will once it is finalized; undefined where nothing does. */
+export function entryOf({ entries, stagedEntry }: Pick<Deployment, 'entries' | 'stagedEntry'>): FoundEntry | undefined {
+  return entries[0] ?? stagedEntry;
+}
+
 /** Where an entry with this number or a higher one has its name, the record is one that a crash left: it is done with. */
 function currentStaged(sysroot: Sysroot, entries: readonly FoundEntry[]): StagedRecord | undefined {
   const record = readStaged(sysroot);
@@ -190,7 +196,7 @@ function readDeployment(
     staged === undefined
       ? undefined
       : tolerant(() => readStagedEntry(sysroot.boot, staged.entryFile)?.entry, 'staged-entry-unreadable', problems);
-  const digest = origin?.digest ?? bootc?.digest ?? (entries[0] ?? stagedEntry)?.pinned?.digest;
+  const digest = origin?.digest ?? bootc?.digest ?? entryOf({ entries, stagedEntry })?.pinned?.digest;
   if (!isDirectory(directory)) problems.push({ code: 'state-missing', message: `"${directory}" is missing` });
   else if (!isDirectory(`${directory}/etc`)) {
     problems.push({ code: 'etc-missing', message: `"${directory}/etc" is missing` });

@@ -7,7 +7,8 @@
 import { splitCmdline } from '../format/cmdline.ts';
 import { parseEntryName, type BootCounter } from '../format/bls/name.ts';
 import type { Host } from '../sys/host.ts';
-import { blessEntry, defaultOf, type FoundEntry } from './boot-entries.ts';
+import { defaultOf, type FoundEntry } from './boot-entries.ts';
+import { blessEntry } from './publish-entry.ts';
 import { countedByGrub, grubCounterOf, grubDefaultOf, readGrubState } from './grub.ts';
 import { loaderText } from './loader-variables.ts';
 import type { Sysroot } from './sysroot.ts';

@@ -5,7 +5,8 @@
  */
 
 import { beginBoot, type BootDecision } from '../deploy/assessment.ts';
-import { commitEntry, highestSequence, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
+import { highestSequence } from '../deploy/boot-entries.ts';
+import { commitEntry, withdrawEntry, writeInertEntry } from '../deploy/publish-entry.ts';
 import { bootLoader } from '../deploy/loader.ts';
 import { isSound, newestFirst } from '../deploy/retention.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';

@@ -4,8 +4,9 @@
  * their own idea of which image.
  */
 
-import { isUnified, settleEntry } from '../deploy/boot-entries.ts';
-import { baseDeployment, readDeployments, type Deployment } from '../deploy/deployments.ts';
+import { isUnified } from '../deploy/boot-entries.ts';
+import { settleEntry } from '../deploy/publish-entry.ts';
+import { baseDeployment, entryOf, readDeployments, type Deployment } from '../deploy/deployments.ts';
 import { checkUserKarg } from '../deploy/change-kargs.ts';
 import { chosenKargs, sameHostKargs } from '../deploy/kargs.ts';
 import type { KernelFiles } from '../deploy/kernels.ts';
@@ -227,11 +228,9 @@ function carriedFrom({ live, merge }: CarryEtcPlan, name: string): string | unde
 }
 
 /** Whether a deployment is what would be made: this very image, tracked alike, made the same way, and whole. */
-export function isSame(
-  { origin, problems, state, entries, stagedEntry }: Deployment,
-  { source, sameImageKargs, repository }: Wanted,
-): boolean {
-  const entry = entries[0] ?? stagedEntry;
+export function isSame(deployment: Deployment, { source, sameImageKargs, repository }: Wanted): boolean {
+  const { origin, problems, state } = deployment;
+  const entry = entryOf(deployment);
   // Its command line is the same with the same image, whatever the host has.
   const isByUnified = entry !== undefined && isUnified(entry);
   const isVerifiedAlike = origin?.verityRequired === repository.hasVerity || (isByUnified && repository.hasVerity);

@@ -4,7 +4,7 @@
  */
 
 import { isUnified, type FoundEntry } from '../deploy/boot-entries.ts';
-import { readDeployments, type Deployment } from '../deploy/deployments.ts';
+import { entryOf, readDeployments, type Deployment } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';
 import { isOwnKarg } from '../deploy/kargs.ts';
 import { repositoryContent } from '../deploy/materialize.ts';
@@ -124,7 +124,7 @@ function findNamed(list: readonly Deployment[], name: string): Deployment | unde
 }
 
 function readDeployed(host: Host, repo: string, deployment: Deployment): Side {
-  const entry = deployment.entries[0] ?? deployment.stagedEntry;
+  const entry = entryOf(deployment);
   const digest = deployment.origin?.digest ?? entry?.pinned?.digest;
   const name = `deployment ${deployment.id ?? deployment.name}`;
   if (digest === undefined) {

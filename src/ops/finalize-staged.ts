@@ -4,7 +4,7 @@
  * stands on disk before it begins, and it is not tried again until somebody asks.
  */
 
-import { commitEntry, readStagedEntry, retractEntry } from '../deploy/boot-entries.ts';
+import { commitEntry, readStagedEntry, retractEntry } from '../deploy/publish-entry.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { repositoryContent } from '../deploy/materialize.ts';

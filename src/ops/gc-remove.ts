@@ -4,7 +4,8 @@
  */
 
 import * as fs from 'node:fs';
-import { ENTRIES, withdrawEntry } from '../deploy/boot-entries.ts';
+import { ENTRIES } from '../deploy/boot-entries.ts';
+import { withdrawEntry } from '../deploy/publish-entry.ts';
 import { removeKernelDirectory } from '../deploy/kernels.ts';
 import { removeState } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';

@@ -4,7 +4,8 @@
  * of blessing it, so that the boot after it is the usual one, whatever became of this one.
  */
 
-import { commitEntry, ONCE_KARG, programOf, withdrawEntry, writeInertEntry } from '../deploy/boot-entries.ts';
+import { ONCE_KARG, programOf } from '../deploy/boot-entries.ts';
+import { commitEntry, withdrawEntry, writeInertEntry } from '../deploy/publish-entry.ts';
 import { changeKargs, type KargChanges } from '../deploy/change-kargs.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { compareKargs, planCmdline, type SourcedKarg } from '../deploy/kargs.ts';

@@ -5,7 +5,7 @@
 
 import { isUnified } from '../deploy/boot-entries.ts';
 import { changeKargs, type KargChanges } from '../deploy/change-kargs.ts';
-import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import { entryOf, readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import {
   compareKargs,
@@ -57,7 +57,7 @@ export interface ShownKargs {
 export function showKargs(host: Host, options: SysrootOptions): ShownKargs {
   const { target } = findTarget(host, openSysroot(host, options));
   const known = new Map(target.origin === undefined ? [] : cmdlineOf(target.origin).map((karg) => [karg.arg, karg]));
-  const entry = target.entries[0] ?? target.stagedEntry;
+  const entry = entryOf(target);
   const args = entry?.kargs ?? [];
   if (entry !== undefined && isUnified(entry)) {
     return { id: target.id, kargs: args.map((arg) => ({ arg, origin: 'unified kernel image' as const })) };
@@ -140,7 +140,7 @@ interface ChangePlan extends Target {
 function planChange(host: Host, sysroot: Sysroot, { changes, etcPolicy }: ChangeKargsOptions): ChangePlan {
   const { deployments, target, base } = findTarget(host, sysroot);
   const { origin } = target;
-  const entry = target.entries[0] ?? target.stagedEntry;
+  const entry = entryOf(target);
   if (entry !== undefined) refuseUnifiedKargs(entry);
   if (origin === undefined) {
     throw new HostctlError('state-invalid', `The origin of deployment ${target.id ?? target.name} is lost`, {

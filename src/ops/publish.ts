@@ -5,13 +5,8 @@
  * happens.
  */
 
-import {
-  commitEntry,
-  highestSequence,
-  withdrawEntry,
-  writeInertEntry,
-  type FoundEntry,
-} from '../deploy/boot-entries.ts';
+import { highestSequence, type FoundEntry } from '../deploy/boot-entries.ts';
+import { commitEntry, withdrawEntry, writeInertEntry } from '../deploy/publish-entry.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { addHistory, highestEvent } from '../deploy/history.ts';
 import { buildCmdline } from '../deploy/kargs.ts';

@@ -4,7 +4,8 @@
  * everything that stood before gets a new entry too, the first of the menu first: at no moment is another one default.
  */
 
-import { commitEntry, isUnified, programOf, writeInertEntry, type FoundEntry } from '../deploy/boot-entries.ts';
+import { isUnified, programOf, type FoundEntry } from '../deploy/boot-entries.ts';
+import { commitEntry, writeInertEntry } from '../deploy/publish-entry.ts';
 import { bootBarrier } from '../deploy/boot-partition.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import { deploymentImage } from '../deploy/find-deployment.ts';

@@ -3,16 +3,8 @@
  * renumbered, so the way back is the same command again. What is left is not upgraded to again by itself.
  */
 
-import {
-  commitEntry,
-  isUnified,
-  programOf,
-  settleEntry,
-  withdrawEntry,
-  writeInertEntry,
-  type FoundEntry,
-  type NewEntry,
-} from '../deploy/boot-entries.ts';
+import { isUnified, programOf, type FoundEntry } from '../deploy/boot-entries.ts';
+import { commitEntry, settleEntry, withdrawEntry, writeInertEntry, type NewEntry } from '../deploy/publish-entry.ts';
 import type { BootcOrigin } from '../deploy/bootc.ts';
 import { baseDeployment, readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import { findDeployment } from '../deploy/find-deployment.ts';

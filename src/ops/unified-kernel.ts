@@ -5,7 +5,7 @@
  */
 
 import { isUnified, UKI_OPTIONS, type FoundEntry } from '../deploy/boot-entries.ts';
-import { readDeployments, type Deployment } from '../deploy/deployments.ts';
+import { entryOf, readDeployments, type Deployment } from '../deploy/deployments.ts';
 import { planHostGarbage } from '../deploy/host-garbage.ts';
 import { readHostSnapshot } from '../deploy/host-snapshot.ts';
 import { kernelContent, type KernelFiles } from '../deploy/kernels.ts';
@@ -194,13 +194,9 @@ export function refuseOtherDigest({ path, pinned }: UnifiedCmdline, { digest, pa
 }
 
 /** Whether a deployment is by this very unified kernel image, whatever it was made from, and whole. */
-export function isBy(
-  sysroot: Sysroot,
-  { name, entries, stagedEntry, problems, state }: Deployment,
-  digest: VerityDigest,
-  files: KernelFiles,
-): boolean {
-  const entry = entries[0] ?? stagedEntry;
+export function isBy(sysroot: Sysroot, deployment: Deployment, digest: VerityDigest, files: KernelFiles): boolean {
+  const { name, problems, state } = deployment;
+  const entry = entryOf(deployment);
   if (files.kind !== 'unified' || name !== digest || entry === undefined) return false;
   const content = kernelContent(files);
   return problems.length === 0 && state !== 'failed' && kernelDirectoryOf(sysroot, entry)?.startsWith(content) === true;

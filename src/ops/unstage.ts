@@ -4,7 +4,7 @@
  * done, since a staged entry that is published later would carry the lower number and never boot.
  */
 
-import { dropStagedEntries } from '../deploy/boot-entries.ts';
+import { dropStagedEntries } from '../deploy/publish-entry.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { clearFinalizeFailure, clearStaged } from '../deploy/staged.ts';
 import { removeState } from '../deploy/state.ts';

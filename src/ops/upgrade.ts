@@ -5,7 +5,7 @@
  */
 
 import { checkUserKarg } from '../deploy/change-kargs.ts';
-import { baseDeployment, readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
+import { baseDeployment, entryOf, readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import type { EtcMergePolicy } from '../deploy/etc-merge.ts';
 import { readLeft } from '../deploy/left.ts';
 import { ifSound } from '../deploy/records.ts';
@@ -105,7 +105,7 @@ export function upgrade(host: Host, options: UpgradeOptions): Promise<UpgradeRes
     const { current, avoided, isStaged } = judge(host, sysroot, source, options);
     if (avoided !== undefined && current?.origin !== undefined && current.id !== undefined) {
       host.log.warn(`${avoided}; "hostctl switch ${formatImageReference(source.reference)}" takes it nevertheless`);
-      const file = (current.entries[0] ?? current.stagedEntry)?.file ?? '';
+      const file = entryOf(current)?.file ?? '';
       return { ...describeDeployment(current, current.id, file), isStaged, avoided };
     }
     const result = await deployLocked(host, sysroot, source, {

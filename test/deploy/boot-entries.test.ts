@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { commitEntry, defaultOf, isUnified, listEntries, writeInertEntry } from '../../src/deploy/boot-entries.ts';
+import { defaultOf, isUnified, listEntries } from '../../src/deploy/boot-entries.ts';
+import { commitEntry, writeInertEntry } from '../../src/deploy/publish-entry.ts';
 import { openBootPartition, type BootPartition } from '../../src/deploy/boot-partition.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { testHost } from '../helpers/test-host.ts';

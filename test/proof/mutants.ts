@@ -58,7 +58,7 @@ function kernelFsyncs(names: string): Patch {
 }
 
 const COMMIT_FSYNCS: Patch = {
-  file: 'deploy/boot-entries.ts',
+  file: 'deploy/publish-entry.ts',
   find: '  fsyncPath(`${boot.path}/${ENTRIES}/${file}`);\n  fsyncPath(`${boot.path}/${ENTRIES}`);\n  return bootBarrier(host, boot);',
   replace: '  return bootBarrier(host, boot);',
 };
@@ -102,7 +102,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'rename over an existing entry on FAT',
     patches: [
       {
-        file: 'deploy/boot-entries.ts',
+        file: 'deploy/publish-entry.ts',
         find: '  fs.renameSync(inert.temporaryPath, inert.finalPath);',
         replace:
           "  const names = listNames(`${boot.path}/${ENTRIES}`).filter((name) => name.endsWith('.conf')).sort();\n" +
@@ -145,7 +145,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'old entries deleted before the barrier',
     patches: [
       {
-        file: 'deploy/boot-entries.ts',
+        file: 'deploy/publish-entry.ts',
         find: '  fs.renameSync(inert.temporaryPath, inert.finalPath);',
         replace:
           '  for (const name of listNames(`${boot.path}/${ENTRIES}`)) {\n' +

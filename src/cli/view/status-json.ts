@@ -1,7 +1,7 @@
 /** The `HostStatus` document, version 1: the fields scripts rely on, and nothing only a person would want. Pure. */
 
 import { isUnified, type FoundEntry } from '../../deploy/boot-entries.ts';
-import type { Deployment } from '../../deploy/deployments.ts';
+import { entryOf, type Deployment } from '../../deploy/deployments.ts';
 import type { StatusResult } from '../../ops/status.ts';
 
 export interface StatusDocument {
@@ -107,12 +107,9 @@ function levelOf(entry: FoundEntry, isSecureBoot: boolean): DeploymentDocument['
   return isUnified(entry) && isSecureBoot ? 'sealed-by-uki' : 'pinned';
 }
 
-function deploymentDocument(
-  { id, state, triesLeft, pinned, origin, bootc, entries, stagedEntry, problems, bootFailure, name }: Deployment,
-  roles: readonly Role[],
-  isSecureBoot: boolean,
-): DeploymentDocument {
-  const entry = entries[0] ?? stagedEntry;
+function deploymentDocument(deployment: Deployment, roles: readonly Role[], isSecureBoot: boolean): DeploymentDocument {
+  const { id, state, triesLeft, pinned, origin, bootc, problems, bootFailure, name } = deployment;
+  const entry = entryOf(deployment);
   const stated = entry?.pinned;
   const parameters = origin?.parameters ?? stated?.parameters;
   return {
