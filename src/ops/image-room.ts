@@ -18,8 +18,8 @@ import { contentSize, type DirectoryNode, type VerityDigest } from '../tree/node
 import { walkTree } from '../tree/walk.ts';
 import { flattenImage } from './build.ts';
 
-/** More than the layers of any operating system shrink by: with so much free nothing needs to be measured. */
-const WIDE_RATIO = 20;
+/** Twice what the layers of operating systems shrink by: with so much free nothing needs to be measured. */
+const WIDE_RATIO = 8;
 const WIDE_BYTES = 64 << 20;
 /** Inodes are only counted where fewer are free than a large operating system has files. */
 const WIDE_INODES = 1_000_000;
