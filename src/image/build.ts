@@ -7,16 +7,19 @@
 import type { ObjectSink } from '../tree/objects.ts';
 import { withContext } from '../format/error-context.ts';
 import { formatImageReference } from '../format/oci/reference.ts';
+import type { LayerContent } from '../format/layer-record.ts';
+import { NO_TOTALS, type ImageTotals } from '../tree/layer-entry.ts';
 import { copyTree, lookupDirectory } from '../tree/lookup.ts';
 import type { RawName } from '../tree/name.ts';
 import type { DirectoryNode } from '../tree/node.ts';
 import { findBootFiles, type BootFiles } from './boot-files.ts';
-import { decodeHere, type Decode } from './decode-layer.ts';
+import { decodeHere, type Decode, type LayerSource } from './decode-layer.ts';
 import { DecodePool } from './decode-pool.ts';
 import { Flattener } from './flatten.ts';
 import { LayerIngest } from './ingest.ts';
-import { NO_TOTALS, type ImageTotals } from './layer-entry.ts';
+import type { KnownLayers } from './known-layers.ts';
 import { readLayer } from './layers.ts';
+import { addTotals, subtractTotals } from './limits.ts';
 import { relabel } from './selinux.ts';
 import type { ImageSource } from './source.ts';
 import { emptyMountPoints, transformForOci } from './transform.ts';
@@ -37,6 +40,10 @@ export interface BuildTreeOptions {
   readonly keep?: (path: RawName) => boolean;
   /** How many layers, from the lowest, `base` is to be made of; none by default. */
   readonly baseLayers?: number;
+  /** Layers that need not be read, since what is in them is known. */
+  readonly known?: KnownLayers;
+  /** Called with what is in a layer that was read and found right, before the tree takes it over. */
+  readonly onRead?: (layer: LayerSource, content: LayerContent) => void;
   /** Called with the bytes of all blobs taken so far, of `total`. */
   readonly progress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -68,52 +75,38 @@ export async function buildTree(source: ImageSource, options: BuildTreeOptions):
 const THREADS_FROM_BYTES = 4 << 20;
 
 async function mergeLayers(source: ImageSource, options: BuildTreeOptions): Promise<BuiltTree> {
-  const totalBytes = source.layers.reduce((sum, layer) => sum + layer.descriptor.size, 0);
-  if ((options.threads ?? 0) === 0 || totalBytes < THREADS_FROM_BYTES) {
-    return mergeDecoded(source, options, decodeHere(options.signal, options.startFilter), totalBytes);
+  const unread = source.layers.filter((layer) => options.known?.has(layer) !== true);
+  if ((options.threads ?? 0) === 0 || blobBytes(unread) < THREADS_FROM_BYTES) {
+    return mergeDecoded(source, options, decodeHere(options.signal, options.startFilter));
   }
-  const pool = new DecodePool(source.layers, options.threads ?? 0, options.signal, options.log ?? (() => undefined));
+  const pool = new DecodePool(unread, options.threads ?? 0, options.signal, options.log ?? (() => undefined));
   try {
-    return await mergeDecoded(source, options, (layer, output) => pool.decode(layer, output), totalBytes);
+    return await mergeDecoded(source, options, (layer, output) => pool.decode(layer, output));
   } finally {
     await pool.close();
   }
 }
 
-async function mergeDecoded(
-  source: ImageSource,
-  options: BuildTreeOptions,
-  decode: Decode,
-  totalBytes: number,
-): Promise<BuiltTree> {
+async function mergeDecoded(source: ImageSource, options: BuildTreeOptions, decode: Decode): Promise<BuiltTree> {
   const warnings = new Warnings();
   const flattener = new Flattener((message) => warnings.add(message));
+  const totalBytes = blobBytes(source.layers);
   let doneBytes = 0;
   let totals: ImageTotals = NO_TOTALS;
   let base: DirectoryNode | undefined;
+  const onBytes = (bytes: number): void => {
+    doneBytes += bytes;
+    options.progress?.(doneBytes, totalBytes);
+  };
   for (const layer of source.layers) {
     const label = `Layer ${layer.number} of ${layer.count} (${layer.descriptor.digest})`;
-    const ingest = new LayerIngest(
-      options.sink,
-      options.xattrMode ?? 'allowlist-only',
-      totals,
-      options.keep ?? (() => false),
-    );
-    try {
-      const { outputBytes, trailingData } = await readLayer(layer, ingest, {
-        decode,
-        outputBytesBefore: totals.outputBytes,
-        onBytes: (bytes) => {
-          doneBytes += bytes;
-          options.progress?.(doneBytes, totalBytes);
-        },
-      });
-      totals = { ...ingest.used, outputBytes };
-      if (trailingData) warnings.add(`${label} goes on behind the end of its tar`);
-    } finally {
-      ingest.abort();
-    }
-    flattener.applyLayer(ingest.entries, label);
+    const known = options.known?.get(layer);
+    const content = known ?? (await readContent(layer, options, { decode, before: totals, onBytes }));
+    if (known === undefined) options.onRead?.(layer, content);
+    else onBytes(layer.descriptor.size);
+    totals = addTotals(totals, content.used);
+    if (content.trailingData) warnings.add(`${label} goes on behind the end of its tar`);
+    flattener.applyLayer(content.entries, label);
     if (layer.number === options.baseLayers) base = flattener.snapshot();
   }
   const tree = flattener.finish();
@@ -121,6 +114,36 @@ async function mergeDecoded(
   if (base === undefined || lookupDirectory(base, 'usr') === undefined) return { tree, warnings: warnings.list() };
   transformForOci(base);
   return { tree, base, warnings: warnings.list() };
+}
+
+interface ReadContent {
+  readonly decode: Decode;
+  /** What the layers below used. */
+  readonly before: ImageTotals;
+  readonly onBytes: (bytes: number) => void;
+}
+
+async function readContent(
+  layer: LayerSource,
+  { sink, xattrMode, keep }: BuildTreeOptions,
+  { decode, before, onBytes }: ReadContent,
+): Promise<LayerContent> {
+  const ingest = new LayerIngest(sink, xattrMode ?? 'allowlist-only', before, keep);
+  try {
+    const { outputBytes, trailingData } = await readLayer(layer, ingest, {
+      decode,
+      outputBytesBefore: before.outputBytes,
+      onBytes,
+    });
+    const used = subtractTotals({ ...ingest.used, outputBytes }, before);
+    return { entries: ingest.entries, used, trailingData };
+  } finally {
+    ingest.abort();
+  }
+}
+
+function blobBytes(layers: readonly LayerSource[]): number {
+  return layers.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
 }
 
 export interface BootableTree {

@@ -10,7 +10,7 @@ import { displayRaw, type RawName } from '../tree/name.ts';
 import { copyMetadata, inodeOf, type DirectoryNode, type LeafNode, type TreeNode } from '../tree/node.ts';
 import { settleLinks } from '../tree/links.ts';
 import { copyTree } from '../tree/lookup.ts';
-import type { LayerEntry } from './layer-entry.ts';
+import type { LayerEntry } from '../tree/layer-entry.ts';
 import { indexChild, indexLayer, splitPath, type LayerIndexNode } from './layer-index.ts';
 import { MAX_PATH_BYTES } from './layer-path.ts';
 import { impliedDirectory, PathResolver, type Place } from './resolve.ts';

@@ -21,14 +21,12 @@ import {
 } from '../tree/node.ts';
 import type { ObjectSink, ObjectWriter } from '../tree/objects.ts';
 import { INLINE_LIMIT, MAX_XATTRS_SIZE } from '../tree/validate.ts';
-import type { ImageTotals, LayerEntry } from './layer-entry.ts';
+import type { ImageTotals, LayerEntry } from '../tree/layer-entry.ts';
+import { checkEntries, checkMetadata } from './limits.ts';
 import { normalisePath, parseLayerPath } from './layer-path.ts';
 import { isPolicyFile, MAX_POLICY_BYTES } from './selinux.ts';
 import { isKeptXattr, type XattrMode } from './xattr-filter.ts';
 
-const MAX_ENTRIES = 4_000_000;
-/** What names, xattrs and inline contents of an image may take in memory; real images need some ten megabytes. */
-const MAX_METADATA_BYTES = 512 << 20;
 const MAX_TARGET_BYTES = 4095;
 
 /** A sink that keeps nothing: digests are all that is wanted. */
@@ -91,9 +89,7 @@ export class LayerIngest implements TarHandler {
 
   entry(entry: TarEntry): void {
     this.#entryCount++;
-    if (this.#entryCount > MAX_ENTRIES) {
-      throw new HostctlError('image-unsupported', `Image has more than ${MAX_ENTRIES} entries`);
-    }
+    checkEntries(this.#entryCount);
     const layerPath = parseLayerPath(entry.name);
     if (layerPath.kind === 'ignored') return;
     const { path } = layerPath;
@@ -201,12 +197,7 @@ export class LayerIngest implements TarHandler {
 
   #charge(bytes: number): void {
     this.#metadataBytes += bytes;
-    if (this.#metadataBytes > MAX_METADATA_BYTES) {
-      throw new HostctlError(
-        'image-unsupported',
-        `Names, xattrs and small files take more than ${MAX_METADATA_BYTES} bytes`,
-      );
-    }
+    checkMetadata(this.#metadataBytes);
   }
 }
 

@@ -1,5 +1,7 @@
 /** How the layers of an opened image come to be files on this host. */
 
+import type { DiffId } from '../format/oci/digest.ts';
+
 /** What a fetch brought, and what it found here. */
 export interface FetchedLayers {
   readonly fetchedLayers: number;
@@ -11,10 +13,13 @@ export interface FetchedLayers {
 }
 
 export interface LayerBlobs {
-  /** Bytes of layers that were not on this host when the image was opened. */
+  /** Bytes of the layers that were asked for and were not on this host. */
   readonly missingBytes: number;
-  /** Brings what is missing, once however often it is called. No layer can be read before. */
-  fetch(): Promise<FetchedLayers>;
+  /**
+   * Brings what is missing but for layers that are known otherwise, each once however often it is called, one call at a
+   * time. No layer can be read before. Returns what was brought so far.
+   */
+  fetch(isKnown?: (diffId: DiffId) => boolean): Promise<FetchedLayers>;
   /** No layer will be read any more: what keeps others from removing them ends. */
   release(): void;
 }

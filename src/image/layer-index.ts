@@ -5,7 +5,7 @@
 
 import type { RawName } from '../tree/name.ts';
 import type { TreeEntry } from '../tree/node.ts';
-import type { LayerEntry } from './layer-entry.ts';
+import type { LayerEntry } from '../tree/layer-entry.ts';
 
 /** What the layer's last entry for a path makes of it. */
 export type Stated = { readonly kind: 'directory' | 'other' } | { readonly kind: 'symlink'; readonly target: RawName };

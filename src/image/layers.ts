@@ -8,6 +8,7 @@ import { HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
 import { TarReader, type TarHandler } from '../format/tar/reader.ts';
 import type { Decode, LayerSource } from './decode-layer.ts';
+import { checkOutput } from './limits.ts';
 
 export interface ReadLayerOptions {
   readonly decode: Decode;
@@ -24,7 +25,6 @@ export interface LayerResult {
   readonly trailingData: boolean;
 }
 
-const MAX_OUTPUT_BYTES = 64 * 2 ** 30;
 const MAX_RATIO = 1000;
 const RATIO_FREE_BYTES = 2 ** 30;
 
@@ -87,9 +87,7 @@ class LayerContent {
 
   #count(bytes: number): void {
     this.outputBytes += bytes;
-    if (this.outputBytes > MAX_OUTPUT_BYTES) {
-      throw new HostctlError('image-unsupported', `Image unpacks to more than ${MAX_OUTPUT_BYTES} bytes`);
-    }
+    checkOutput(this.outputBytes);
     const ofLayer = this.outputBytes - this.#options.outputBytesBefore;
     if (ofLayer > RATIO_FREE_BYTES && ofLayer > MAX_RATIO * this.#takenBytes) {
       throw new HostctlError('image-unsupported', `Content is more than ${MAX_RATIO} times as large as the blob`);

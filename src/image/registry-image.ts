@@ -118,26 +118,25 @@ interface RegistryLayersOptions {
 }
 
 class RegistryLayers implements LayerBlobs {
-  readonly missingBytes: number;
+  missingBytes = 0;
   readonly #host: Host;
   readonly #options: RegistryLayersOptions;
   /** Each blob once, also where it is more than one layer. */
   readonly #layers: readonly MissingLayer[];
-  #fetched: Promise<FetchedLayers> | undefined;
+  /** Blobs that lie here, as they should be. */
+  readonly #here = new Set<OciDigest>();
+  #fetched: FetchedLayers | undefined;
 
   constructor(host: Host, options: RegistryLayersOptions) {
-    const { cache, resolved } = options;
     this.#host = host;
     this.#options = options;
-    const layers = resolved.layers.map(({ descriptor, diffId }) => ({ ...descriptor, diffId }));
+    const layers = options.resolved.layers.map(({ descriptor, diffId }) => ({ ...descriptor, diffId }));
     this.#layers = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
-    const isHere = ({ digest, size, diffId }: MissingLayer): boolean =>
-      cache.has(digest, size) || cache.has(plainDigest(diffId));
-    this.missingBytes = sizeOf(this.#layers.filter((layer) => !isHere(layer)));
   }
 
-  fetch(): Promise<FetchedLayers> {
-    this.#fetched ??= this.#fetch();
+  async fetch(isKnown: (diffId: DiffId) => boolean = () => false): Promise<FetchedLayers> {
+    const wanted = this.#layers.filter(({ digest, diffId }) => !this.#here.has(digest) && !isKnown(diffId));
+    if (this.#fetched === undefined || wanted.length > 0) this.#fetched = await this.#fetch(wanted, this.#fetched);
     return this.#fetched;
   }
 
@@ -145,12 +144,12 @@ class RegistryLayers implements LayerBlobs {
     this.#options.cache.close();
   }
 
-  async #fetch(): Promise<FetchedLayers> {
+  async #fetch(wanted: readonly MissingLayer[], before: FetchedLayers | undefined): Promise<FetchedLayers> {
     const { cache, documents, reader, resolved } = this.#options;
-    await cache.open();
+    if (before === undefined) await cache.open();
     for (const [digest, bytes] of documents.held) cache.put(digest, bytes);
     const missing: MissingLayer[] = [];
-    for (const layer of this.#layers) {
+    for (const layer of wanted) {
       const { digest, size, diffId } = layer;
       if (!(await cache.check(digest, size)) && !(await cache.check(plainDigest(diffId)))) missing.push(layer);
     }
@@ -168,12 +167,15 @@ class RegistryLayers implements LayerBlobs {
         `Fetched ${formatMebibytes(transferred)} of layers; ${formatMebibytes(saved)} were here already`,
       );
     }
+    for (const { digest } of wanted) this.#here.add(digest);
+    this.missingBytes += total;
+    const fetchedLayers = missing.length + (before?.fetchedLayers ?? 0);
     return {
-      fetchedLayers: missing.length,
-      fetchedBytes: transferred,
-      savedBytes: saved,
-      reusedLayers: this.#layers.length - missing.length,
-      reusedBytes: sizeOf(this.#layers) - total,
+      fetchedLayers,
+      fetchedBytes: transferred + (before?.fetchedBytes ?? 0),
+      savedBytes: saved + (before?.savedBytes ?? 0),
+      reusedLayers: this.#layers.length - fetchedLayers,
+      reusedBytes: sizeOf(this.#layers) - this.missingBytes,
     };
   }
 

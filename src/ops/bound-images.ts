@@ -56,7 +56,7 @@ export async function storeBoundImages(
     const bound: BoundImage[] = [];
     for (const { reference, source } of sources) {
       const { digest } = await about(reference, async () => {
-        await checkImageRoom(host, repository, source, (tree) => ({ tree, copied: [] }));
+        await checkImageRoom(host, repository, { source, objects: store }, (tree) => ({ tree, copied: [] }));
         return storeImage(host, repository, source, store);
       });
       bound.push({ reference: formatImageReference(source.reference), digest });

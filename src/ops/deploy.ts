@@ -31,6 +31,7 @@ import { afterCommit, checkBoot, publishDeployment, type PublishMode } from './p
 import { requireRoot } from './require-root.ts';
 import { judgeImage, type JudgeOptions } from './judge-image.ts';
 import type { JudgedDigest } from './stated-digests.ts';
+import { fetchUnknown } from './stored-layers.ts';
 import { dropStaged } from './unstage.ts';
 import { checkDeployedVar } from './var-mount.ts';
 import { isBy, leftoverState } from './unified-kernel.ts';
@@ -107,8 +108,7 @@ export async function fetchAhead(
   // No layer comes of an image that the policy does not let in.
   await judgeImage(host, sysroot, { deployments, base: baseDeployment(deployments) }, source, request);
   // What is fetched is cache of a repository, which must be one for gc to know it.
-  openOrCreateRepository(host, sysroot.repo, { algorithm });
-  await source.blobs.fetch();
+  await fetchUnknown(openOrCreateRepository(host, sysroot.repo, { algorithm }), source);
 }
 
 /** Before anything is written: what would make it fail half way. */

@@ -19,8 +19,9 @@ import {
   type RepositorySnapshot,
 } from '../store/collect.ts';
 import { blobsOfImage } from '../store/blob-cache.ts';
-import { lastUse, recordedParts } from '../store/image-record.ts';
+import { lastUse, recordedLayers, recordedParts } from '../store/image-record.ts';
 import { readImageUse } from '../store/images.ts';
+import { layerName } from '../store/layer-records.ts';
 import { ownerOfRef } from './image-refs.ts';
 import { staleMarks } from './install-marks.ts';
 import { mountedImages } from '../store/mounted.ts';
@@ -134,6 +135,7 @@ function planRepository(
     return planRepositoryGarbage(repository, stored, imageRoots(host, sysroot, garbage), choice, {
       useOf: (digest) => readImageUse(repository, digest),
       baseOf: (digest) => recordedParts(repository, digest)?.base,
+      layersOf: (digest) => recordedLayers(repository, digest).map(layerName),
       lastUse: (digest) => lastUse(repository, digest),
     });
   } catch (error) {

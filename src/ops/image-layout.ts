@@ -73,7 +73,9 @@ export function reasonToStayFlat(host: Host, repository: Repository, digest: Ver
 function readRecords(repository: Repository): StoredRecord[] {
   return listImages(repository).flatMap((digest) => {
     try {
-      return readImageRecord(repository, digest);
+      const record = readImageRecord(repository, digest);
+      // One that is booted is another image than its layers make.
+      return record.bootable === true ? [] : record;
     } catch (error) {
       // fsck tells of it; here it is one image less to have something in common with.
       if (isHostctlError(error, 'format-invalid')) return [];

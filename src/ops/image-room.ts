@@ -10,13 +10,14 @@ import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { merkleTreeBytes, VERITY_BLOCK_SIZE } from '../format/fsverity/merkle.ts';
 import { formatMebibytes } from '../format/size.ts';
 import { measuringSink } from '../image/ingest.ts';
+import type { ObjectLookup } from '../image/known-layers.ts';
 import type { ImageSource } from '../image/source.ts';
 import { objectFile, type Repository } from '../store/repository.ts';
 import { exists, freeSpace } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { contentSize, type DirectoryNode, type VerityDigest } from '../tree/node.ts';
 import { walkTree } from '../tree/walk.ts';
-import { flattenImage } from './build.ts';
+import { readTreesHere } from './stored-layers.ts';
 
 /** Twice what the layers of operating systems shrink by: with so much free nothing needs to be measured. */
 const WIDE_RATIO = 8;
@@ -39,13 +40,14 @@ export interface StoredForm {
 export async function checkImageRoom(
   host: Host,
   repository: Repository,
-  source: ImageSource,
+  { source, objects }: { readonly source: ImageSource; readonly objects: ObjectLookup },
   formOf: (flattened: DirectoryNode) => StoredForm,
 ): Promise<void> {
   const free = freeSpace(repository.path);
   const fetchBytes = source.layers.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
   if (free.freeBytes >= fetchBytes * WIDE_RATIO + WIDE_BYTES && free.freeInodes >= WIDE_INODES) return;
-  const form = formOf(await flattenImage(host, source, measuringSink(repository.algorithm)));
+  const sink = measuringSink(repository.algorithm);
+  const form = formOf((await readTreesHere(host, { repository, lookup: objects, source, sink }, {})).tree);
   const needed = roomFor(repository, form, free.unitBytes);
   const refuse = (need: string, has: string): HostctlError =>
     new HostctlError(

@@ -19,7 +19,7 @@ import { openOrCreateRepository, type Repository } from '../store/repository.ts'
 import { exists } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { DirectoryNode, FileNode, VerityAlgorithm } from '../tree/node.ts';
-import { storeBootableImage, type StoredImage } from './build.ts';
+import type { StoredImage } from './build.ts';
 import { bootcKargs } from './bootc-kargs.ts';
 import { checkBuilt, type DeploymentSeal } from './check-built.ts';
 import { bootFacts, type BootFacts } from './boot-facts.ts';
@@ -38,6 +38,7 @@ import {
   refuseUnified,
   type UnifiedCmdline,
 } from './unified-kernel.ts';
+import { storeBootableImage } from './store-bootable-image.ts';
 import { judgeUnusedKargs } from './unused-kargs.ts';
 
 /** How a deployment is to be made of an image. */
@@ -132,7 +133,7 @@ export async function prepareDeployment(
   const { source, judgement, repository, base, etcPolicy, kargsWith } = wanted;
   refuseBelowFloor(host, sysroot, wanted);
   const contentOf = repositoryContent(repository);
-  await checkImageRoom(host, repository, source, (flattened) => {
+  await checkImageRoom(host, repository, { source, objects: store }, (flattened) => {
     const { tree } = bootableTree(flattened);
     return {
       tree,

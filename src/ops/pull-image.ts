@@ -14,6 +14,7 @@ import type { FetchedLayers } from '../image/layer-blobs.ts';
 import type { ImageSource } from '../image/source.ts';
 import { ownerRef } from './image-refs.ts';
 import { storeImage } from './store-image.ts';
+import { fetchUnknown } from './stored-layers.ts';
 import { withImage } from './with-image.ts';
 
 export interface PullImageOptions extends SysrootOptions {
@@ -50,7 +51,7 @@ async function pullSource(
     host.log.warn(`The file system of "${path}" has no fs-verity: a mount of the image cannot be verified`);
   }
   // Not under the lock of the repository: what takes long must not keep gc out.
-  const layers = await source.blobs.fetch();
+  const layers = await fetchUnknown(repository, source);
   return withObjectStore(host, repository, async (store) => {
     const { parameters, ...image } = await storeImage(host, repository, source, store, options.layout);
     setRef(repository, ownerRef({ kind: 'name', name: formatImageReference(source.reference) }), image.digest);

@@ -10,14 +10,14 @@ import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { HostctlError } from '../errors.ts';
 import type { ImageSource } from '../image/source.ts';
 import type { ImageLayout, ImageRecord } from '../store/image-record.ts';
-import { writeContents } from '../store/contents.ts';
 import { commitImage, commitParts } from '../store/images.ts';
 import type { ObjectStore } from '../store/objects.ts';
 import type { Repository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
-import { readTrees, takeDownContents, XATTR_MODE, type StoredImage } from './build.ts';
+import { XATTR_MODE, type StoredImage } from './build.ts';
 import { noBase, planLayout, reasonToStayFlat } from './image-layout.ts';
+import { withStoredLayers, type StoredLayers } from './stored-layers.ts';
 
 export interface LaidImage extends StoredImage {
   readonly layout: ImageLayout;
@@ -25,17 +25,33 @@ export interface LaidImage extends StoredImage {
 }
 
 /** Stores an image as it is. Without a wish for a layout, by the rule of `image-layout.ts`. */
-export async function storeImage(
+export function storeImage(
   host: Host,
   repository: Repository,
   source: ImageSource,
   objects: ObjectStore,
   wish?: ImageLayout,
 ): Promise<LaidImage> {
+  return withStoredLayers(host, repository, source, objects, (layers) =>
+    storeLayers(host, repository, { source, layers, wish }, objects),
+  );
+}
+
+interface Laying {
+  readonly source: ImageSource;
+  readonly layers: StoredLayers;
+  readonly wish: ImageLayout | undefined;
+}
+
+async function storeLayers(
+  host: Host,
+  repository: Repository,
+  { source, layers, wish }: Laying,
+  objects: ObjectStore,
+): Promise<LaidImage> {
   const plan = planLayout(repository, source, wish);
   const baseLayers = plan.layout === 'flat' ? 0 : plan.baseLayers;
-  const { sink, contents } = takeDownContents(source, objects);
-  const { tree, base } = await readTrees(host, source, sink, { baseLayers });
+  const { tree, base } = await layers.readTrees({ baseLayers });
   const { algorithm } = repository;
   const { bytes, version } = writeComposefsImage(tree, { algorithm });
   const digest = fsverityDigest(algorithm, bytes);
@@ -45,7 +61,7 @@ export async function storeImage(
   const result = { digest, parameters, objects: objects.counts };
   const flat = (): LaidImage => {
     commitImage(repository, objects, bytes, record);
-    writeContents(repository.path, digest, contents);
+    layers.keep(digest);
     return { ...result, layout: 'flat' };
   };
   if (plan.layout === 'flat') return flat();
@@ -71,7 +87,7 @@ export async function storeImage(
   const parts = { layout: plan.layout, base: baseDigest, delta: objects.put(delta) };
   if (plan.layout === 'cached') objects.put(bytes);
   commitParts(repository, objects, digest, { ...record, parts });
-  writeContents(repository.path, digest, contents);
+  layers.keep(digest);
   return { ...result, layout: plan.layout, base: baseDigest };
 }
 

@@ -13,6 +13,7 @@ import { listCachedBlobs, removeCachedBlob } from './blob-cache.ts';
 import { imageOfContents } from './contents.ts';
 import { DIGEST, RECORDS } from './image-record.ts';
 import { linkTarget, removeImage } from './images.ts';
+import { LAYER_NAME, LAYERS } from './layer-records.ts';
 import { deadMarkers } from './markers.ts';
 import { SEALS } from './seals.ts';
 import type { Repository } from './repository.ts';
@@ -21,8 +22,17 @@ import type { ImageUse } from './usage.ts';
 
 export interface RepositoryItem {
   readonly kind:
-    'ref' | 'image' | 'image-record' | 'seal' | 'object' | 'object-directory' | 'temporary' | 'marker' | 'blob';
-  /** Digest of an image or object, path below `images/refs` of a ref, else the file's name. */
+    | 'ref'
+    | 'image'
+    | 'image-record'
+    | 'layer-record'
+    | 'seal'
+    | 'object'
+    | 'object-directory'
+    | 'temporary'
+    | 'marker'
+    | 'blob';
+  /** Digest of an image, object or layer, path below `images/refs` of a ref, else the file's name. */
   readonly name: string;
   readonly path: string;
   readonly bytes: number;
@@ -32,6 +42,7 @@ export interface RepositorySnapshot {
   readonly refs: readonly { readonly name: string; readonly digest: VerityDigest | undefined }[];
   readonly images: readonly VerityDigest[];
   readonly records: readonly RepositoryItem[];
+  readonly layers: readonly RepositoryItem[];
   /** Files of seals, each by the image it is for. */
   readonly seals: readonly (RepositoryItem & { readonly digest: string })[];
   readonly objects: readonly RepositoryItem[];
@@ -88,6 +99,9 @@ export function readRepositorySnapshot(host: Host, repository: Repository): Repo
       const image = imageOfContents(name) ?? name;
       return DIGEST.test(image) ? [itemOf('image-record', image, `${path}/${RECORDS}/${name}`)] : [];
     }),
+    layers: listNames(`${path}/${LAYERS}`)
+      .filter((name) => LAYER_NAME.test(name))
+      .map((name) => itemOf('layer-record', name, `${path}/${LAYERS}/${name}`)),
     seals: listNames(`${path}/${SEALS}`).flatMap((name) => {
       const digest = name.replace(/\.sig$/, '');
       return DIGEST.test(digest) ? { ...itemOf('seal', name, `${path}/${SEALS}/${name}`), digest } : [];
@@ -95,7 +109,7 @@ export function readRepositorySnapshot(host: Host, repository: Repository): Repo
     objects: inObjects.filter(({ name }) => DIGEST.test(name)),
     objectDirectories,
     temporaries: [
-      ...[path, `${path}/images`, `${path}/${RECORDS}`, `${path}/${SEALS}`].flatMap((at) =>
+      ...[path, `${path}/images`, `${path}/${RECORDS}`, `${path}/${LAYERS}`, `${path}/${SEALS}`].flatMap((at) =>
         listNames(at).map((name) => `${at}/${name}`),
       ),
       ...refs.map((name) => `${path}/images/refs/${name}`),
@@ -125,6 +139,8 @@ export interface ImageReader {
   useOf(digest: VerityDigest): ImageUse;
   /** The base of an image, also of one that is damaged otherwise. */
   baseOf(digest: VerityDigest): VerityDigest | undefined;
+  /** Names of the layers that an image was made of, as far as that is known. */
+  layersOf(digest: VerityDigest): readonly string[];
   /** When a cached image was last mounted, or made. */
   lastUse(digest: VerityDigest): number;
 }
@@ -156,6 +172,7 @@ export function planRepositoryGarbage(
   const sealed = new Set<string>(needed.flatMap(({ digest }) => digest ?? []));
   const seals = snapshot.seals.filter(({ digest }) => !sealed.has(digest));
   if (notes.length > 0) return { items: [...refs, ...seals, ...snapshot.temporaries, ...blobs], notes };
+  const layers = new Set([...kept].flatMap((digest) => reader.layersOf(digest)));
   const objects = snapshot.objects.filter(({ name }) => !reachable.has(name));
   const images = snapshot.images.filter((digest) => !kept.has(digest));
   const emptied = snapshot.objectDirectories.filter(
@@ -167,6 +184,7 @@ export function planRepositoryGarbage(
       ...seals,
       ...inOrder(images, reader).map((digest) => itemOf('image', digest, `${repository.path}/images/${digest}`)),
       ...snapshot.records.filter(({ name }) => !kept.has(name as VerityDigest)),
+      ...snapshot.layers.filter(({ name }) => !layers.has(name)),
       ...objects,
       ...snapshot.temporaries,
       ...blobs,
@@ -204,6 +222,7 @@ export function removeRepositoryItem(host: Host, repository: Repository, item: R
       return;
     case 'seal':
     case 'image-record':
+    case 'layer-record':
     case 'object':
     case 'temporary':
       fs.rmSync(item.path, { force: true, recursive: true });

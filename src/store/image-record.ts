@@ -131,8 +131,17 @@ export function imageParts(repository: Repository, digest: VerityDigest): ImageP
 
 /** What a record says that an image is made of, whatever may be wrong with the image. */
 export function recordedParts(repository: Repository, digest: VerityDigest): ImageParts | undefined {
+  return readableRecord(repository, digest)?.parts;
+}
+
+/** The diff ids of its layers, likewise. */
+export function recordedLayers(repository: Repository, digest: VerityDigest): readonly string[] {
+  return readableRecord(repository, digest)?.layers ?? [];
+}
+
+function readableRecord(repository: Repository, digest: VerityDigest): StoredRecord | undefined {
   try {
-    return readImageRecord(repository, digest).parts;
+    return readImageRecord(repository, digest);
   } catch (error) {
     if (isHostctlError(error, 'format-invalid')) return undefined;
     throw error;

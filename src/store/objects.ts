@@ -9,6 +9,7 @@
 import * as fs from 'node:fs';
 import { errnoOf, HostctlError } from '../errors.ts';
 import { fsverityDigest, VerityHasher } from '../format/fsverity/digest.ts';
+import type { DiffId } from '../format/oci/digest.ts';
 import { isDirectory, openDirectory, removeQuietly, split, temporaryName, writeAll } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { ObjectSink, ObjectWriter } from '../tree/objects.ts';
@@ -39,6 +40,8 @@ export class ObjectStore implements ObjectSink {
   readonly published = new Set<VerityDigest>();
   /** Images this run made mountable, likewise. */
   readonly newImages = new Set<VerityDigest>();
+  /** Layers this run recorded, likewise. */
+  readonly newLayers = new Set<DiffId>();
   readonly #host: Host;
   readonly #place: ObjectPlace;
   /** Whether a directory of objects that is there was made by this run: then it holds only what is in `published`. */
@@ -74,6 +77,11 @@ export class ObjectStore implements ObjectSink {
     if (!this.#isPresent(digest, bytes.length)) this.#publish(digest, bytes.length, (fd) => writeAll(fd, bytes));
     else this.counts.reusedObjects += 1;
     return digest;
+  }
+
+  /** Whether an object is here and may be trusted, by the same look that spares writing it. */
+  has(digest: VerityDigest, sizeBytes: number): boolean {
+    return this.#isPresent(digest, sizeBytes);
   }
 
   /**

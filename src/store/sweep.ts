@@ -6,6 +6,7 @@ import { fsyncPath, listNames, openDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { DIGEST, imageParts } from './image-record.ts';
 import { listImages, listRefs, readImageUse, removeImage } from './images.ts';
+import { removeLayerRecord } from './layer-records.ts';
 import { deadMarkers } from './markers.ts';
 import { mountedImages } from './mounted.ts';
 import { digestOfFile, ObjectStore } from './objects.ts';
@@ -62,7 +63,7 @@ export async function withTrialStore<T>(
   return result;
 }
 
-function takeBack(host: Host, repository: Repository, { published, newImages }: ObjectStore): void {
+function takeBack(host: Host, repository: Repository, { published, newImages, newLayers }: ObjectStore): void {
   bestEffort(host, repository, 'take back what was stored', () => {
     const used = new Set([...listRefs(repository).values(), ...mountedImages(host).keys()]);
     // Another command may have laid an image over a base that this one made: the set grows while it is gone through.
@@ -72,6 +73,7 @@ function takeBack(host: Host, repository: Repository, { published, newImages }: 
     }
     // What is laid over another image was made after it.
     for (const digest of [...newImages].reverse()) if (!used.has(digest)) removeImage(repository, digest);
+    for (const diffId of newLayers) removeLayerRecord(repository, diffId);
     const reachable = reachableObjects(repository);
     for (const digest of published) if (!reachable.has(digest)) removeObject(repository, digest);
     dropDeadMarkers(host, repository);

@@ -11,7 +11,7 @@ import { HostctlError } from '../../src/errors.ts';
 import { TarReader } from '../../src/format/tar/reader.ts';
 import { Flattener } from '../../src/image/flatten.ts';
 import { LayerIngest, measuringSink } from '../../src/image/ingest.ts';
-import { NO_TOTALS } from '../../src/image/layer-entry.ts';
+import { NO_TOTALS } from '../../src/tree/layer-entry.ts';
 import { inodeOf, type DirectoryNode } from '../../src/tree/node.ts';
 import { ociLayout } from '../helpers/oci-builder.ts';
 import { missingPrograms, pathsBelow } from '../helpers/requires.ts';

@@ -48,7 +48,7 @@ import { GzipDecoder } from '../../src/image/decoder.ts';
 import { openGunzip } from '../../src/image/gunzip.ts';
 import { Flattener } from '../../src/image/flatten.ts';
 import { LayerIngest, measuringSink } from '../../src/image/ingest.ts';
-import { NO_TOTALS } from '../../src/image/layer-entry.ts';
+import { NO_TOTALS } from '../../src/tree/layer-entry.ts';
 import { parseChallenge } from '../../src/image/registry/token.ts';
 import { peFile } from '../helpers/pe-builder.ts';
 import { knownKey } from '../helpers/seal-keys.ts';

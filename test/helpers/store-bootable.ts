@@ -1,6 +1,6 @@
 /** Puts an image into a repository in the form that is booted, as `deploy` does and nothing more. */
 
-import { storeBootableImage } from '../../src/ops/build.ts';
+import { storeBootableImage } from '../../src/ops/store-bootable-image.ts';
 import { withImage } from '../../src/ops/with-image.ts';
 import { openOrCreateRepository } from '../../src/store/repository.ts';
 import { withObjectStore } from '../../src/store/sweep.ts';

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { TarReader } from '../../src/format/tar/reader.ts';
 import { Flattener } from '../../src/image/flatten.ts';
 import { LayerIngest, measuringSink } from '../../src/image/ingest.ts';
-import { NO_TOTALS } from '../../src/image/layer-entry.ts';
+import { NO_TOTALS } from '../../src/tree/layer-entry.ts';
 import type { DirectoryNode } from '../../src/tree/node.ts';
 import { d, h, opaque, s, wh } from '../helpers/image-cases.ts';
 import { paxHeader, tar, tarFile } from '../helpers/tar-builder.ts';

@@ -35,7 +35,7 @@ function repository(images: Readonly<Record<string, Image>>): { snapshot: Reposi
     });
   }
   const objects = [...new Set([...uses.values()].flatMap((use) => [...use.objects.keys()]))];
-  const none = { records: [], seals: [], temporaries: [], markers: [], blobs: [], streams: [] };
+  const none = { records: [], layers: [], seals: [], temporaries: [], markers: [], blobs: [], streams: [] };
   return {
     snapshot: {
       ...none,
@@ -46,6 +46,7 @@ function repository(images: Readonly<Record<string, Image>>): { snapshot: Reposi
     },
     reader: {
       useOf: (of) => uses.get(of)!,
+      layersOf: () => [],
       baseOf: (of) => uses.get(of)?.parts?.base,
       lastUse: (of) => images[of[0]!]?.used ?? 0,
     },

@@ -369,7 +369,12 @@ test('what is known of contents goes with the image, and without it is garbage',
   const host = testHost();
   const snapshot = readRepositorySnapshot(host, repository(repo));
   const choice = { droppedRefs: new Set<string>(), keptBlobs: new Set<string>() };
-  const noImages = { useOf: () => expect.fail('There is none'), baseOf: () => undefined, lastUse: () => 0 };
+  const noImages = {
+    useOf: () => expect.fail('There is none'),
+    baseOf: () => undefined,
+    layersOf: () => [],
+    lastUse: () => 0,
+  };
   const { items } = planRepositoryGarbage(repository(repo), snapshot, [], choice, noImages);
   for (const item of items) removeRepositoryItem(host, repository(repo), item);
   expect(names()).toEqual([]);

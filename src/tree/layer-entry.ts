@@ -3,8 +3,8 @@
  * so that layers can be read apart from each other and merged afterwards.
  */
 
-import type { RawName } from '../tree/name.ts';
-import type { TreeNode } from '../tree/node.ts';
+import type { RawName } from './name.ts';
+import type { TreeNode } from './node.ts';
 
 export type LayerEntry = {
   /** Position in the layer's tar, from 1. */
