@@ -14,7 +14,7 @@ import { objectFile, type Repository } from '../store/repository.ts';
 import type { LayerEntry } from '../tree/layer-entry.ts';
 import type { RawName } from '../tree/name.ts';
 import type { DirectoryNode, FileNode, VerityDigest } from '../tree/node.ts';
-import { walkTree } from '../tree/walk.ts';
+import { externalFiles } from '../tree/walk.ts';
 import type { LayerSource } from './decode-layer.ts';
 import { normalisePath } from './layer-path.ts';
 import { isPolicyFile, MAX_POLICY_BYTES } from './selinux.ts';
@@ -22,8 +22,7 @@ import { isPolicyFile, MAX_POLICY_BYTES } from './selinux.ts';
 export interface KnownLayer extends LayerContent {
   /** How many of its files have an object that is here. */
   readonly presentFiles: number;
-  readonly objects: ReadonlySet<VerityDigest>;
-  /** Those of them that are not here, or cannot be trusted. */
+  /** Objects it names that are not here, or cannot be trusted. */
   readonly absent: ReadonlySet<VerityDigest>;
 }
 
@@ -61,7 +60,7 @@ export function lackingLayers(
   const suspects = [...known].filter(([, { absent }]) => absent.size > 0);
   if (suspects.length === 0) return [];
   const missing = new Set<VerityDigest>();
-  for (const { digest, size } of trees.flatMap((tree) => [...externalFiles(tree)])) {
+  for (const [digest, size] of trees.flatMap((tree) => [...externalFiles(tree)])) {
     const isSuspect = suspects.some(([, { absent }]) => absent.has(digest));
     // A layer that was read may have brought it.
     if (isSuspect && !lookup.has(digest, size)) missing.add(digest);
@@ -70,12 +69,10 @@ export function lackingLayers(
 }
 
 function lookUp(repository: Repository, content: LayerContent, lookup: ObjectLookup): KnownLayer {
-  const objects = new Set<VerityDigest>();
   const absent = new Set<VerityDigest>();
   let presentFiles = 0;
   for (const { path, node, digest, size } of externalEntries(content.entries)) {
-    if (!objects.has(digest) && !lookup.has(digest, size)) absent.add(digest);
-    objects.add(digest);
+    if (!lookup.has(digest, size)) absent.add(digest);
     if (!absent.has(digest) && isPolicyFile(path) && size <= MAX_POLICY_BYTES) {
       const bytes = readObject(repository, digest);
       if (bytes === undefined) absent.add(digest);
@@ -83,7 +80,7 @@ function lookUp(repository: Repository, content: LayerContent, lookup: ObjectLoo
     }
     if (!absent.has(digest)) presentFiles += 1;
   }
-  return { ...content, presentFiles, objects, absent };
+  return { ...content, presentFiles, absent };
 }
 
 /** What labelling reads, checked as it is when it comes out of a layer. */
@@ -98,13 +95,14 @@ function readObject(repository: Repository, digest: VerityDigest): Uint8Array | 
   }
 }
 
-interface ExternalFile {
+interface ExternalEntry {
+  readonly path: RawName;
   readonly node: FileNode;
   readonly digest: VerityDigest;
   readonly size: number;
 }
 
-function* externalEntries(entries: readonly LayerEntry[]): Generator<ExternalFile & { readonly path: RawName }> {
+function* externalEntries(entries: readonly LayerEntry[]): Generator<ExternalEntry> {
   for (const entry of entries) {
     if (entry.kind !== 'node' || entry.node.kind !== 'file') continue;
     const { node, path } = entry;
@@ -112,13 +110,6 @@ function* externalEntries(entries: readonly LayerEntry[]): Generator<ExternalFil
     if (content.kind === 'external' && content.digest !== undefined) {
       yield { path, node, digest: content.digest, size: content.size };
     }
-  }
-}
-
-function* externalFiles(tree: DirectoryNode): Generator<ExternalFile> {
-  for (const { entry } of walkTree(tree)) {
-    if (entry.kind !== 'file' || entry.content.kind !== 'external' || entry.content.digest === undefined) continue;
-    yield { node: entry, digest: entry.content.digest, size: entry.content.size };
   }
 }
 

@@ -12,11 +12,12 @@ import { formatMebibytes } from '../format/size.ts';
 import { measuringSink } from '../image/ingest.ts';
 import type { ObjectLookup } from '../image/known-layers.ts';
 import type { ImageSource } from '../image/source.ts';
+import { hasLayerRecord } from '../store/layer-records.ts';
 import { objectFile, type Repository } from '../store/repository.ts';
 import { exists, freeSpace } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import { contentSize, type DirectoryNode, type VerityDigest } from '../tree/node.ts';
-import { walkTree } from '../tree/walk.ts';
+import { contentSize, type DirectoryNode } from '../tree/node.ts';
+import { externalFiles, walkTree } from '../tree/walk.ts';
 import { readTreesHere } from './stored-layers.ts';
 
 /** Twice what the layers of operating systems shrink by: with so much free nothing needs to be measured. */
@@ -44,7 +45,9 @@ export async function checkImageRoom(
   formOf: (flattened: DirectoryNode) => StoredForm,
 ): Promise<void> {
   const free = freeSpace(repository.path);
-  const fetchBytes = source.layers.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
+  // What is recorded is here, but for what upper layers hid.
+  const unknown = source.layers.filter(({ diffId }) => !hasLayerRecord(repository, diffId));
+  const fetchBytes = unknown.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
   if (free.freeBytes >= fetchBytes * WIDE_RATIO + WIDE_BYTES && free.freeInodes >= WIDE_INODES) return;
   const sink = measuringSink(repository.algorithm);
   const form = formOf((await readTreesHere(host, { repository, lookup: objects, source, sink }, {})).tree);
@@ -85,11 +88,4 @@ function roomFor(
     }
   }
   return { bytes, inodes };
-}
-
-function* externalFiles(tree: DirectoryNode): Generator<[VerityDigest, number]> {
-  for (const { entry } of walkTree(tree)) {
-    if (entry.kind !== 'file' || entry.content.kind !== 'external' || entry.content.digest === undefined) continue;
-    yield [entry.content.digest, entry.content.size];
-  }
 }

@@ -16,6 +16,7 @@ import type { FetchedLayers } from '../image/layer-blobs.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import type { ObjectSink } from '../tree/objects.ts';
+import { externalFiles } from '../tree/walk.ts';
 import { readTrees, type ReadTreesOptions } from './build.ts';
 
 /**
@@ -83,7 +84,7 @@ export class StoredLayers {
       onRead: ({ diffId }, content) => this.#recorder.add(diffId, content),
     });
     for (const { presentFiles } of known.values()) objects.counts.reusedObjects += presentFiles;
-    this.#takeOverContents(known);
+    if (this.#contents !== undefined && known.size > 0) takeOverContents(this.#repository, built, this.#contents);
     return built;
   }
 
@@ -97,14 +98,12 @@ export class StoredLayers {
   close(): void {
     this.#recorder.close();
   }
+}
 
-  /** What no content of passed this time, another image knows. */
-  #takeOverContents(known: KnownLayers): void {
-    if (this.#contents === undefined || known.size === 0) return;
-    for (const [sha256, object] of readContents(this.#repository.path)) {
-      if ([...known.values()].some(({ objects }) => objects.has(object))) this.#contents.set(sha256, object);
-    }
-  }
+/** Of contents that did not pass this time another image knows it. */
+function takeOverContents({ path }: Repository, { tree }: BuiltTree, contents: Map<string, VerityDigest>): void {
+  const objects = new Map(externalFiles(tree));
+  for (const [sha256, object] of readContents(path)) if (objects.has(object)) contents.set(sha256, object);
 }
 
 /** Runs `body` with the layers of an image that it stores. */

@@ -70,7 +70,12 @@ function repositoryLeaks(root: Files, entries: readonly LoaderEntry[]): string[]
     }
   }
   for (const name of root.list('composefs/hostctl') ?? []) {
+    if (name === 'layers') continue;
     if (root.readlink(`composefs/images/${name}`) === undefined) found.push(`composefs/hostctl/${name}`);
+  }
+  const layers = new Set((root.list('composefs/images') ?? []).flatMap((image) => layersOf(root, image)));
+  for (const name of root.list('composefs/hostctl/layers') ?? []) {
+    if (!layers.has(name)) found.push(`composefs/hostctl/layers/${name}`);
   }
   for (const prefix of root.list('composefs/objects') ?? []) {
     for (const rest of root.list(`composefs/objects/${prefix}`) ?? []) {
@@ -86,6 +91,13 @@ function repositoryLeaks(root: Files, entries: readonly LoaderEntry[]): string[]
   const expected = ['hostctl', 'seals', 'streams', 'images', 'objects', 'meta.json'];
   const others = (root.list('composefs') ?? []).filter((name) => !expected.includes(name));
   return [...found, ...others.map((name) => `composefs/${name}`)];
+}
+
+/** Diff ids, without their algorithm, of the layers that an image was made of by its record. */
+function layersOf(root: Files, image: string): string[] {
+  const record = root.read(`composefs/hostctl/${image}`)?.toString('utf8') ?? '';
+  const ids = /^layers\s*=\s*(.*)$/m.exec(record)?.[1]?.split(' ') ?? [];
+  return ids.map((id) => id.slice(id.indexOf(':') + 1));
 }
 
 /** Digests that refs below `directory` name. */
