@@ -4,7 +4,7 @@
  * SOURCE_DATE_EPOCH, and dpkg-deb sorts them.
  */
 
-import { build, type Metafile } from 'esbuild';
+import { build } from 'esbuild';
 import { existsSync } from 'node:fs';
 import {
   chmod,
@@ -87,7 +87,7 @@ function sourceDate(): number {
 }
 
 async function fillStage(stage: string): Promise<void> {
-  const metafile = await bundleProgram(join(stage, 'usr/lib/hostctl'));
+  const sources = await bundleProgram(join(stage, 'usr/lib/hostctl'));
   await copyNativeInterface(join(stage, 'usr/lib/hostctl/node_modules'));
   await mkdir(join(stage, 'usr/bin'), { recursive: true });
   await symlink('../lib/hostctl/main.js', join(stage, 'usr/bin/hostctl'));
@@ -97,7 +97,7 @@ async function fillStage(stage: string): Promise<void> {
   await copyUnits(stage);
   await copyCompletions(join(stage, 'usr/share'));
   await writeManualPages(join(stage, 'usr/share/man'));
-  await writeCopyright(join(stage, 'usr/share/doc/hostctl/copyright'), metafile);
+  await writeCopyright(join(stage, 'usr/share/doc/hostctl/copyright'), sources);
   await writeChangelog(join(stage, 'usr/share/doc/hostctl'));
   await cp(projectPath('scripts/lintian-overrides'), join(stage, 'usr/share/lintian/overrides/hostctl'));
 
@@ -106,8 +106,9 @@ async function fillStage(stage: string): Promise<void> {
   await setModesAndDates(stage, sourceDate());
 }
 
-/** Bundles the program as it is shipped; koffi is found beside it or above. */
-export async function bundleProgram(folder: string): Promise<Metafile> {
+/** Bundles the program as it is shipped; koffi is found beside it or above. Names all sources of what it wrote. */
+export async function bundleProgram(folder: string): Promise<string[]> {
+  const sources = await bundleExeca(folder);
   const { metafile } = await build({
     // The second is started by name, beside whatever starts it, as a thread.
     entryPoints: { main: projectPath('src/main.ts'), 'decode-worker': projectPath('src/image/decode-worker.ts') },
@@ -133,9 +134,32 @@ export async function bundleProgram(folder: string): Promise<Metafile> {
   const main = join(folder, 'main.js');
   const text = await readFile(main, 'utf8');
   await writeFile(main, `#!/usr/bin/node\n${text.replace(/^#!.*\n/, '')}`);
-  const { name, version, license } = JSON.parse(await readFile(projectPath('package.json'), 'utf8')) as PackageJson;
+  const { name, version, license } = await readPackage(projectPath());
   await writeFile(join(folder, 'package.json'), `${JSON.stringify({ name, version, license, type: 'module' })}\n`);
-  return metafile;
+  return [...sources, ...Object.keys(metafile.inputs)];
+}
+
+/** execa is required by those commands that start a program, so it is a package of its own, beside the program. */
+export async function bundleExeca(folder: string): Promise<string[]> {
+  const target = join(folder, 'node_modules/execa');
+  const { metafile } = await build({
+    entryPoints: [projectPath('node_modules/execa/index.js')],
+    outfile: join(target, 'index.js'),
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'cjs',
+    metafile: true,
+    logLevel: 'warning',
+    absWorkingDir: projectPath(),
+  });
+  const { name, version, license } = await readPackage(projectPath('node_modules/execa'));
+  await writeFile(join(target, 'package.json'), `${JSON.stringify({ name, version, license })}\n`);
+  return Object.keys(metafile.inputs);
+}
+
+async function readPackage(folder: string): Promise<PackageJson> {
+  return JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as PackageJson;
 }
 
 /** koffi has native code and stays a package of its own: its scripts, but for one that is for building, and one build. */
@@ -186,8 +210,8 @@ async function writeManualPages(folder: string): Promise<void> {
 }
 
 /** Names the licence of every package whose code is in the bundle, with its text. */
-async function writeCopyright(target: string, metafile: Metafile): Promise<void> {
-  const bundled = Object.keys(metafile.inputs)
+async function writeCopyright(target: string, sources: readonly string[]): Promise<void> {
+  const bundled = sources
     .map((input) => /^(node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1])
     .filter((folder) => folder !== undefined);
   const parts = [
@@ -195,9 +219,7 @@ async function writeCopyright(target: string, metafile: Metafile): Promise<void>
     'It contains the following packages, each under its own licence.\n',
   ];
   for (const folder of [...new Set([...bundled, 'node_modules/koffi'])].sort()) {
-    const { name, version, license } = JSON.parse(
-      await readFile(projectPath(folder, 'package.json'), 'utf8'),
-    ) as PackageJson;
+    const { name, version, license } = await readPackage(projectPath(folder));
     const file = (await readdir(projectPath(folder))).find((entry) => /^licen[cs]e/i.test(entry));
     // Debian has the text of this one on every machine.
     const isCommon = license === 'Apache-2.0';

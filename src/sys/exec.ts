@@ -4,8 +4,8 @@
  */
 
 import type { Readable, Writable } from 'node:stream';
-import { execa, execaSync } from 'execa';
 import { HostctlError } from '../errors.ts';
+import { loadExeca } from './execa.ts';
 
 export interface ExecOptions {
   /** Exit codes that are an answer rather than a failure. Default `[0]`. */
@@ -51,7 +51,7 @@ export function openExec(log: (line: string) => void, signal: AbortSignal): Exec
   return {
     async run(program, args, options = {}) {
       log(describe(program, args));
-      const result = await execa(program, args, {
+      const result = await loadExeca().execa(program, args, {
         ...common,
         ...inputs(options),
         cancelSignal: signal,
@@ -61,12 +61,12 @@ export function openExec(log: (line: string) => void, signal: AbortSignal): Exec
     },
     runSync(program, args, options = {}) {
       log(describe(program, args));
-      const result = execaSync(program, args, { ...common, ...inputs(options) });
+      const result = loadExeca().execaSync(program, args, { ...common, ...inputs(options) });
       return judge(program, args, options, result);
     },
     filter(program, args) {
       log(describe(program, args));
-      const child = execa(program, args, {
+      const child = loadExeca().execa(program, args, {
         ...common,
         stdin: 'pipe',
         stdout: 'pipe',
@@ -87,7 +87,7 @@ export function openExec(log: (line: string) => void, signal: AbortSignal): Exec
       };
     },
     watchdog(program, args) {
-      const child = execa(program, args, { ...common, stdin: 'pipe', stdout: 'ignore', stderr: 'ignore' });
+      const child = loadExeca().execa(program, args, { ...common, stdin: 'pipe', stdout: 'ignore', stderr: 'ignore' });
       return {
         async end() {
           child.stdin.end();

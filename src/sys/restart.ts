@@ -4,7 +4,7 @@
  */
 
 import os from 'node:os';
-import { execa } from 'execa';
+import { loadExeca } from './execa.ts';
 
 const MARK = 'HOSTCTL_PRIVATE_MOUNTS';
 
@@ -20,7 +20,7 @@ export function restartInPrivateMounts(
     isRestarted: process.env[MARK] === '1',
     async restart(propagation = 'private') {
       const self = [process.execPath, ...process.execArgv, process.argv[1] ?? '', ...args];
-      const result = await execa('unshare', ['--mount', '--propagation', propagation, '--', ...self], {
+      const result = await loadExeca().execa('unshare', ['--mount', '--propagation', propagation, '--', ...self], {
         env: { [MARK]: '1' },
         stdio: 'inherit',
         reject: false,

@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { bundleExeca } from '../../../scripts/lib/deb.ts';
 import { projectPath } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 import { cached, cacheFolder } from '../../vm/lib/cache.ts';
@@ -157,6 +158,7 @@ async function workDisk(
   for (const name of ['koffi', '@koromix']) {
     cpSync(projectPath('node_modules', name), `${folder}/node_modules/${name}`, { recursive: true });
   }
+  await bundleExeca(folder);
   cpSync(lab.images, `${folder}/images`, { recursive: true });
   writeFileSync(`${folder}/as-installer.sh`, AS_INSTALLER);
   writeFileSync(`${folder}/steps.sh`, steps);
