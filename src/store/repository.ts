@@ -50,7 +50,7 @@ export function openRepository(host: Host, path: string): Repository | undefined
   const text = readSmallText(`${path}/meta.json`);
   if (text === undefined) return undefined;
   const meta = parseRepoMeta(text);
-  return { path, meta, ...placeOf(host, `${path}/objects`, path, meta.algorithm) };
+  return Object.assign(placeOf(host, `${path}/objects`, path, meta.algorithm), { path, meta });
 }
 
 /** A directory of nothing but objects, as mkcomposefs' `--digest-store`; made when missing. */
@@ -60,7 +60,16 @@ export function openDigestStore(host: Host, path: string, algorithm: VerityAlgor
 }
 
 function placeOf(host: Host, objectsPath: string, markersPath: string, algorithm: VerityAlgorithm): ObjectPlace {
-  return { objectsPath, markersPath, algorithm, hasVerity: probeVerity(host.syscalls, markersPath) };
+  let hasVerity: boolean | undefined;
+  return {
+    objectsPath,
+    markersPath,
+    algorithm,
+    // Asked where it matters: a command that only reads what is deployed needs no native interface.
+    get hasVerity() {
+      return (hasVerity ??= probeVerity(host.syscalls, markersPath));
+    },
+  };
 }
 
 /** Opens the repository at `path` or fails with 'image-not-found'. */
