@@ -56,6 +56,8 @@ export type FileContent =
       readonly bytes?: Uint8Array;
     };
 
+export type ExternalContent = Extract<FileContent, { kind: 'external' }>;
+
 export interface FileNode extends Metadata {
   readonly kind: 'file';
   /** Empty files are inline with zero bytes. */

@@ -5,7 +5,7 @@
  */
 
 import { rawFromBytes, type RawName } from '../../tree/name.ts';
-import type { DirectoryNode, LeafNode, Metadata, Timestamp, TreeNode } from '../../tree/node.ts';
+import type { DirectoryNode, ExternalContent, LeafNode, Metadata, Timestamp, TreeNode } from '../../tree/node.ts';
 import { FILE_TYPES, type NodeKind } from './file-type.ts';
 import { escapeXattrName } from './xattr-name.ts';
 import { XattrPool, type Xattr } from './xattrs.ts';
@@ -125,7 +125,7 @@ class Preparation {
     return {
       version: this.#version,
       inodes: this.#inodes,
-      xattrsOf: (inode) => this.#settings(inode).map(([name, key]) => this.#pool.get(name, key)),
+      xattrsOf: (inode) => this.#xattrsOf(inode),
       hasAcl: this.#pool.has('system.posix_acl_access') || this.#pool.has('system.posix_acl_default'),
       minMtime: this.#inodes.reduce((least, { mtime }) => (isBefore(mtime, least) ? mtime : least), root.mtime),
       sharedXattrs: shared.entries,
@@ -203,21 +203,30 @@ class Preparation {
       parent,
     };
     this.#inodes.push(inode);
+    const object = objectBehind(node);
+    if (object !== undefined) this.#pool.useObject(object);
     for (const [name, key] of this.#settings(inode)) this.#pool.use(name, key);
     return inode;
   }
 
-  /** In order of names, each once. */
+  /** In order of names. */
+  #xattrsOf(inode: PreparedInode): readonly Xattr[] {
+    const own = this.#settings(inode).map(([name, key]) => this.#pool.get(name, key));
+    const object = objectBehind(inode.node);
+    if (object === undefined) return own;
+    const both = this.#pool.ofObject(object);
+    return own.length === 0 ? both : [...own, ...both].sort(byName);
+  }
+
+  /** What does not come of an object behind the inode, in order of names, each once. */
   #settings({ node }: PreparedInode): readonly Setting[] {
     if (node === undefined) {
       const label = this.#root.xattrs.get('security.selinux' as RawName);
       return label === undefined ? [] : [['security.selinux', rawFromBytes(label)]];
     }
-    if (node.kind !== 'directory') {
-      const settings = xattrsOfLeaf(node);
-      return node.xattrs.size === 0 ? settings : inOrder(settings);
-    }
     const settings = ownXattrs(node);
+    if (isWhiteout(node)) settings.push(['trusted.overlay.overlay.whiteout', ''], ['user.overlay.whiteout', '']);
+    if (node.kind !== 'directory') return inOrder(settings);
     if (this.#whiteoutParents.has(node)) settings.push(...xattrsOverWhiteouts(this.#version));
     if (this.#marks.opaque.has(node)) settings.push(['trusted.overlay.opaque', 'y']);
     return inOrder(settings);
@@ -233,21 +242,14 @@ type Setting = [name: string, key: string];
 
 function ownXattrs({ xattrs }: Metadata): Setting[] {
   const settings: Setting[] = [];
+  if (xattrs.size === 0) return settings;
   for (const [name, value] of xattrs) settings.push([escapeXattrName(name), rawFromBytes(value)]);
   return settings;
 }
 
-/** In order, where the node has none of its own. */
-function xattrsOfLeaf(node: LeafNode): Setting[] {
-  const settings = ownXattrs(node);
-  if (node.kind === 'file' && node.content.kind === 'external') {
-    const { digest, path } = node.content;
-    settings.push(['trusted.overlay.metacopy', digest ?? '']);
-    if (path !== undefined) settings.push(['trusted.overlay.redirect', path]);
-  } else if (isWhiteout(node)) {
-    settings.push(['trusted.overlay.overlay.whiteout', ''], ['user.overlay.whiteout', '']);
-  }
-  return settings;
+/** Where the content of a file is that is not in the image. */
+function objectBehind(node: TreeNode | undefined): ExternalContent | undefined {
+  return node?.kind === 'file' && node.content.kind === 'external' ? node.content : undefined;
 }
 
 function xattrsOverWhiteouts(version: ComposefsVersion): Setting[] {
@@ -257,6 +259,10 @@ function xattrsOverWhiteouts(version: ComposefsVersion): Setting[] {
   ];
   if (version >= 1) settings.push(['trusted.overlay.overlay.opaque', 'x'], ['user.overlay.opaque', 'x']);
   return settings;
+}
+
+function byName(a: Xattr, b: Xattr): number {
+  return a.name.full < b.name.full ? -1 : 1;
 }
 
 /** By names; the sort keeps the order of equal ones. */

@@ -4,7 +4,7 @@
  */
 
 import { assertNever, HostctlError } from '../../errors.ts';
-import { contentSize, type FileContent } from '../../tree/node.ts';
+import { contentSize, type ExternalContent } from '../../tree/node.ts';
 import { roundUp } from '../bytes/align.ts';
 import type { PreparedInode, PreparedTree } from './composefs.ts';
 import { directoryExtent, directorySize } from './directory-blocks.ts';
@@ -51,8 +51,6 @@ export interface ImagePlan extends Columns {
   /** `i_ino`. */
   readonly inodeNumber: (ino: number) => number;
 }
-
-export type ExternalContent = Extract<FileContent, { kind: 'external' }>;
 
 /** Places everything. Throws `image-invalid` when the image would outgrow its address fields. */
 export function planImage(tree: PreparedTree): ImagePlan {
@@ -120,8 +118,9 @@ export function placeData(
 /** Chunk size (as a power of two) and number of chunks of an external file. */
 export function chunksOf(sizeBytes: number): { bits: number; count: number } {
   let bits = 12;
-  while (bits < MAX_CHUNK_BITS && 2 ** bits < sizeBytes) bits++;
-  return { bits, count: Math.ceil(sizeBytes / 2 ** bits) };
+  let chunk = BLOCK_SIZE;
+  for (; bits < MAX_CHUNK_BITS && chunk < sizeBytes; bits++) chunk *= 2;
+  return { bits, count: Math.ceil(sizeBytes / chunk) };
 }
 
 /** Bytes of `i_size`; for what stores no size this is 0. */

@@ -6,14 +6,14 @@
 
 import type { RawName } from '../../tree/name.ts';
 import { rawFromBytes } from '../../tree/name.ts';
-import type { DirectoryNode, LeafNode, TreeNode } from '../../tree/node.ts';
+import type { DirectoryNode, ExternalContent, LeafNode, TreeNode } from '../../tree/node.ts';
 import { HostctlError } from '../../errors.ts';
 import { roundUp } from '../bytes/align.ts';
 import type { PreparedInode, PreparedTree } from './composefs.ts';
 import { directoryExtent } from './directory-blocks.ts';
 import { FILE_TYPES } from './file-type.ts';
 import { BLOCK_SIZE, extendedInode, INODES_START, MAX_CHUNK_BITS, SLOT_SIZE } from './layout.ts';
-import { newColumns, placeData, type ExternalContent, type ImagePlan } from './plan.ts';
+import { newColumns, placeData, type ImagePlan } from './plan.ts';
 import { escapeXattrName } from './xattr-name.ts';
 import { xattrAreaSize, XattrPool } from './xattrs.ts';
 

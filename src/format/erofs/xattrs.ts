@@ -4,10 +4,10 @@
  */
 
 import { rawFromBytes, writeRaw } from '../../tree/name.ts';
-import type { VerityDigest } from '../../tree/node.ts';
+import type { ExternalContent, VerityDigest } from '../../tree/node.ts';
 import { roundUp } from '../bytes/align.ts';
 import { VERITY_PARAMETERS } from '../fsverity/algorithm.ts';
-import { digestAlgorithm } from '../fsverity/digest.ts';
+import { digestAlgorithm, objectPath } from '../fsverity/digest.ts';
 import { MAX_SHARED_REFERENCES, xattrEntry, xattrHeader } from './layout.ts';
 import { filterBit, splitXattrName } from './xattr-name.ts';
 
@@ -38,10 +38,13 @@ interface ValueForm {
 /** The value itself. */
 const PLAIN: ValueForm = { sizeOf: (value) => value.length, write: (bytes, at, value) => writeRaw(bytes, value, at) };
 
+const METACOPY = 'trusted.overlay.metacopy';
+const REDIRECT = 'trusted.overlay.redirect';
+
 /** Out of the digest and the path of an object. */
 const FORMS: ReadonlyMap<string, ValueForm> = new Map([
   [
-    'trusted.overlay.metacopy',
+    METACOPY,
     {
       sizeOf: (digest) => (digest === '' ? 0 : 4 + digest.length / 2),
       // Version 0, total size, flags 0, fs-verity algorithm, digest.
@@ -57,7 +60,7 @@ const FORMS: ReadonlyMap<string, ValueForm> = new Map([
     },
   ],
   [
-    'trusted.overlay.redirect',
+    REDIRECT,
     {
       sizeOf: (path) => 1 + path.length,
       write(bytes, at, path) {
@@ -78,6 +81,9 @@ interface NameValues extends XattrName {
 /** Counts the xattrs of all inodes; once they are shared, knows each. */
 export class XattrPool {
   readonly #names = new Map<string, NameValues>();
+  /** Digests of objects that lie where objects do: counted by these, and not once more by their paths. */
+  readonly #objects = new Set<VerityDigest>();
+  readonly #severalObjects = new Set<VerityDigest>();
   readonly #isVersion2: boolean;
 
   constructor(isVersion2 = false) {
@@ -86,6 +92,23 @@ export class XattrPool {
 
   /** Counts one use of the value with this key. */
   use(name: string, key: string): void {
+    const { seen, several } = this.#entry(name);
+    const before = seen.size;
+    if (seen.add(key).size === before) several.add(key);
+  }
+
+  /** Counts what sends overlayfs to an object. */
+  useObject({ digest, path }: ExternalContent): void {
+    if (digest !== undefined && path !== undefined && isObjectPath(path, digest)) {
+      const before = this.#objects.size;
+      if (this.#objects.add(digest).size === before) this.#severalObjects.add(digest);
+      return;
+    }
+    this.use(METACOPY, digest ?? '');
+    if (path !== undefined) this.use(REDIRECT, path);
+  }
+
+  #entry(name: string): NameValues {
     let entry = this.#names.get(name);
     if (entry === undefined) {
       const { index, suffix } = splitXattrName(name, this.#isVersion2);
@@ -103,14 +126,18 @@ export class XattrPool {
       };
       this.#names.set(name, entry);
     }
-    const before = entry.seen.size;
-    if (entry.seen.add(key).size === before) entry.several.add(key);
+    return entry;
   }
 
   /** What was counted, once `share` has placed it. */
   get(name: string, key: string): Xattr {
-    const entry = this.#names.get(name)!;
-    return entry.shared.get(key) ?? { name: entry, key, sharedOffset: -1 };
+    return xattrOf(this.#names.get(name)!, key);
+  }
+
+  /** The same for what sends overlayfs to an object, by name. */
+  ofObject({ digest, path }: ExternalContent): Xattr[] {
+    const metacopy = xattrOf(this.#names.get(METACOPY)!, digest ?? '');
+    return path === undefined ? [metacopy] : [metacopy, xattrOf(this.#names.get(REDIRECT)!, path)];
   }
 
   /** Whether any inode has an xattr of this name. */
@@ -118,11 +145,29 @@ export class XattrPool {
     return this.#names.has(name);
   }
 
+  /** Gives both names what the digests of objects say about them. */
+  #settleObjects(): void {
+    if (this.#objects.size === 0) return;
+    const [metacopy, redirect] = [this.#entry(METACOPY), this.#entry(REDIRECT)];
+    for (const digest of this.#severalObjects) {
+      metacopy.several.add(digest);
+      redirect.several.add(objectPath(digest));
+    }
+    // Few trees have objects elsewhere too; what those name may also be named here.
+    for (const digest of metacopy.seen) if (this.#objects.has(digest as VerityDigest)) metacopy.several.add(digest);
+    for (const path of redirect.seen) {
+      const digest = path.slice(0, 2) + path.slice(3);
+      if (path[2] === '/' && this.#objects.has(digest as VerityDigest)) redirect.several.add(path);
+    }
+    this.#objects.clear();
+  }
+
   /**
    * Places everything used twice or more into the shared table and returns the table in its order: names descending,
    * then longer values first, then values descending; in version 2 ascending by prefix number, suffix and value.
    */
   share(): { readonly entries: readonly Xattr[]; readonly sizeBytes: number } {
+    this.#settleObjects();
     const found: NamedValue[] = [];
     for (const name of this.#names.values()) {
       for (const key of name.several) found.push({ name, key, value: valueOf(name.form, key) });
@@ -139,6 +184,20 @@ export class XattrPool {
     });
     return { entries, sizeBytes };
   }
+}
+
+/** Without making the path anew: this is asked of every file. */
+function isObjectPath(path: string, digest: string): boolean {
+  return (
+    path.length === digest.length + 1 &&
+    path[2] === '/' &&
+    path.startsWith(digest.slice(0, 2)) &&
+    path.endsWith(digest.slice(2))
+  );
+}
+
+function xattrOf(entry: NameValues, key: string): Xattr {
+  return entry.shared.get(key) ?? { name: entry, key, sharedOffset: -1 };
 }
 
 function valueOf(form: ValueForm, key: string): string {
