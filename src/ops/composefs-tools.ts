@@ -10,7 +10,7 @@ import { parseDump } from '../format/dump/parse.ts';
 import { imageObjects, type ImageObject } from '../format/erofs/image-objects.ts';
 import { inspectImage } from '../format/erofs/inspect.ts';
 import { readComposefsImage } from '../format/erofs/reader.ts';
-import { writeComposefsImage } from '../format/erofs/writer.ts';
+import { writeValidTree } from '../format/erofs/writer.ts';
 import { fsverityDigest } from '../format/fsverity/digest.ts';
 import { readDirectoryTree } from '../image/directory.ts';
 import { measuringSink } from '../image/ingest.ts';
@@ -18,6 +18,7 @@ import { digestOfFile, ObjectStore } from '../store/objects.ts';
 import { openDigestStore } from '../store/repository.ts';
 import { createFile, exists, split, temporaryName } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
+import { assertValidTree, type ValidTree } from '../tree/validate.ts';
 import { walkTree, type WalkedEntry } from '../tree/walk.ts';
 import type { DirectoryNode, VerityAlgorithm, VerityDigest } from '../tree/node.ts';
 import type { ObjectSink } from '../tree/objects.ts';
@@ -43,7 +44,7 @@ export async function createImage(host: Host, options: CreateImageOptions): Prom
   const tree = options.fromDump
     ? parseDump(options.source === '-' ? await options.readStdin() : fs.readFileSync(options.source), { algorithm })
     : readSource(host, options);
-  const { bytes } = writeComposefsImage(tree, { algorithm, minVersion: formatVersion, maxVersion: formatVersion });
+  const { bytes } = writeValidTree(tree, { minVersion: formatVersion, maxVersion: formatVersion });
   const { directory, name } = split(options.out);
   const temporary = `${directory}/${temporaryName(name)}`;
   createFile(temporary, bytes, 0o644);
@@ -51,7 +52,13 @@ export async function createImage(host: Host, options: CreateImageOptions): Prom
   return fsverityDigest(algorithm, bytes);
 }
 
-function readSource(host: Host, { source, digestStore, algorithm }: CreateImageOptions): DirectoryNode {
+function readSource(host: Host, options: CreateImageOptions): ValidTree {
+  const tree = readWithStore(host, options);
+  assertValidTree(tree, options);
+  return tree;
+}
+
+function readWithStore(host: Host, { source, digestStore, algorithm }: CreateImageOptions): DirectoryNode {
   const read = (sink: ObjectSink): DirectoryNode =>
     readDirectoryTree(source, sink, { listXattrs: (path) => host.syscalls.listXattrs(path) });
   if (digestStore === undefined) return read(measuringSink(algorithm));

@@ -35,6 +35,9 @@ export interface ValidateOptions {
   readonly algorithm?: VerityAlgorithm;
 }
 
+/** A tree in which nothing is wrong: `validateTree` found nothing, or it was made so. */
+export type ValidTree = DirectoryNode & { readonly __brand: 'ValidTree' };
+
 /** Gets what is wrong, to be read on from what it is about. */
 export type Report = (problem: string) => void;
 
@@ -76,7 +79,7 @@ export function validateTree(root: DirectoryNode, options: ValidateOptions = {})
 }
 
 /** Throws one `image-invalid` error that names the problems (all of them in its cause) unless the tree is valid. */
-export function assertValidTree(root: DirectoryNode, options: ValidateOptions = {}): void {
+export function assertValidTree(root: DirectoryNode, options: ValidateOptions = {}): asserts root is ValidTree {
   const problems = validateTree(root, options);
   if (problems.length === 0) return;
   const texts = problems.map(({ path, problem }) => `"${displayRaw(path)}" ${problem}`);
@@ -91,8 +94,8 @@ export function problemOfName(name: RawName): string | undefined {
   if (name === '.' || name === '..') return 'has a reserved name';
   if (name.length === 0) return 'has an empty name';
   if (name.length > MAX_NAME) return `has a name of ${name.length} bytes, above ${MAX_NAME}`;
-  if (/[\0/]/.test(name)) return 'has a name with a slash or NUL in it';
-  return isRaw(name) ? undefined : 'has a name that is not a byte string';
+  if (!/[\0/\u0100-\uffff]/.test(name)) return undefined;
+  return isRaw(name) ? 'has a name with a slash or NUL in it' : 'has a name that is not a byte string';
 }
 
 function isRaw(text: string): boolean {

@@ -59,9 +59,17 @@ export function failAt(number: number): Fail {
   };
 }
 
-/** Reads lines out of the bytes of a dump: no text is made of what is a number. */
+/** Reads lines out of the bytes of a dump: no text is made of what is a number, and what stays text is a slice. */
 export class DumpLineReader {
   readonly #bytes: Buffer;
+  /** A stretch of the dump as text, all of the current line in it, and where it begins and ends. */
+  #text = '';
+  #textFrom = 0;
+  #textTo = 0;
+  /** Whether anything in that text is escaped. */
+  #hasEscapes = false;
+  /** Where the next NUL is that is not in a line before. */
+  #nul: number;
   /** Of the current line: where each field begins and ends, and its last byte. */
   readonly #from = new Int32Array(FIELDS.length);
   readonly #to = new Int32Array(FIELDS.length);
@@ -71,12 +79,15 @@ export class DumpLineReader {
 
   constructor(bytes: Buffer) {
     this.#bytes = bytes;
+    this.#nul = bytes.indexOf(0);
   }
 
-  /** The line from `start` to before `end`, its line feed left out. */
+  /** The line from `start` to before `end`, its line feed left out; lines are read in their order. */
   read(start: number, end: number, algorithm: VerityAlgorithm | undefined, fail: Fail): DumpLine {
-    this.#split(start, end, fail);
-    const path = unescapeField(this.#text(PATH), (problem) => fail('PATH', problem));
+    if (end > this.#textTo) this.#decode(start, Math.max(end, Math.min(start + STRETCH, this.#bytes.length)));
+    if (this.#nul >= 0 && this.#nul < end) fail('PATH', 'or a later one has a NUL byte');
+    this.#split(start, end);
+    const path = this.#value(PATH, fail);
     if (path === '') fail('PATH', 'is empty');
     const size = this.#size(fail);
     const { isHardlink, kind, mode } = this.#mode(fail);
@@ -94,46 +105,59 @@ export class DumpLineReader {
       mtime: this.#time(fail),
       payload: this.#optional(PAYLOAD, fail),
       content: this.#optional(CONTENT, fail),
-      digest: parseDigest(this.#text(DIGEST), algorithm, fail),
+      digest: this.#isAbsent(DIGEST) ? undefined : parseDigest(this.#field(DIGEST), algorithm, fail),
       xattrs: this.#xattrs(fail),
     };
   }
 
-  #split(start: number, end: number, fail: Fail): void {
-    const bytes = this.#bytes;
-    let field = 0;
-    this.#from[0] = start;
-    for (let at = start; at < end; at++) {
-      const byte = bytes[at];
-      if (byte === 0) fail('PATH', 'or a later one has a NUL byte');
-      if (byte !== SPACE || field >= FIELDS.length) continue;
-      this.#to[field++] = at;
-      this.#from[field] = at + 1;
-    }
-    this.#end = end;
-    if (field >= FIELDS.length) return;
-    this.#to[field] = end;
-    this.#from.fill(end, field + 1);
-    this.#to.fill(end, field + 1);
+  #decode(from: number, to: number): void {
+    this.#text = this.#bytes.toString('latin1', from, to);
+    this.#textFrom = from;
+    this.#textTo = to;
+    this.#hasEscapes = this.#text.includes('\\');
   }
 
-  #text(field: number): string {
-    return this.#bytes.toString('latin1', this.#from[field], this.#to[field]);
+  #split(start: number, end: number): void {
+    const text = this.#text;
+    const offset = this.#textFrom;
+    this.#end = end;
+    let from = start;
+    for (let field = 0; field < FIELDS.length; field++) {
+      const space = from > end ? -1 : text.indexOf(' ', from - offset);
+      const to = space < 0 ? end : Math.min(space + offset, end);
+      this.#from[field] = Math.min(from, end);
+      this.#to[field] = to;
+      from = to + 1;
+    }
+  }
+
+  #slice(from: number, to: number): string {
+    return this.#text.slice(from - this.#textFrom, to - this.#textFrom);
+  }
+
+  #field(field: number): string {
+    return this.#slice(this.#from[field]!, this.#to[field]!);
+  }
+
+  /** What a field stands for. */
+  #value(field: number, fail: Fail): RawName {
+    const text = this.#field(field);
+    if (!this.#hasEscapes) return text as RawName;
+    return unescapeField(text, (problem) => fail(FIELDS[field]!, problem));
+  }
+
+  #isAbsent(field: number): boolean {
+    const from = this.#from[field]!;
+    return this.#to[field]! - from === 1 && this.#bytes[from] === DASH;
   }
 
   #optional(field: number, fail: Fail): RawName | undefined {
-    const from = this.#from[field]!;
-    const length = this.#to[field]! - from;
-    if (length === 1 && this.#bytes[from] === DASH) return undefined;
-    const text = this.#text(field);
-    return text.includes('\\')
-      ? detach(unescapeField(text, (problem) => fail(FIELDS[field]!, problem)))
-      : (text as RawName);
+    return this.#isAbsent(field) ? undefined : this.#value(field, fail);
   }
 
   /** The digits from `from` to before `to`; undefined where they are none, or too many for a number. */
   #digits(from: number, to: number): number | undefined {
-    if (from === to || to - from > MAX_DIGITS) return undefined;
+    if (from >= to || to - from > MAX_DIGITS) return undefined;
     let value = 0;
     for (let at = from; at < to; at++) {
       const digit = this.#bytes[at]! - 48;
@@ -147,18 +171,18 @@ export class DumpLineReader {
   #number(field: number, fail: Fail): number {
     const value = this.#digits(this.#from[field]!, this.#to[field]!);
     if (value !== undefined && value <= MAX_U32) return value;
-    return Number(parseInteger(this.#text(field), BigInt(MAX_U32), (problem) => fail(FIELDS[field]!, problem)));
+    return Number(parseInteger(this.#field(field), BigInt(MAX_U32), (problem) => fail(FIELDS[field]!, problem)));
   }
 
   #size(fail: Fail): number | bigint {
     const value = this.#digits(this.#from[SIZE]!, this.#to[SIZE]!);
     if (value !== undefined) return value;
-    const exact = parseInteger(this.#text(SIZE), MAX_U64, (problem) => fail('SIZE', problem));
+    const exact = parseInteger(this.#field(SIZE), MAX_U64, (problem) => fail('SIZE', problem));
     return exact > MAX_FILE_SIZE ? exact : Number(exact);
   }
 
   #mode(fail: Fail): Mode {
-    const text = this.#text(MODE);
+    const text = this.#field(MODE);
     let mode = this.#modes.get(text);
     if (mode === undefined) this.#modes.set(text, (mode = parseMode(text, fail)));
     return mode;
@@ -166,38 +190,29 @@ export class DumpLineReader {
 
   #time(fail: Fail): Timestamp {
     const [from, to] = [this.#from[MTIME]!, this.#to[MTIME]!];
-    const dot = this.#bytes.indexOf(DOT, from);
-    if (dot > from && dot < to) {
-      const sec = this.#digits(from, dot);
-      const nsec = this.#digits(dot + 1, to);
-      if (sec !== undefined && nsec !== undefined && nsec <= MAX_NSEC) return { sec: BigInt(sec), nsec };
-    }
-    return parseTime(this.#text(MTIME), fail);
+    let dot = from;
+    while (dot < to && this.#bytes[dot] !== DOT) dot++;
+    const sec = this.#digits(from, dot);
+    const nsec = this.#digits(dot + 1, to);
+    if (sec !== undefined && nsec !== undefined && nsec <= MAX_NSEC) return { sec: BigInt(sec), nsec };
+    return parseTime(this.#field(MTIME), fail);
   }
 
   #xattrs(fail: Fail): ReadonlyMap<RawName, Uint8Array> {
     const from = this.#to[FIELDS.length - 1]! + 1;
     if (from >= this.#end) return NO_XATTRS;
-    return parseXattrs(this.#bytes.toString('latin1', from, this.#end).split(' '), fail);
+    return parseXattrs(this.#slice(from, this.#end).split(' '), fail);
   }
 }
 
-const SPACE = 0x20;
+/** Bytes that are made text at once: what stays of them keeps all of them in memory. */
+const STRETCH = 64 << 10;
 const DASH = 0x2d;
 const DOT = 0x2e;
 /** So many digits are always a number that is exact. */
 const MAX_DIGITS = 15;
 const MAX_NSEC = 999_999_999;
 const [PATH, SIZE, MODE, NLINK, UID, GID, RDEV, MTIME, PAYLOAD, CONTENT, DIGEST] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
-
-/** Shorter slices are copies of their own. */
-const SLICED = 13;
-
-/** A copy that does not keep the whole line in memory, as a slice of it would. */
-export function detach<T extends string>(text: T): T {
-  if (text.length < SLICED) return text;
-  return Buffer.from(text, 'latin1').toString('latin1') as T;
-}
 
 const MAX_U32 = 0xffffffff;
 const MAX_U64 = 0xffffffffffffffffn;
@@ -231,8 +246,7 @@ function parseTime(text: string, fail: Fail): Timestamp {
   return { sec, nsec };
 }
 
-function parseDigest(text: string, algorithm: VerityAlgorithm | undefined, fail: Fail): VerityDigest | undefined {
-  if (text === '-') return undefined;
+function parseDigest(text: string, algorithm: VerityAlgorithm | undefined, fail: Fail): VerityDigest {
   const digits = algorithm === undefined ? '64 or 128' : algorithm === 'sha256' ? '64' : '128';
   try {
     return parseVerityDigest(text.toLowerCase(), algorithm);
@@ -253,7 +267,7 @@ function parseXattrs(parts: readonly string[], fail: Fail): Map<RawName, Uint8Ar
   for (const part of parts.slice(0, count)) {
     const equals = part.indexOf('=');
     if (equals < 0) inXattr(`"${part.slice(0, 80)}" has no "="`);
-    const name = detach(unescapeField(part.slice(0, equals), inXattr));
+    const name = unescapeField(part.slice(0, equals), inXattr);
     xattrs.set(name, Buffer.from(unescapeField(part.slice(equals + 1), inXattr), 'latin1'));
   }
   return xattrs;

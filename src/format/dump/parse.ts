@@ -16,13 +16,15 @@ import {
 } from '../../tree/node.ts';
 import {
   contentProblems,
+  MAX_OBJECT_PATH,
   MAX_SYMLINK_TARGET,
   problemOfName,
   textProblems,
   xattrProblems,
+  type ValidTree,
 } from '../../tree/validate.ts';
 import { digestAlgorithm } from '../fsverity/digest.ts';
-import { detach, DumpLineReader, failAt, type DumpLine, type Fail, type FieldName } from './line.ts';
+import { DumpLineReader, failAt, type DumpLine, type Fail, type FieldName } from './line.ts';
 
 export interface ParseDumpOptions {
   /** Digests must be of this algorithm; without it the first one decides. */
@@ -30,8 +32,9 @@ export interface ParseDumpOptions {
 }
 
 /** The tree a dump describes. Throws `format-invalid` naming line and field. */
-export function parseDump(bytes: Uint8Array, options: ParseDumpOptions = {}): DirectoryNode {
-  return new DumpReader(options.algorithm).read(bytes);
+export function parseDump(bytes: Uint8Array, options: ParseDumpOptions = {}): ValidTree {
+  // Every line was held to the rules that `validateTree` has.
+  return new DumpReader(options.algorithm).read(bytes) as ValidTree;
 }
 
 /** A line that names another entry; the target may come later and may be a link itself. */
@@ -78,7 +81,7 @@ class DumpReader {
     if (line.path === '/') return this.#addRoot(line, fail);
     const path = normalizePath(line.path, 'PATH', fail);
     const slash = path.lastIndexOf('/');
-    const name = detach(path.slice(slash + 1)) as RawName;
+    const name = path.slice(slash + 1) as RawName;
     const parent = this.#directoryAt(path, slash);
     if (parent === undefined) return fail('PATH', `"${shown(path)}" has no parent directory in the lines before`);
     const problem = problemOfName(name);
@@ -95,7 +98,7 @@ class DumpReader {
     }
     const node = nodeOfLine(line, fail);
     parent.entries.set(name, node);
-    if (node.kind === 'directory') this.#directories.set(detach(path), node);
+    if (node.kind === 'directory') this.#directories.set(path, node);
   }
 
   /** The directory whose path is the first `length` characters of `path`. */
@@ -201,13 +204,15 @@ function contentOfLine({ size, content, payload, digest }: DumpLine, fail: Fail)
     contentProblems(inline, {}, (problem) => fail('CONTENT', problem));
     return inline;
   }
-  const path = payload === undefined || payload === '' ? {} : { path: payload };
-  const external = {
+  // Size and digest were found right when the line was read.
+  const path = payload === '' ? undefined : payload;
+  if (path !== undefined) {
+    textProblems('an object path', path, MAX_OBJECT_PATH, (problem) => fail('PAYLOAD', problem));
+  }
+  return {
     kind: 'external',
     size: Number(size),
-    ...path,
+    ...(path === undefined ? {} : { path }),
     ...(digest === undefined ? {} : { digest }),
-  } as const;
-  contentProblems(external, {}, (problem) => fail('PAYLOAD', problem));
-  return external;
+  };
 }

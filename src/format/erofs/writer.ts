@@ -5,7 +5,7 @@
 
 import type { DirectoryNode, VerityAlgorithm } from '../../tree/node.ts';
 import { writeRaw } from '../../tree/name.ts';
-import { assertValidTree } from '../../tree/validate.ts';
+import { assertValidTree, type ValidTree } from '../../tree/validate.ts';
 import { viewOf } from '../bytes/record.ts';
 import { hasWhiteout, prepareTree, type ComposefsVersion, type LayerMarks, type PreparedInode } from './composefs.ts';
 import { blockEnd } from './directory-blocks.ts';
@@ -39,13 +39,21 @@ export interface ComposefsImage {
  */
 export function writeComposefsImage(root: DirectoryNode, options: ComposefsImageOptions): ComposefsImage {
   assertValidTree(root, { algorithm: options.algorithm });
+  return writeValidTree(root, options);
+}
+
+/** The same of a tree that is known to be valid for the algorithm. */
+export function writeValidTree(root: ValidTree, options: Omit<ComposefsImageOptions, 'algorithm'>): ComposefsImage {
   const version = chooseVersion(root, options);
   const plan =
     version === 2 ? planVersion2(prepareVersion2(root)) : planImage(prepareTree(root, version, options.marks));
   return { bytes: emitImage(plan), version };
 }
 
-function chooseVersion(root: DirectoryNode, { minVersion, maxVersion = 1 }: ComposefsImageOptions): ComposefsVersion {
+function chooseVersion(
+  root: DirectoryNode,
+  { minVersion, maxVersion = 1 }: Pick<ComposefsImageOptions, 'minVersion' | 'maxVersion'>,
+): ComposefsVersion {
   const base = minVersion ?? maxVersion;
   return base < maxVersion && hasWhiteout(root) ? 1 : base;
 }

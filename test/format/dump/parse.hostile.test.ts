@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { parseDump } from '../../../src/format/dump/parse.ts';
 import { isHostctlError } from '../../../src/errors.ts';
 import type { VerityAlgorithm } from '../../../src/tree/node.ts';
+import { assertValidTree } from '../../../src/tree/validate.ts';
 import { rejectVectors } from '../../helpers/composefs-vectors.ts';
 
 const ROOT = '/ 4096 40755 2 0 0 0 1.0 - - -\n';
@@ -11,7 +12,9 @@ const HEX = 'ab'.repeat(32);
 
 function problem(text: string, algorithm?: VerityAlgorithm): string {
   try {
-    parseDump(Buffer.from(text, 'latin1'), algorithm === undefined ? {} : { algorithm });
+    const tree = parseDump(Buffer.from(text, 'latin1'), algorithm === undefined ? {} : { algorithm });
+    // Whoever makes an image of it does not look again.
+    assertValidTree(tree);
   } catch (error) {
     if (isHostctlError(error, 'format-invalid')) return error.message.replace(/^Cannot read the dump: /, '');
     throw error;
