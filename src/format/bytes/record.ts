@@ -158,7 +158,9 @@ export function zero(size: number): Field<undefined> {
     size,
     get: () => undefined,
     set(view, offset) {
-      for (let at = offset; at < offset + size; at++) view.setUint8(at, 0);
+      let at = offset;
+      for (; at + 4 <= offset + size; at += 4) view.setUint32(at, 0);
+      for (; at < offset + size; at++) view.setUint8(at, 0);
     },
     show(view, offset) {
       const bytes = Buffer.from(view.buffer, view.byteOffset + offset, size);

@@ -174,23 +174,23 @@ function nodeOfLine(line: DumpLine, fail: Fail): TreeNode {
   if (line.content !== undefined && kind !== 'file' && line.content !== '') {
     fail('CONTENT', 'is given for something that is no regular file');
   }
-  const metadata = { mode, uid, gid, mtime, xattrs };
+  // Whole literals: spreading what all have in common took a sixth of the time of reading a dump.
   switch (kind) {
     case 'directory':
-      return { kind, ...metadata, entries: new Map() };
+      return { kind, mode, uid, gid, mtime, xattrs, entries: new Map() };
     case 'file':
-      return { kind, ...metadata, nlink, content: contentOfLine(line, fail) };
+      return { kind, mode, uid, gid, mtime, xattrs, nlink, content: contentOfLine(line, fail) };
     case 'symlink': {
       if (line.payload === undefined) return fail('PAYLOAD', 'has no target for the symlink');
       textProblems('a symlink target', line.payload, MAX_SYMLINK_TARGET, (problem) => fail('PAYLOAD', problem));
-      return { kind, ...metadata, nlink, target: line.payload };
+      return { kind, mode, uid, gid, mtime, xattrs, nlink, target: line.payload };
     }
     case 'char':
     case 'block':
-      return { kind, ...metadata, nlink, rdev, ...statedSize(line) };
+      return { kind, mode, uid, gid, mtime, xattrs, nlink, rdev, ...statedSize(line) };
     case 'fifo':
     case 'socket':
-      return { kind, ...metadata, nlink, ...statedSize(line) };
+      return { kind, mode, uid, gid, mtime, xattrs, nlink, ...statedSize(line) };
   }
 }
 
@@ -209,10 +209,7 @@ function contentOfLine({ size, content, payload, digest }: DumpLine, fail: Fail)
   if (path !== undefined) {
     textProblems('an object path', path, MAX_OBJECT_PATH, (problem) => fail('PAYLOAD', problem));
   }
-  return {
-    kind: 'external',
-    size: Number(size),
-    ...(path === undefined ? {} : { path }),
-    ...(digest === undefined ? {} : { digest }),
-  };
+  const external = { kind: 'external', size: Number(size) } as const;
+  if (path === undefined) return digest === undefined ? external : { ...external, digest };
+  return digest === undefined ? { ...external, path } : { kind: 'external', size: Number(size), path, digest };
 }

@@ -211,11 +211,11 @@ class Preparation {
 
   /** In order of names. */
   #xattrsOf(inode: PreparedInode): readonly Xattr[] {
-    const own = this.#settings(inode).map(([name, key]) => this.#pool.get(name, key));
+    const settings = this.#settings(inode);
     const object = objectBehind(inode.node);
-    if (object === undefined) return own;
-    const both = this.#pool.ofObject(object);
-    return own.length === 0 ? both : [...own, ...both].sort(byName);
+    if (settings.length === 0) return object === undefined ? NO_XATTRS : this.#pool.ofObject(object);
+    const own = settings.map(([name, key]) => this.#pool.get(name, key));
+    return object === undefined ? own : [...own, ...this.#pool.ofObject(object)].sort(byName);
   }
 
   /** What does not come of an object behind the inode, in order of names, each once. */
@@ -224,6 +224,7 @@ class Preparation {
       const label = this.#root.xattrs.get('security.selinux' as RawName);
       return label === undefined ? [] : [['security.selinux', rawFromBytes(label)]];
     }
+    if (node.xattrs.size === 0 && node.kind !== 'directory' && node.kind !== 'char') return NO_SETTINGS;
     const settings = ownXattrs(node);
     if (isWhiteout(node)) settings.push(['trusted.overlay.overlay.whiteout', ''], ['user.overlay.whiteout', '']);
     if (node.kind !== 'directory') return inOrder(settings);
@@ -236,13 +237,14 @@ class Preparation {
 // Shared by all inodes without any: a million empty arrays would cost more than the inodes.
 const NO_NAMES: string[] = [];
 const NO_TARGETS: PreparedInode[] = [];
+const NO_SETTINGS: Setting[] = [];
+const NO_XATTRS: readonly Xattr[] = [];
 
 /** What gives an inode an xattr in the image; of several for one name the last holds. */
 type Setting = [name: string, key: string];
 
 function ownXattrs({ xattrs }: Metadata): Setting[] {
   const settings: Setting[] = [];
-  if (xattrs.size === 0) return settings;
   for (const [name, value] of xattrs) settings.push([escapeXattrName(name), rawFromBytes(value)]);
   return settings;
 }
