@@ -76,6 +76,8 @@ export class DumpLineReader {
   #end = 0;
   /** Few lines have a mode that none before them had. */
   readonly #modes = new Map<string, Mode>();
+  /** Whole seconds, which all times of an image are: many files have the same. */
+  readonly #times = new Map<number, Timestamp>();
 
   constructor(bytes: Buffer) {
     this.#bytes = bytes;
@@ -194,8 +196,11 @@ export class DumpLineReader {
     while (dot < to && this.#bytes[dot] !== DOT) dot++;
     const sec = this.#digits(from, dot);
     const nsec = this.#digits(dot + 1, to);
-    if (sec !== undefined && nsec !== undefined && nsec <= MAX_NSEC) return { sec: BigInt(sec), nsec };
-    return parseTime(this.#field(MTIME), fail);
+    if (sec === undefined || nsec === undefined || nsec > MAX_NSEC) return parseTime(this.#field(MTIME), fail);
+    if (nsec > 0) return { sec: BigInt(sec), nsec };
+    let time = this.#times.get(sec);
+    if (time === undefined) this.#times.set(sec, (time = { sec: BigInt(sec), nsec }));
+    return time;
   }
 
   #xattrs(fail: Fail): ReadonlyMap<RawName, Uint8Array> {
