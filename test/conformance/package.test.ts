@@ -91,7 +91,8 @@ test('The same source gives the same package', async () => {
 
 test('The licences of all bundled packages are in it', () => {
   const copyright = readFileSync(join(root, 'usr/share/doc/hostctl/copyright'), 'utf8');
-  for (const name of ['koffi', 'yargs', 'smol-toml']) expect(copyright).toMatch(new RegExp(`^${name} \\S+ \\(`, 'm'));
+  for (const name of ['koffi', 'execa', 'yargs', 'smol-toml'])
+    expect(copyright).toMatch(new RegExp(`^${name} \\S+ \\(`, 'm'));
 });
 
 test.skipIf(missingPrograms('lintian').length > 0)('lintian has nothing to say that is not explained', () => {
