@@ -23,7 +23,7 @@ import {
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { manualPages } from './manual.ts';
-import { projectPath, projectVersion } from './project.ts';
+import { projectPath, projectVersion, threadPrograms } from './project.ts';
 import { run } from './run.ts';
 
 /**
@@ -110,8 +110,7 @@ async function fillStage(stage: string): Promise<void> {
 export async function bundleProgram(folder: string): Promise<string[]> {
   const sources = await bundleExeca(folder);
   const { metafile } = await build({
-    // The second is started by name, beside whatever starts it, as a thread.
-    entryPoints: { main: projectPath('src/main.ts'), 'decode-worker': projectPath('src/image/decode-worker.ts') },
+    entryPoints: { main: projectPath('src/main.ts'), ...threadPrograms() },
     outdir: folder,
     bundle: true,
     // Commands are loaded when they are called: the start of the program is felt at every call.

@@ -1,7 +1,7 @@
 /** Where the project lies. Scripts run bundled from `build/scripts/`, tests from source: the folder is looked for. */
 
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 function findProjectRoot(): string {
@@ -17,6 +17,16 @@ function findProjectRoot(): string {
 /** Absolute path of a file of the project. */
 export function projectPath(...parts: string[]): string {
   return join(findProjectRoot(), ...parts);
+}
+
+/**
+ * Sources of what threads run, by name. Whoever starts one looks for it beside itself, so that a bundle has each as a
+ * program of its own.
+ */
+export function threadPrograms(): Record<string, string> {
+  const sources = readdirSync(projectPath('src'), { recursive: true, encoding: 'utf8' });
+  const found = sources.filter((source) => source.endsWith('-worker.ts')).sort();
+  return Object.fromEntries(found.map((source) => [basename(source, '.ts'), projectPath('src', source)]));
 }
 
 /** The version in package.json. */

@@ -7,7 +7,7 @@ import * as fs from 'node:fs';
 import { errnoOf, HostctlError } from '../errors.ts';
 import { withContext } from '../format/error-context.ts';
 import { objectPath } from '../format/fsverity/digest.ts';
-import { digestOfFile } from '../store/objects.ts';
+import { digestOfFile } from '../store/file-digest.ts';
 import { entryPath, openSubdirectory, selfPath, withDirectory } from '../sys/beneath.ts';
 import { explainSystemError } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
@@ -148,7 +148,7 @@ function readContent(path: Buffer, algorithm: VerityAlgorithm): FileContent | un
     if (!stat.isFile()) return undefined;
     const { size } = stat;
     if (size <= INLINE_LIMIT) return { kind: 'inline', bytes: readSmall(fd) };
-    const digest = digestOfFile(fd, algorithm);
+    const digest = digestOfFile(fd, algorithm, size);
     return { kind: 'external', size, digest, path: objectPath(digest) };
   } finally {
     fs.closeSync(fd);

@@ -5,10 +5,11 @@
 
 import * as fs from 'node:fs';
 import { errnoOf, HostctlError, isHostctlError } from '../errors.ts';
+import { digestOfFile } from '../store/file-digest.ts';
 import { imageParts, noteUse, type ImageParts } from '../store/image-record.ts';
 import { hasImage, remakeImage } from '../store/images.ts';
 import { imageOfMount } from '../store/mounted.ts';
-import { digestOfFile, ObjectStore } from '../store/objects.ts';
+import { ObjectStore } from '../store/objects.ts';
 import { objectFile, requireRepository, withRepositoryLock, type Repository } from '../store/repository.ts';
 import { exists, isDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';

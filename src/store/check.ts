@@ -4,20 +4,20 @@
  * every byte of every object is read.
  */
 
-import * as fs from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { errnoOf, HostctlError, isHostctlError } from '../errors.ts';
+import { errnoOf, HostctlError, isHostctlError, isShortage } from '../errors.ts';
 import { listNames } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
+import { problemOf, type ObjectProblem } from './check-object.ts';
+import { ObjectReader } from './check-objects.ts';
 import { DIGEST } from './image-record.ts';
 import { isLinked, listImages, readImage, readImageUse } from './images.ts';
-import { digestOfFile } from './objects.ts';
-import { objectFile, type Repository } from './repository.ts';
+import type { Repository } from './repository.ts';
 import type { ImageUse } from './usage.ts';
 
 export interface ObjectFinding {
-  readonly code: 'image-corrupt' | 'object-missing' | 'object-corrupt' | 'object-unprotected';
+  readonly code: 'image-corrupt' | ObjectProblem['code'];
   readonly digest: string;
   readonly message: string;
   /** Images that need it; none when it is referenced by none. */
@@ -30,9 +30,36 @@ export interface RepositoryCheck {
   readonly images: readonly ImageUse[];
 }
 
-/** Checks images and objects; `host.signal` ends it between two objects. */
+/** Checks images and objects; `host.signal` ends it between two of them. */
 export async function checkRepository(host: Host, repository: Repository, deep: boolean): Promise<RepositoryCheck> {
-  const findings: ObjectFinding[] = [];
+  const present = objectNames(repository);
+  const reader = new ObjectReader(host, repository, present, deep);
+  try {
+    const findings: ObjectFinding[] = [];
+    const images = await readUses(repository, deep, findings);
+    const needed = neededObjects(images);
+    const damagedImages = new Set<string>(findings.map(({ digest }) => digest));
+    const others = present.filter((name) => !needed.has(name) && !damagedImages.has(name));
+    const names = [...needed.keys(), ...others];
+    for (const [i, look] of (await reader.look(names)).entries()) {
+      const digest = names[i]!;
+      const need = needed.get(digest);
+      const problem = problemOf(digest, look, need?.sizes);
+      if (problem !== undefined) findings.push({ digest, images: need?.images ?? [], ...problem });
+    }
+    const over = imagesOver(images);
+    const withThoseOver = findings.map((finding) => ({
+      ...finding,
+      images: [...new Set(finding.images.flatMap((digest) => [digest, ...(over.get(digest) ?? [])]))],
+    }));
+    return { findings: withThoseOver, images };
+  } finally {
+    await reader.close();
+  }
+}
+
+/** The images that can be read; with `deep`, what makes an image is put together as well. */
+async function readUses(repository: Repository, deep: boolean, findings: ObjectFinding[]): Promise<ImageUse[]> {
   const images: ImageUse[] = [];
   for (const digest of listImages(repository)) {
     const use = readUse(repository, digest, findings);
@@ -42,7 +69,16 @@ export async function checkRepository(host: Host, repository: Repository, deep: 
     await nextTurn();
     checkParts(repository, digest, findings);
   }
-  const needed = new Map<string, { sizes: Set<number>; images: VerityDigest[] }>();
+  return images;
+}
+
+interface Need {
+  readonly sizes: Set<number>;
+  readonly images: VerityDigest[];
+}
+
+function neededObjects(images: readonly ImageUse[]): Map<string, Need> {
+  const needed = new Map<string, Need>();
   for (const { digest, objects } of images) {
     for (const [object, size] of objects) {
       const entry = needed.get(object) ?? { sizes: new Set(), images: [] };
@@ -51,21 +87,7 @@ export async function checkRepository(host: Host, repository: Repository, deep: 
       needed.set(object, entry);
     }
   }
-  const damagedImages = new Set<string>(findings.map(({ digest }) => digest));
-  const over = imagesOver(images);
-  const present = objectNames(repository).filter((name) => !needed.has(name) && !damagedImages.has(name));
-  for (const name of [...needed.keys(), ...present]) {
-    await nextTurn();
-    if (host.signal.aborted) throw new HostctlError('interrupted', 'Stopped checking');
-    const entry = needed.get(name);
-    const problem = checkObject(host, repository, name, entry?.sizes, deep);
-    if (problem !== undefined) findings.push({ digest: name, images: entry?.images ?? [], ...problem });
-  }
-  const withThoseOver = findings.map((finding) => ({
-    ...finding,
-    images: [...new Set(finding.images.flatMap((digest) => [digest, ...(over.get(digest) ?? [])]))],
-  }));
-  return { findings: withThoseOver, images };
+  return needed;
 }
 
 /** Bases with the images that are laid over each. */
@@ -93,15 +115,18 @@ export async function checkImage(host: Host, repository: Repository, digest: Ver
   const use = readUse(repository, digest, findings);
   const base = use?.parts === undefined ? undefined : readUse(repository, use.parts.base, findings);
   if (base !== undefined) checkParts(repository, digest, findings);
-  for (const [name, size] of [...(use?.objects ?? []), ...(base?.objects ?? [])]) {
-    await nextTurn();
-    if (host.signal.aborted) throw new HostctlError('interrupted', 'Stopped checking');
-    const problem = checkObject(host, repository, name, new Set([size]), true);
-    if (problem !== undefined) findings.push({ digest: name, images: [digest], ...problem });
+  const sizes = [...(use?.objects ?? []), ...(base?.objects ?? [])];
+  const names = sizes.map(([name]) => name);
+  const reader = new ObjectReader(host, repository, names, true);
+  try {
+    const looks = await reader.look(names);
+    const problems = sizes.map(([name, size], i) => problemOf(name, looks[i]!, new Set([size])));
+    const first = findings[0] ?? problems.find((problem) => problem !== undefined);
+    if (first === undefined) return;
+    throw new HostctlError('corrupt', `Image ${digest}: ${first.message}`, { hint: 'See "hostctl fsck --deep"' });
+  } finally {
+    await reader.close();
   }
-  const [first] = findings;
-  if (first === undefined) return;
-  throw new HostctlError('corrupt', `Image ${digest}: ${first.message}`, { hint: 'See "hostctl fsck --deep"' });
 }
 
 /** Reads an image and, where it can be read, what it needs. */
@@ -112,7 +137,7 @@ function readUse(repository: Repository, digest: VerityDigest, findings: ObjectF
     }
     return readImageUse(repository, digest);
   } catch (error) {
-    if (!isHostctlError(error) && errnoOf(error) === undefined) throw error;
+    if ((!isHostctlError(error) && errnoOf(error) === undefined) || isShortage(error)) throw error;
     findings.push({ code: 'image-corrupt', digest, message: (error as Error).message, images: [digest] });
     return undefined;
   }
@@ -123,49 +148,4 @@ function objectNames({ objectsPath }: Repository): string[] {
     .filter((prefix) => /^[0-9a-f]{2}$/.test(prefix))
     .flatMap((prefix) => listNames(`${objectsPath}/${prefix}`).map((rest) => prefix + rest))
     .filter((name) => DIGEST.test(name));
-}
-
-type Problem = Pick<ObjectFinding, 'code' | 'message'>;
-
-function checkObject(
-  host: Host,
-  repository: Repository,
-  digest: string,
-  sizes: ReadonlySet<number> | undefined,
-  deep: boolean,
-): Problem | undefined {
-  const corrupt = (how: string): Problem => ({
-    code: 'object-corrupt',
-    message: `The object ${digest} is damaged: ${how}`,
-  });
-  let fd: number;
-  try {
-    fd = fs.openSync(objectFile(repository, digest), fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return { code: 'object-missing', message: `The object ${digest} is missing` };
-    if (errnoOf(error) === undefined) throw error;
-    return corrupt((error as Error).message);
-  }
-  try {
-    const stat = fs.fstatSync(fd);
-    if (!stat.isFile()) return corrupt('it is not a regular file');
-    if (sizes !== undefined && (sizes.size > 1 || !sizes.has(stat.size))) {
-      return corrupt(`it has ${stat.size} bytes, not ${[...sizes].join(' and ')}`);
-    }
-    const measured = host.syscalls.measureVerity(fd);
-    if (measured.kind === 'enabled' && measured.digestHex !== digest) {
-      return corrupt(`the kernel measures ${measured.digestHex}`);
-    }
-    if (deep && digestOfFile(fd, repository.algorithm) !== digest) return corrupt('its content is another');
-    if (repository.hasVerity && measured.kind !== 'enabled') {
-      return { code: 'object-unprotected', message: `The object ${digest} has no fs-verity` };
-    }
-    return undefined;
-  } catch (error) {
-    // What a failing disk answers, and fs-verity for a block that does not fit.
-    if (errnoOf(error) === 'EIO') return corrupt('it cannot be read');
-    throw error;
-  } finally {
-    fs.closeSync(fd);
-  }
 }

@@ -14,12 +14,12 @@ import { isDirectory, openDirectory, removeQuietly, split, temporaryName, writeA
 import type { Host } from '../sys/host.ts';
 import type { ObjectSink, ObjectWriter } from '../tree/objects.ts';
 import type { VerityDigest } from '../tree/node.ts';
+import { digestOfFile } from './file-digest.ts';
 import { createDirtyMarker, deadMarkers, type DirtyMarker } from './markers.ts';
 import { objectFile, type ObjectPlace } from './repository.ts';
 
 /** Content up to this size is held in memory until its digest is known, so that a known object is not written. */
 const BUFFERED_BYTES = 256 * 1024;
-const READ_BYTES = 1 << 20;
 const { O_RDONLY, O_RDWR, O_NOFOLLOW } = fs.constants;
 /** Not in Node's constants: __O_TMPFILE | O_DIRECTORY, the same on every architecture Node runs on. */
 const O_TMPFILE = 0o20000000 | fs.constants.O_DIRECTORY;
@@ -328,18 +328,6 @@ function enableVerity(host: Host, fd: number, algorithm: ObjectPlace['algorithm'
       if (errnoOf(error) !== 'ETXTBSY' || attempt >= ETXTBSY_TRIES) throw error;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
     }
-  }
-}
-
-/** fs-verity digest of an open file's content, read in pieces. */
-export function digestOfFile(fd: number, algorithm: ObjectPlace['algorithm']): VerityDigest {
-  const hasher = new VerityHasher(algorithm);
-  const buffer = Buffer.allocUnsafe(READ_BYTES);
-  for (let offset = 0; ;) {
-    const count = fs.readSync(fd, buffer, 0, buffer.length, offset);
-    if (count === 0) return hasher.digest();
-    hasher.update(buffer.subarray(0, count));
-    offset += count;
   }
 }
 

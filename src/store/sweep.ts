@@ -4,12 +4,13 @@ import * as fs from 'node:fs';
 import { errnoOf } from '../errors.ts';
 import { fsyncPath, listNames, openDirectory } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
+import { digestOfFile } from './file-digest.ts';
 import { DIGEST, imageParts } from './image-record.ts';
 import { listImages, listRefs, readImageUse, removeImage } from './images.ts';
 import { removeLayerRecord } from './layer-records.ts';
 import { deadMarkers } from './markers.ts';
 import { mountedImages } from './mounted.ts';
-import { digestOfFile, ObjectStore } from './objects.ts';
+import { ObjectStore } from './objects.ts';
 import { objectFile, tryExclusive, withRepositoryLock, type Repository } from './repository.ts';
 
 /** Digests of every object that some image names, and of the images. Throws when an image cannot be read. */

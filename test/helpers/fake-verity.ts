@@ -4,7 +4,7 @@
  */
 
 import { fstatSync } from 'node:fs';
-import { digestOfFile } from '../../src/store/objects.ts';
+import { digestOfFile } from '../../src/store/file-digest.ts';
 import type { Host } from '../../src/sys/host.ts';
 
 export function withFakeVerity<H extends Host>(host: H): H {

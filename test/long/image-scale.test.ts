@@ -9,6 +9,7 @@ import { closeSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync
 import { once } from 'node:events';
 import { build } from 'esbuild';
 import { expect, test } from 'vitest';
+import { projectPath, threadPrograms } from '../../scripts/lib/project.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { base256, paxHeader, tarDir, tarFile } from '../helpers/tar-builder.ts';
 
@@ -28,11 +29,9 @@ let bundle: string | undefined;
 async function program(): Promise<string> {
   const outdir = new URL('../../build/scale', import.meta.url).pathname;
   bundle ??= `${outdir}/main.js`;
-  const source = new URL('../../src', import.meta.url).pathname;
-  // The threads' program lies beside it.
-  const entryPoints = [`${source}/main.ts`, `${source}/image/decode-worker.ts`];
+  const entryPoints = { main: projectPath('src/main.ts'), ...threadPrograms() };
   const banner = { js: "import { createRequire as make } from 'node:module'; const require = make(import.meta.url);" };
-  await build({ entryPoints, entryNames: '[name]', bundle: true, platform: 'node', format: 'esm', target: 'node20', outdir, external: ['koffi'], banner }); // prettier-ignore
+  await build({ entryPoints, bundle: true, platform: 'node', format: 'esm', target: 'node20', outdir, external: ['koffi'], banner }); // prettier-ignore
   return bundle;
 }
 

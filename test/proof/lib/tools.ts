@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, relative } from 'node:path';
-import { projectPath } from '../../../scripts/lib/project.ts';
+import { projectPath, threadPrograms } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 
 const BUILD = projectPath('build/proof');
@@ -71,8 +71,7 @@ export async function bundleHostctl(scratch: string, name: string, patches: read
     },
   };
   await build({
-    // The threads that read large images have a program of their own beside.
-    entryPoints: { hostctl: projectPath('src/main.ts'), 'decode-worker': projectPath('src/image/decode-worker.ts') },
+    entryPoints: { hostctl: projectPath('src/main.ts'), ...threadPrograms() },
     outdir: directory,
     bundle: true,
     platform: 'node',

@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { bundleExeca } from '../../../scripts/lib/deb.ts';
-import { projectPath } from '../../../scripts/lib/project.ts';
+import { projectPath, threadPrograms } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 import { cached, cacheFolder } from '../../vm/lib/cache.ts';
 import { debianArchive } from '../../vm/lib/debian.ts';
@@ -138,9 +138,8 @@ export async function runInGuest(
   const words = args.map((arg) => `'${arg}'`).join(' ');
   const steps = `modprobe loop\nnode /run/work/script.mjs ${words}\n`;
   const files: Record<string, string> = { 'script.mjs': script };
-  // With the thread that reads large images beside it.
-  for (const name of ['hostctl.js', 'decode-worker.js', 'package.json'])
-    files[name] = `${dirname(lab.program)}/${name}`;
+  const threads = Object.keys(threadPrograms()).map((name) => `${name}.js`);
+  for (const name of ['hostctl.js', ...threads, 'package.json']) files[name] = `${dirname(lab.program)}/${name}`;
   const work = await workDisk(lab, directory, files, steps);
   return boot(system, work, []);
 }
