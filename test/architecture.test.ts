@@ -1,7 +1,9 @@
 /** The import direction of house style: an arrow that points the wrong way fails here. */
 
 import { readdirSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { threadPrograms } from '../scripts/lib/project.ts';
 import { version } from '../src/cli/version.ts';
 
 const SRC = new URL('../src/', import.meta.url).pathname;
@@ -86,6 +88,16 @@ describe('the import direction', () => {
   test('the test sees the imports there are', () => {
     expect(imports.length).toBeGreaterThan(100);
   });
+});
+
+test('what threads run lies beside what starts them, and is bundled', () => {
+  const started = files.flatMap((file) =>
+    [...readFileSync(SRC + file, 'utf8').matchAll(/new Worker\(new URL\('\.\/(\S+)\.js'/g)].map(([, name = '']) => [
+      name,
+      `${SRC}${dirname(file)}/${name}.ts`,
+    ]),
+  );
+  expect(threadPrograms()).toEqual(Object.fromEntries(started));
 });
 
 test('the version of the program is that of the package', () => {

@@ -77,10 +77,10 @@ export function lookAtObject(
 export function problemOf(
   digest: string,
   { sizeBytes, problem }: ObjectLook,
-  sizes: ReadonlySet<number> | undefined,
+  sizes: readonly number[] | undefined,
 ): ObjectProblem | undefined {
-  if (sizeBytes === undefined || sizes === undefined || (sizes.size === 1 && sizes.has(sizeBytes))) return problem;
-  return corrupt(digest, `it has ${sizeBytes} bytes, not ${[...sizes].join(' and ')}`);
+  if (sizeBytes === undefined || sizes === undefined || (sizes.length === 1 && sizes[0] === sizeBytes)) return problem;
+  return corrupt(digest, `it has ${sizeBytes} bytes, not ${sizes.join(' and ')}`);
 }
 
 function corrupt(digest: string, how: string): ObjectProblem {

@@ -73,18 +73,19 @@ async function readUses(repository: Repository, deep: boolean, findings: ObjectF
 }
 
 interface Need {
-  readonly sizes: Set<number>;
-  readonly images: VerityDigest[];
+  /** Different ones. */
+  readonly sizes: readonly number[];
+  readonly images: readonly VerityDigest[];
 }
 
 function neededObjects(images: readonly ImageUse[]): Map<string, Need> {
   const needed = new Map<string, Need>();
   for (const { digest, objects } of images) {
+    const alone = [digest];
     for (const [object, size] of objects) {
-      const entry = needed.get(object) ?? { sizes: new Set(), images: [] };
-      entry.sizes.add(size);
-      entry.images.push(digest);
-      needed.set(object, entry);
+      const known = needed.get(object);
+      const sizes = known === undefined ? [size] : known.sizes.includes(size) ? known.sizes : [...known.sizes, size];
+      needed.set(object, { sizes, images: known === undefined ? alone : [...known.images, digest] });
     }
   }
   return needed;
@@ -120,7 +121,7 @@ export async function checkImage(host: Host, repository: Repository, digest: Ver
   const reader = new ObjectReader(host, repository, names, true);
   try {
     const looks = await reader.look(names);
-    const problems = sizes.map(([name, size], i) => problemOf(name, looks[i]!, new Set([size])));
+    const problems = sizes.map(([name, size], i) => problemOf(name, looks[i]!, [size]));
     const first = findings[0] ?? problems.find((problem) => problem !== undefined);
     if (first === undefined) return;
     throw new HostctlError('corrupt', `Image ${digest}: ${first.message}`, { hint: 'See "hostctl fsck --deep"' });

@@ -38,6 +38,8 @@ test('The package holds the program, the dracut module, the units and their lice
   expect(modes).toMatchObject({
     'usr/bin/hostctl': 'lrwxrwxrwx',
     'usr/lib/hostctl/main.js': '-rwxr-xr-x',
+    'usr/lib/hostctl/check-worker.js': '-rw-r--r--',
+    'usr/lib/hostctl/decode-worker.js': '-rw-r--r--',
     'usr/lib/dracut/dracut.conf.d/50-hostctl.conf': '-rw-r--r--',
     'usr/lib/dracut/modules.d/50hostctl/hostctl-root.sh': '-rwxr-xr-x',
     'usr/lib/dracut/modules.d/50hostctl/hostctl-root.service': '-rw-r--r--',

@@ -224,9 +224,9 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'objects not read by fsck',
     patches: [
       {
-        file: 'store/check.ts',
-        find: 'if (deep && digestOfFile(fd, repository.algorithm) !== digest)',
-        replace: 'if (deep && digestOfFile(fd, repository.algorithm) === undefined)',
+        file: 'store/check-object.ts',
+        find: 'if (deep && digestOfFile(fd, place.algorithm, sizeBytes) !== digest)',
+        replace: 'if (deep && digestOfFile(fd, place.algorithm, sizeBytes) === undefined)',
       },
     ],
     hunt: { kind: 'damage', among: /^composefs\/objects\// },

@@ -6,7 +6,7 @@
 import type { RawName } from '../../tree/name.ts';
 import type { VerityDigest } from '../../tree/node.ts';
 import { ErofsImage } from './image.ts';
-import { overlayDataOf } from './overlay-data.ts';
+import { overlayDataOf, type OverlayData } from './overlay-data.ts';
 
 export interface ImageObject {
   /** Path below the object store; absent for a file whose data overlayfs cannot be sent to. */
@@ -22,7 +22,7 @@ export interface ImageObject {
  */
 export function imageObjects(bytes: Uint8Array): ImageObject[] {
   const image = new ErofsImage(bytes);
-  const objects = new Map<string, ImageObject>();
+  const objects: ImageObject[] = [];
   const seen = new Set([image.rootNid]);
   const stack = [image.rootNid];
   for (let nid = stack.pop(); nid !== undefined; nid = stack.pop()) {
@@ -35,10 +35,22 @@ export function imageObjects(bytes: Uint8Array): ImageObject[] {
       }
     } else if (inode.kind === 'file') {
       const data = overlayDataOf(inode, image.xattrs(inode));
-      if (data !== undefined) {
-        objects.set(`${data.path ?? ''}\0${data.digest ?? ''}\0${inode.size}`, { ...data, size: inode.size });
-      }
+      if (data !== undefined) objects.push(objectOf(data, inode.size));
     }
   }
-  return [...objects.keys()].sort().map((key) => objects.get(key)!);
+  objects.sort(compareObjects);
+  return objects.filter((object, i) => i === 0 || compareObjects(objects[i - 1]!, object) !== 0);
+}
+
+function objectOf({ path, digest }: OverlayData, size: number): ImageObject {
+  if (path === undefined) return digest === undefined ? { size } : { digest, size };
+  return digest === undefined ? { path, size } : { path, digest, size };
+}
+
+function compareObjects(a: ImageObject, b: ImageObject): number {
+  return compareText(a.path, b.path) || compareText(a.digest, b.digest) || a.size - b.size;
+}
+
+function compareText(a = '', b = ''): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -30,9 +30,11 @@ export function overlayDataOf(inode: ImageInode, xattrs: readonly ImageXattr[]):
   }
   if (metacopy === undefined) return undefined;
   if (inode.size === 0) refuseImage('inode', inode.offset, 'chunk-based file of size 0');
-  const path = redirect === undefined ? '' : rawFromBytes(redirect).replace(/^\//, '');
+  const target = redirect === undefined ? '' : rawFromBytes(redirect);
+  const path = (target.startsWith('/') ? target.slice(1) : target) as RawName;
   const digest = digestOfMetacopy(inode, metacopy);
-  return { ...(path === '' ? {} : { path: path as RawName }), ...(digest === undefined ? {} : { digest }) };
+  if (path === '') return digest === undefined ? {} : { digest };
+  return digest === undefined ? { path } : { path, digest };
 }
 
 /** Layout: version 0, total size, flags 0, fs-verity algorithm, digest. Empty: no digest. */
