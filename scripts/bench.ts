@@ -11,16 +11,16 @@
  */
 
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { benchBoot } from './lib/bench/boot.ts';
 import { checkPeer, checkRepository, type Reference } from './lib/bench/check.ts';
+import { contest, type Contestant } from './lib/bench/contest.ts';
 import { benchFinalize } from './lib/bench/finalize.ts';
 import { measureFloor, prepareFloor, type FloorInput } from './lib/bench/floor.ts';
 import { measure } from './lib/bench/measure.ts';
 import { PIPELINES, type Pipeline } from './lib/bench/pipelines.ts';
-import { chart, formatTable, report, type Row, type Run } from './lib/bench/report.ts';
+import { chart, formatTable, report, type Row } from './lib/bench/report.ts';
 import {
   description,
   givenImage,
@@ -32,7 +32,7 @@ import {
   unavailable,
   warm,
 } from './lib/bench/setting.ts';
-import { makeTarget } from './lib/bench/target.ts';
+import { onTarget } from './lib/bench/target.ts';
 import { benchWarm } from './lib/bench/warm.ts';
 import { projectPath } from './lib/project.ts';
 
@@ -99,50 +99,52 @@ function openImage(): Promise<Image> {
 }
 
 async function measureRounds(folder: string, setting: Setting, rounds: number): Promise<Row[]> {
-  const runs = new Map<Pipeline | 'floor', Run[]>();
-  const notes = new Map<Pipeline | 'floor', string>();
+  const pipelines = chosen();
+  const { image, variables, program, sid } = setting;
+  // hostctl is the first in each round.
+  let reference: Reference | undefined;
   let floorInput: FloorInput | undefined;
-  for (let round = 1; round <= rounds; round++) {
-    let reference: Reference | undefined;
-    for (const pipeline of [...chosen(), 'floor' as const]) {
-      const missing = pipeline === 'floor' ? undefined : unavailable(pipeline, setting);
-      if (missing !== undefined) notes.set(pipeline, missing);
-      if (notes.has(pipeline)) continue;
-      await warm(setting.image.layers);
-      const target = await makeTarget(folder);
-      try {
-        if (pipeline === 'floor') {
-          if (floorInput === undefined) throw new Error('hostctl was not measured');
-          await warm(floorInput.tars);
-          runs.set('floor', [...(runs.get('floor') ?? []), { ...(await measureFloor(folder, target, floorInput)), bytesWritten: target.written() }]); // prettier-ignore
-          continue;
-        }
-        say(`Round ${round} of ${rounds}: ${pipeline.name} (load ${os.loadavg()[0]?.toFixed(1)})`);
-        const measured = await measure(folder, pipeline.script, { ...setting.variables, TARGET: target.path });
+  const contestantOf = (pipeline: Pipeline): Contestant => ({
+    name: pipeline.name,
+    unavailable: unavailable(pipeline, setting),
+    async run() {
+      await warm(image.layers);
+      return onTarget(folder, async (target) => {
+        const measured = await measure(folder, pipeline.script, { ...variables, TARGET: target.path });
         const bytesWritten = target.written();
         const repository = join(target.path, 'composefs');
         if (existsSync(repository)) {
           const algorithm = pipeline.script.includes('sha512') ? 'sha512' : 'sha256';
-          const made = await checkRepository(repository, setting.program, algorithm, setting.sid);
-          if (pipeline.kind === 'hostctl') reference = made;
-          if (pipeline.kind === 'hostctl') floorInput ??= await prepareFloor(folder, setting.image.layers, setting.image.compression, join(repository, 'objects')); // prettier-ignore
+          const made = await checkRepository(repository, program, algorithm, sid);
+          if (pipeline.kind === 'hostctl') {
+            reference = made;
+            floorInput ??= await prepareFloor(folder, image.layers, image.compression, join(repository, 'objects'));
+          }
         } else if (pipeline.result === 'composefs' && reference !== undefined) {
           checkPeer(join(target.path, 'objects'), reference);
         }
-        runs.set(pipeline, [...(runs.get(pipeline) ?? []), { ...measured, bytesWritten }]);
-      } catch (error) {
-        // A row that fails once, or makes the wrong thing, is void.
-        notes.set(pipeline, error instanceof Error ? error.message.split('\n').slice(0, 3).join(' ') : String(error));
-        runs.delete(pipeline);
-      } finally {
-        await target.remove();
-      }
-    }
-  }
-  return [...chosen(), 'floor' as const].map((pipeline) => {
-    const note = notes.get(pipeline);
-    return { pipeline, runs: runs.get(pipeline) ?? [], ...(note === undefined ? {} : { note }) };
+        return { ...measured, bytesWritten };
+      });
+    },
   });
+  const floor: Contestant = {
+    name: 'floor',
+    async run() {
+      const input = floorInput;
+      if (input === undefined) throw new Error('hostctl was not measured');
+      await warm([...image.layers, ...input.tars]);
+      return onTarget(folder, async (target) => {
+        const measured = await measureFloor(folder, target, input);
+        return { ...measured, bytesWritten: target.written() };
+      });
+    },
+  };
+  const results = await contest('cold', rounds, [...pipelines.map(contestantOf), floor], say);
+  return results.map(({ runs, note }, i) => ({
+    pipeline: pipelines[i] ?? 'floor',
+    runs,
+    ...(note === undefined ? {} : { note }),
+  }));
 }
 
 function chosen(): readonly Pipeline[] {

@@ -37,12 +37,17 @@ export async function contest(
       try {
         runs[i]!.push(await contestant.run());
       } catch (error) {
-        notes[i] = error instanceof Error ? error.message.split('\n').slice(0, 3).join(' ') : String(error);
+        notes[i] = reasonOf(error);
         say(`Void: ${notes[i]}`);
       }
     }
   }
   return contestants.map(({ name }, i) => ({ name, note: notes[i], runs: notes[i] === undefined ? runs[i]! : [] }));
+}
+
+/** Why something could not be measured, as part of a line. */
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message.split('\n').slice(0, 3).join(' ') : String(error);
 }
 
 /** What `script` takes each time, where it is too short to be measured once. */

@@ -19,7 +19,7 @@ const SECTOR_BYTES = 512;
 const SIZE = '40G';
 
 /** Makes and mounts it below `folder`. Needs root. */
-export async function makeTarget(folder: string): Promise<Target> {
+async function makeTarget(folder: string): Promise<Target> {
   const file = join(folder, 'target.img');
   const path = join(folder, 'target');
   await run('truncate', ['--size', SIZE, file]);

@@ -5,6 +5,7 @@
 
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { comparisonsJson, formatComparisons, type Comparison } from './comparison.ts';
+import { reasonOf } from './contest.ts';
 import { coldPulls, deepChecks } from './hashes.ts';
 import { createFromDump, imageDigest } from './metadata.ts';
 import { largeFile, manyEntries, manyImages } from './scale.ts';
@@ -38,8 +39,7 @@ export async function benchWarm(bench: Bench, only: readonly string[] | undefine
       bench.say(formatComparisons(made));
       comparisons.push(...made);
     } catch (error) {
-      const note = error instanceof Error ? error.message.split('\n').slice(0, 3).join(' ') : String(error);
-      comparisons.push({ row: name, unit: 's', hostctl: undefined, reference: undefined, against: '', note });
+      comparisons.push({ row: name, unit: 's', hostctl: undefined, reference: undefined, against: '', note: reasonOf(error) }); // prettier-ignore
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
