@@ -16,6 +16,9 @@ export interface Comparison {
 /** At least so many times as fast as the reference, or at most so many times as much. */
 export type Goal = { readonly least: number } | { readonly most: number };
 
+/** Of what must not grow. */
+export const FLAT = { most: 1.3 } as const satisfies Goal;
+
 export type Verdict = 'met' | 'missed' | 'no goal' | 'not measured';
 
 /** How many times as fast where that is the goal, else how many times as much. */
