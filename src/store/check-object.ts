@@ -1,5 +1,6 @@
 /**
- * Looks at one object: whether a regular file stands under its name, with the content that the name says. Everything is done in place, by as few system calls as there can be: a repository has many small objects.
+ * Looks at one object: whether a regular file stands under its name, with the content that the name says. Everything is
+ * done in place, by as few system calls as there can be: a repository has many small objects.
  */
 
 import * as fs from 'node:fs';

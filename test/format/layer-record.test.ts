@@ -127,7 +127,9 @@ describe('a layer record', () => {
 
   test('has these bytes', () => {
     const bytes = encode(SAMPLE);
-    expect(createHash('sha256').update(bytes).digest('hex')).toMatchInlineSnapshot(`"c76e225088a4a9ca2365920f58bc104602d658f943e164cffd9b31c77d989d75"`);
+    expect(createHash('sha256').update(bytes).digest('hex')).toMatchInlineSnapshot(
+      `"c76e225088a4a9ca2365920f58bc104602d658f943e164cffd9b31c77d989d75"`,
+    );
     expect(bytes.toString('latin1', 0, 16)).toBe('hostctl-layer 1\n');
   });
 
