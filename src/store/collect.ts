@@ -109,7 +109,7 @@ export function readRepositorySnapshot(host: Host, repository: Repository): Repo
     objects: inObjects.filter(({ name }) => DIGEST.test(name)),
     objectDirectories,
     temporaries: [
-      ...[path, `${path}/images`, `${path}/${RECORDS}`, `${path}/${LAYERS}`, `${path}/${SEALS}`].flatMap((at) =>
+      ...[path, `${path}/images`, `${path}/${RECORDS}`, `${path}/${SEALS}`].flatMap((at) =>
         listNames(at).map((name) => `${at}/${name}`),
       ),
       ...refs.map((name) => `${path}/images/refs/${name}`),

@@ -92,10 +92,8 @@ export class LayerRecorder {
     if (this.#files.has(diffId)) return;
     const { path, algorithm } = this.#repository;
     this.#attempt('take down a layer', () => {
-      const directory = `${path}/${LAYERS}`;
-      if (!isDirectory(directory)) makeDirectories(path, LAYERS);
-      const maxBytes = Math.min(MAX_LAYER_RECORD_BYTES, freeSpace(directory).freeBytes * SHARE_OF_FREE);
-      const file = `${directory}/${temporaryName('layer')}`;
+      const maxBytes = Math.min(MAX_LAYER_RECORD_BYTES, freeSpace(path).freeBytes * SHARE_OF_FREE);
+      const file = `${path}/${temporaryName('layer')}`;
       try {
         if (writeBounded(file, encodeLayerRecord({ diffId, algorithm }, content), maxBytes))
           this.#files.set(diffId, file);
@@ -111,6 +109,8 @@ export class LayerRecorder {
   publish(): DiffId[] {
     const published: DiffId[] = [];
     this.#attempt('keep what is in a layer', () => {
+      const { path } = this.#repository;
+      if (this.#files.size > 0 && !isDirectory(`${path}/${LAYERS}`)) makeDirectories(path, LAYERS);
       for (const [diffId, file] of this.#files) {
         fs.renameSync(file, recordPath(this.#repository, diffId));
         this.#files.delete(diffId);

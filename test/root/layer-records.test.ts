@@ -1,6 +1,6 @@
 /** Layers that are recorded are not read again, and whatever is wrong with a record or an object, the image is the same. */
 
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { gc } from '../../src/ops/gc.ts';
 import { planUpgrade } from '../../src/ops/upgrade.ts';
@@ -42,6 +42,8 @@ function withoutLower(layout: Layout): string {
 
 const recordsOf = ({ path }: ScratchSysroot): string => `${path}/composefs/hostctl/layers`;
 const records = (sysroot: ScratchSysroot): string[] => readdirSync(recordsOf(sysroot));
+const unfinished = ({ path }: ScratchSysroot): string[] =>
+  readdirSync(`${path}/composefs`).filter((name) => name.endsWith('.tmp'));
 const collect = (sysroot: ScratchSysroot, keep = 3) => gc(sysroot.host, { sysroot: sysroot.path, keep, dryRun: false });
 
 /** The digest that an image has where nothing is known. */
@@ -144,7 +146,7 @@ describe('layers that are recorded', () => {
       mkdirSync(`${recordsOf(sysroot)}/${name}/x`, { recursive: true });
     }
     expect(await sysroot.deploy(image(2).reference)).toMatchObject({ changed: true });
-    expect(records(sysroot).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+    expect(unfinished(sysroot)).toEqual([]);
   });
 
   test('stay as long as an image that was made of them, and no longer', async () => {
@@ -158,11 +160,12 @@ describe('layers that are recorded', () => {
     expect(both).toHaveLength(4);
     await collect(sysroot, 2);
     expect(records(sysroot)).toEqual(both);
-    writeFileSync(`${recordsOf(sysroot)}/.layer.0123456789abcdef.tmp`, 'left');
+    writeFileSync(`${sysroot.path}/composefs/.layer.0123456789abcdef.tmp`, 'left');
     await sysroot.deploy(image(3).reference);
     bless(sysroot, 3);
     const { items } = await collect(sysroot, 2);
     expect(items.filter(({ kind }) => kind === 'layer-record')).toHaveLength(1);
+    expect(unfinished(sysroot)).toEqual([]);
     expect(records(sysroot).filter((name) => one.includes(name))).toHaveLength(2);
     expect(records(sysroot)).toHaveLength(4);
   });
@@ -171,7 +174,8 @@ describe('layers that are recorded', () => {
     const sysroot = scratchSysroot();
     const refused = bootableLayout({ kernels: [], more: [tarFile('usr/bin/x', Buffer.alloc(100))] });
     await expect(sysroot.deploy(refused.reference)).rejects.toMatchObject({ code: 'image-not-bootable' });
-    expect(records(sysroot)).toEqual([]);
+    expect(existsSync(recordsOf(sysroot))).toBe(false);
+    expect(unfinished(sysroot)).toEqual([]);
     const { reference, directory } = image(1);
     await sysroot.deploy(reference);
     const before = records(sysroot);
