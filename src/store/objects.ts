@@ -20,6 +20,8 @@ import { objectFile, type ObjectPlace } from './repository.ts';
 
 /** Content up to this size is held in memory until its digest is known, so that a known object is not written. */
 const BUFFERED_BYTES = 256 * 1024;
+/** So much is published before it is written back. */
+const WRITE_BACK_BYTES = 64 << 20;
 const { O_RDONLY, O_RDWR, O_NOFOLLOW } = fs.constants;
 /** Not in Node's constants: __O_TMPFILE | O_DIRECTORY, the same on every architecture Node runs on. */
 const O_TMPFILE = 0o20000000 | fs.constants.O_DIRECTORY;
@@ -55,6 +57,9 @@ export class ObjectStore implements ObjectSink {
   #isMasked: boolean | undefined;
   /** Open from before the first write: the barrier then hears of every write that failed since. */
   readonly #barrierFd: number;
+  /** Published since what there was began to be written back, and whether that goes on. */
+  #newBytes = 0;
+  #isWritingBack = false;
   #marker: DirtyMarker | undefined;
 
   /** The caller holds the shared repository lock until its image is committed. */
@@ -199,9 +204,7 @@ export class ObjectStore implements ObjectSink {
     const target = objectFile(this.#place, digest);
     if (this.#place.hasVerity) file.protect(this.algorithm);
     if (file.link(target)) {
-      this.published.add(digest);
-      this.counts.writtenObjects += 1;
-      this.counts.writtenBytes += sizeBytes;
+      this.#notePublished(digest, sizeBytes);
       return;
     }
     if (!this.#distrusted.has(digest) && this.#isStored(digest, sizeBytes)) {
@@ -212,9 +215,27 @@ export class ObjectStore implements ObjectSink {
     // Only a directory cannot be replaced so; under this name it is nobody's.
     if (isDirectory(target)) fs.rmSync(target, { recursive: true });
     file.replace(target);
+    this.#notePublished(digest, sizeBytes);
+  }
+
+  #notePublished(digest: VerityDigest, sizeBytes: number): void {
     this.published.add(digest);
     this.counts.writtenObjects += 1;
     this.counts.writtenBytes += sizeBytes;
+    this.#newBytes += sizeBytes;
+    if (this.#newBytes >= WRITE_BACK_BYTES && !this.#isWritingBack) this.#startWriteBack();
+  }
+
+  /** Has the disk work while the processors do, so that the barrier finds little to wait for. */
+  #startWriteBack(): void {
+    // Each descriptor hears of a write error once: the one of the barrier is left alone.
+    const fd = openDirectory(this.#place.objectsPath);
+    this.#newBytes = 0;
+    this.#isWritingBack = true;
+    this.#host.syscalls.startSyncfs(fd, () => {
+      fs.closeSync(fd);
+      this.#isWritingBack = false;
+    });
   }
 
   /** `objects/xx`, made when missing. The dirty marker is durable before anything is created. */

@@ -32,6 +32,8 @@ export interface NativeCalls {
   flock(fd: number, mode: 'shared' | 'exclusive' | 'unlock'): boolean;
   /** `syncfs(2)` on the file system of `fd`. */
   syncfs(fd: number): void;
+  /** The same in a thread; what becomes of it is not told. */
+  startSyncfs(fd: number, ended: () => void): void;
   /** Gives the unnamed file behind `fd` the name `path` (`linkat` of `/proc/self/fd`). EEXIST when it is taken. */
   linkFd(fd: number, path: string): void;
   /** `ioctl(2)` with a buffer; `argument` is changed in place. Returns what the call does. */
@@ -86,7 +88,11 @@ const MOUNT_ATTR_RDONLY = 1;
 /** Both descriptors stand for themselves: MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH. */
 const MOVE_EMPTY_PATHS = 0x04 | 0x40;
 
-type CFunction = (...args: readonly unknown[]) => number;
+interface CFunction {
+  (...args: readonly unknown[]): number;
+  /** In a thread of Node's pool; the last argument is called afterwards. */
+  async(...args: readonly unknown[]): void;
+}
 
 interface Koffi {
   load(library: string): { func(prototype: string): CFunction };
@@ -182,6 +188,9 @@ export function loadNative(): NativeCalls | undefined {
     },
     syncfs(fd) {
       check('syncfs', `fd ${fd}`, () => syncfs(fd));
+    },
+    startSyncfs(fd, ended) {
+      syncfs.async(fd, ended);
     },
     linkFd(fd, path) {
       check('linkat', path, () => linkat(AT_FDCWD, `/proc/self/fd/${fd}`, AT_FDCWD, path, AT_SYMLINK_FOLLOW));

@@ -27,6 +27,11 @@ export interface Syscalls {
   unlock(fd: number): void;
   /** Commits and flushes the whole file system of `fd` (for `path`). Throws when the kernel reports a write error. */
   syncfs(fd: number, path: string): void;
+  /**
+   * Begins the same and does not wait for it; does nothing where that cannot be. It promises nothing, `syncfs` does.
+   * @param ended - called in any case, later or at once
+   */
+  startSyncfs(fd: number, ended: () => void): void;
   linkFd(fd: number, path: string): void;
   /** Turns on fs-verity (4096-byte blocks, no salt). `fd` is read-only and nobody has the file open for writing. */
   enableVerity(fd: number, algorithm: VerityAlgorithm): void;
@@ -65,6 +70,7 @@ function viaNative(native: NativeCalls): Syscalls {
     tryLock: (fd, mode) => native.flock(fd, mode),
     unlock: (fd) => void native.flock(fd, 'unlock'),
     syncfs: (fd) => native.syncfs(fd),
+    startSyncfs: (fd, ended) => native.startSyncfs(fd, ended),
     linkFd: (fd, path) => native.linkFd(fd, path),
     enableVerity(fd, algorithm) {
       // struct fsverity_enable_arg: version, hash_algorithm, block_size, then no salt, no signature, reserved.
@@ -126,6 +132,7 @@ function viaPrograms(exec: Exec): Syscalls {
     },
     unlock: (fd) => void exec.runSync('flock', ['--unlock', '3'], { passFd: fd }),
     syncfs: (_fd, path) => void exec.runSync('sync', ['--file-system', path]),
+    startSyncfs: (_fd, ended) => ended(),
     linkFd: () => {
       throw new HostctlError('internal', 'Linking an unnamed file needs koffi');
     },

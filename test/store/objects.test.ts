@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { fstatSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { fsverityDigest } from '../../src/format/fsverity/digest.ts';
 import { ObjectStore } from '../../src/store/objects.ts';
@@ -166,3 +166,32 @@ function withoutKoffi(): Host {
   const host = testHost();
   return { ...host, syscalls: openSyscalls(host.exec, null) };
 }
+
+test('Much that is published is written back before the barrier, once at a time and through another descriptor', () => {
+  const host = testHost();
+  const started: { readonly fd: number; readonly ended: () => void }[] = [];
+  let barrierFd: number | undefined;
+  const syscalls = {
+    ...host.syscalls,
+    startSyncfs: (fd: number, ended: () => void) => void started.push({ fd, ended }),
+    syncfs: (fd: number) => void (barrierFd = fd),
+  };
+  const { store } = openStore({ ...host, syscalls });
+  const writeMebibytes = (from: number, count: number): void => {
+    for (let i = from; i < from + count; i++) write(store, Buffer.alloc(1 << 20, `${i} `), 1 << 20);
+  };
+  writeMebibytes(0, 63);
+  expect(started).toHaveLength(0);
+  writeMebibytes(63, 70);
+  expect(started).toHaveLength(1);
+  const [{ fd, ended }] = started as [(typeof started)[0]];
+  expect(fstatSync(fd).isDirectory()).toBe(true);
+  ended();
+  expect(() => fstatSync(fd)).toThrow('EBADF');
+  writeMebibytes(133, 1);
+  expect(started).toHaveLength(2);
+  started[1]!.ended();
+  store.barrier();
+  expect(barrierFd).not.toBe(fd);
+  store.close();
+});
