@@ -21,7 +21,7 @@ import { objectFile, type ObjectPlace } from './repository.ts';
 /** Content up to this size is held in memory until its digest is known, so that a known object is not written. */
 const BUFFERED_BYTES = 256 * 1024;
 /** So much is published before it is written back. */
-const WRITE_BACK_BYTES = 64 << 20;
+const WRITE_BACK_BYTES = 256 << 20;
 const { O_RDONLY, O_RDWR, O_NOFOLLOW } = fs.constants;
 /** Not in Node's constants: __O_TMPFILE | O_DIRECTORY, the same on every architecture Node runs on. */
 const O_TMPFILE = 0o20000000 | fs.constants.O_DIRECTORY;

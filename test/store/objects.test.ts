@@ -178,17 +178,17 @@ test('Much that is published is written back before the barrier, once at a time 
   };
   const { store } = openStore({ ...host, syscalls });
   const writeMebibytes = (from: number, count: number): void => {
-    for (let i = from; i < from + count; i++) write(store, Buffer.alloc(1 << 20, `${i} `), 1 << 20);
+    for (let i = from; i < from + count; i += 4) write(store, Buffer.alloc(4 << 20, `${i} `), 1 << 20);
   };
-  writeMebibytes(0, 63);
+  writeMebibytes(0, 252);
   expect(started).toHaveLength(0);
-  writeMebibytes(63, 70);
+  writeMebibytes(252, 260);
   expect(started).toHaveLength(1);
   const [{ fd, ended }] = started as [(typeof started)[0]];
   expect(fstatSync(fd).isDirectory()).toBe(true);
   ended();
   expect(() => fstatSync(fd)).toThrow('EBADF');
-  writeMebibytes(133, 1);
+  writeMebibytes(512, 4);
   expect(started).toHaveLength(2);
   started[1]!.ended();
   store.barrier();
