@@ -35,6 +35,7 @@ const DEPENDS = [
   'libc6 (>= 2.25)',
   'libgcc-s1',
   'libstdc++6',
+  'libzstd1',
   'dracut',
   'e2fsprogs',
   'fsverity',

@@ -11,6 +11,7 @@ import type { LayerDescriptor } from '../format/oci/manifest.ts';
 import type { LayerCompression } from '../format/oci/media-types.ts';
 import { openBlob } from './blob.ts';
 import {
+  fixedBuffer,
   GzipDecoder,
   GzipStreamDecoder,
   plainDecoder,
@@ -50,7 +51,6 @@ export interface DecodeOptions {
 }
 
 const READ_BYTES = 256 << 10;
-const OUTPUT_BYTES = 256 << 10;
 
 /** Decodes on this thread, until `signal` is aborted. */
 export function decodeHere(signal: AbortSignal, startFilter: StartFilter): Decode {
@@ -169,19 +169,13 @@ function openDecoder(compression: LayerCompression, output: DecoderOutput, optio
     case 'gzip':
       return openGzip(output, options.nextBuffer ?? fixedBuffer());
     case 'zstd':
-      return openZstd(output, options.startFilter);
+      return openZstd(output, options.startFilter, options.nextBuffer);
   }
 }
 
 function openGzip(output: DecoderOutput, nextBuffer: OutputBuffer): Decoder {
   const gunzip = openGunzip();
   return gunzip === undefined ? new GzipStreamDecoder(output) : new GzipDecoder(gunzip, output, nextBuffer);
-}
-
-/** The same buffer each time. */
-function fixedBuffer(): OutputBuffer {
-  const buffer = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
-  return () => buffer;
 }
 
 /** Other readers believe the content rather than the media type, so the two must agree. */

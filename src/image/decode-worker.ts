@@ -3,9 +3,10 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { HostctlError } from '../errors.ts';
 import { SlotWriter, type SharedSlots } from '../sys/slots.ts';
+import { hasZstdLibrary } from '../sys/zstd.ts';
 import { packError, type PackedError } from '../sys/thread-errors.ts';
 import { decodeLayer, type LayerSource } from './decode-layer.ts';
-import { builtinZstd, type StartFilter } from './zstd-decoder.ts';
+import type { StartFilter } from './zstd-decoder.ts';
 
 /** What a worker says of the layer it was given. */
 export type DecodeMessage =
@@ -34,7 +35,7 @@ async function decode(layer: LayerSource): Promise<void> {
 }
 
 async function filterStarter(): Promise<StartFilter> {
-  if (builtinZstd !== undefined) return noFilter;
+  if (hasZstdLibrary()) return noFilter;
   const { openExec } = await import('../sys/exec.ts');
   const exec = openExec((line) => say({ kind: 'log', line }), new AbortController().signal);
   return (program, args) => exec.filter(program, args);

@@ -3,11 +3,10 @@
  * when it is nothing but what its media type says, to the last byte. Bounded memory.
  */
 
-import type { Writable } from 'node:stream';
 import { createGunzip, type Gunzip } from 'node:zlib';
 import { HostctlError } from '../errors.ts';
 import { isAllZero } from '../format/zeros.ts';
-import type { SyncGunzip } from './gunzip.ts';
+import { ZstdFrameScanner } from '../format/zstd/frames.ts';
 
 export interface Decoder {
   /** Takes the next compressed bytes; they may be reused once it resolves. Rejects with what the output threw. */
@@ -23,6 +22,14 @@ export type DecoderOutput = (chunk: Uint8Array) => void;
 
 /** Gives the buffer for the next output, which `DecoderOutput` then gets filled. */
 export type OutputBuffer = () => Uint8Array;
+
+const OUTPUT_BYTES = 256 << 10;
+
+/** The same buffer each time. */
+export function fixedBuffer(): OutputBuffer {
+  const buffer = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
+  return () => buffer;
+}
 
 /** Hands bytes on as they are, for plain tar. */
 export function plainDecoder(output: DecoderOutput): Decoder {
@@ -43,22 +50,77 @@ function settled(body: () => void): Promise<void> {
 /** Larger pieces cost a third less CPU time than Node's default of 16 KiB. */
 export const OUTPUT_CHUNK_BYTES = 1 << 20;
 
+/** Decompresses where it is called, into a buffer of the caller's. */
+export interface SyncDecompressor {
+  /**
+   * Decompresses from `input` into `output`, until one of them is used up or no more comes of the input. With `isLast`,
+   * input that ends too early may be an error. Throws what is wrong.
+   */
+  run(input: Uint8Array, output: Uint8Array, isLast: boolean): { readonly taken: number; readonly made: number };
+  close(): void;
+}
+
+/** Runs a decompressor, and hands on each buffer that it fills. */
+class Filling {
+  readonly #format: string;
+  readonly #decompressor: SyncDecompressor;
+  readonly #output: DecoderOutput;
+  readonly #nextBuffer: OutputBuffer;
+  #buffer: Uint8Array | undefined;
+  #used = 0;
+
+  constructor(format: string, decompressor: SyncDecompressor, output: DecoderOutput, nextBuffer: OutputBuffer) {
+    this.#format = format;
+    this.#decompressor = decompressor;
+    this.#output = output;
+    this.#nextBuffer = nextBuffer;
+  }
+
+  /** What is left of the input once no more comes of it. */
+  run(input: Uint8Array, isLast: boolean): Uint8Array {
+    for (let rest = input; ;) {
+      this.#buffer ??= this.#nextBuffer();
+      const room = this.#buffer.subarray(this.#used);
+      const { taken, made } = this.#decompress(rest, room, isLast);
+      rest = rest.subarray(taken);
+      this.#used += made;
+      const isFull = made === room.length;
+      if (isFull) this.flush();
+      else return rest;
+    }
+  }
+
+  #decompress(input: Uint8Array, output: Uint8Array, isLast: boolean): ReturnType<SyncDecompressor['run']> {
+    try {
+      return this.#decompressor.run(input, output, isLast);
+    } catch (error) {
+      // What came before the damage was read before it.
+      this.flush();
+      throw damaged(this.#format, error);
+    }
+  }
+
+  /** Hands on what there is. */
+  flush(): void {
+    const filled = this.#buffer?.subarray(0, this.#used);
+    this.#buffer = undefined;
+    this.#used = 0;
+    if (filled !== undefined && filled.length > 0) this.#output(filled);
+  }
+}
+
 /**
  * Gzip of one or more members (RFC 1952), CRC and length checked. Zero padding behind the last member is accepted,
  * anything else refused, because readers differ in what they make of it.
  */
 export class GzipDecoder implements Decoder {
-  readonly #gunzip: SyncGunzip;
-  readonly #output: DecoderOutput;
-  readonly #nextBuffer: OutputBuffer;
-  #buffer: Uint8Array | undefined;
-  #used = 0;
+  readonly #gunzip: SyncDecompressor;
+  readonly #filling: Filling;
   #isBehindEnd = false;
 
-  constructor(gunzip: SyncGunzip, output: DecoderOutput, nextBuffer: OutputBuffer) {
+  constructor(gunzip: SyncDecompressor, output: DecoderOutput, nextBuffer: OutputBuffer) {
     this.#gunzip = gunzip;
-    this.#output = output;
-    this.#nextBuffer = nextBuffer;
+    this.#filling = new Filling('Gzip', gunzip, output, nextBuffer);
   }
 
   write(chunk: Uint8Array): Promise<void> {
@@ -67,8 +129,8 @@ export class GzipDecoder implements Decoder {
 
   end(): Promise<void> {
     return settled(() => {
-      if (!this.#isBehindEnd) this.#run(new Uint8Array(0), true);
-      this.#flush();
+      if (!this.#isBehindEnd) this.#filling.run(new Uint8Array(0), true);
+      this.#filling.flush();
     });
   }
 
@@ -78,42 +140,43 @@ export class GzipDecoder implements Decoder {
   }
 
   #write(chunk: Uint8Array): void {
-    const unused = this.#isBehindEnd ? chunk : this.#run(chunk, false);
+    const unused = this.#isBehindEnd ? chunk : this.#filling.run(chunk, false);
     if (unused.length === 0) return;
     // Once the last member has ended, gunzip stops in front of a zero byte.
     this.#isBehindEnd = true;
     checkPadding(unused);
   }
+}
 
-  /** What is left of the input once no more comes of it. */
-  #run(input: Uint8Array, isLast: boolean): Uint8Array {
-    for (let rest = input; ;) {
-      this.#buffer ??= this.#nextBuffer();
-      const room = this.#buffer.subarray(this.#used);
-      const { taken, made } = this.#decompress(rest, room, isLast);
-      rest = rest.subarray(taken);
-      this.#used += made;
-      const isFull = made === room.length;
-      if (isFull) this.#flush();
-      else return rest;
-    }
+/** Zstd of any number of frames, checksums verified, within the limits of the frame scanner. */
+export class ZstdDecoder implements Decoder {
+  readonly #scanner = new ZstdFrameScanner();
+  readonly #zstd: SyncDecompressor;
+  readonly #filling: Filling;
+
+  constructor(zstd: SyncDecompressor, output: DecoderOutput, nextBuffer: OutputBuffer) {
+    this.#zstd = zstd;
+    this.#filling = new Filling('Zstd', zstd, output, nextBuffer);
   }
 
-  #decompress(input: Uint8Array, output: Uint8Array, isLast: boolean): ReturnType<SyncGunzip['run']> {
-    try {
-      return this.#gunzip.run(input, output, isLast);
-    } catch (error) {
-      // What came before the damage was read before it.
-      this.#flush();
-      throw damaged('Gzip', error);
-    }
+  write(chunk: Uint8Array): Promise<void> {
+    return settled(() => {
+      this.#scanner.push(chunk);
+      // libzstd stops behind each frame.
+      for (let rest = chunk; rest.length > 0;) rest = this.#filling.run(rest, false);
+    });
   }
 
-  #flush(): void {
-    const filled = this.#buffer?.subarray(0, this.#used);
-    this.#buffer = undefined;
-    this.#used = 0;
-    if (filled !== undefined && filled.length > 0) this.#output(filled);
+  end(): Promise<void> {
+    return settled(() => {
+      this.#scanner.end();
+      this.#filling.flush();
+    });
+  }
+
+  close(): Promise<void> {
+    this.#zstd.close();
+    return Promise.resolve();
   }
 }
 
@@ -181,11 +244,6 @@ export class GzipStreamDecoder implements Decoder {
   #check(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
-}
-
-/** Resolves when `stream` has used the chunk up, or has ended: a failing stream may never call back. */
-export async function writeOrEnd(stream: Writable, chunk: Uint8Array, ended: Promise<void>): Promise<void> {
-  await Promise.race([new Promise<void>((resolve) => stream.write(chunk, () => resolve())), ended]);
 }
 
 /** What was thrown, as an error. */

@@ -5,15 +5,7 @@
  */
 
 import { constants, createGunzip } from 'node:zlib';
-
-export interface SyncGunzip {
-  /**
-   * Decompresses from `input` into `output`, until one of them is used up or the last member has ended in front of a
-   * zero byte. With `isLast`, input that ends inside a member is an error. Throws what zlib says.
-   */
-  run(input: Uint8Array, output: Uint8Array, isLast: boolean): { readonly taken: number; readonly made: number };
-  close(): void;
-}
+import type { SyncDecompressor } from './decoder.ts';
 
 /** The part of `Gunzip` that is used (Node 20 to 24). */
 interface Internals {
@@ -34,7 +26,7 @@ interface Internals {
 }
 
 /** Undefined where Node has it in another form. */
-export function openGunzip(): SyncGunzip | undefined {
+export function openGunzip(): SyncDecompressor | undefined {
   const stream = createGunzip();
   if (!hasInternals(stream)) {
     stream.destroy();

@@ -1,7 +1,7 @@
 /**
- * The only foreign-function interface: a few Linux system calls that Node does not offer, through koffi, which is an
- * optional dependency. Every call takes fixed-size arguments; lengths from outside never reach C. What can be done
- * without koffi is in `syscalls.ts`, which callers use.
+ * A few Linux system calls that Node does not offer, through koffi, which is an optional dependency; beside `zstd.ts` the
+ * only foreign-function interface. Every call takes fixed-size arguments; lengths from outside never reach C. What can be
+ * done without koffi is in `syscalls.ts`, which callers use.
  */
 
 import { createRequire } from 'node:module';

@@ -6,17 +6,12 @@ import { expect, test } from 'vitest';
 import { HostctlError } from '../../src/errors.ts';
 import { GzipDecoder, GzipStreamDecoder, type Decoder, type DecoderOutput } from '../../src/image/decoder.ts';
 import { openGunzip } from '../../src/image/gunzip.ts';
+import { smallBuffers } from '../helpers/small-buffers.ts';
 
 const decoders: Readonly<Record<'inside' | 'public', (output: DecoderOutput) => Decoder>> = {
   inside: (output) => new GzipDecoder(openGunzip()!, output, smallBuffers()),
   public: (output) => new GzipStreamDecoder(output),
 };
-
-/** Buffers that are full long before the stream is, and are used again. */
-function smallBuffers(): () => Uint8Array {
-  const buffer = new Uint8Array(100);
-  return () => buffer.fill(0xee);
-}
 
 async function decode(open: (output: DecoderOutput) => Decoder, stream: Uint8Array, pieceBytes: number) {
   const pieces: Buffer[] = [];

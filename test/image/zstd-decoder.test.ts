@@ -1,43 +1,16 @@
-/**
- * The two zstd decoders take the same streams. Where Node has no zstd of its own, its place is taken by a stand-in
- * that, like Node's, reads one frame and no more.
- */
+/** The two zstd decoders take the same streams. */
 
-import { execFileSync } from 'node:child_process';
-import { Transform } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import type { Decoder, DecoderOutput } from '../../src/image/decoder.ts';
-import {
-  builtinZstd,
-  ZstdBuiltinDecoder,
-  ZstdProgramDecoder,
-  type CreateZstdDecompress,
-} from '../../src/image/zstd-decoder.ts';
+import { ZstdDecoder, type Decoder, type DecoderOutput } from '../../src/image/decoder.ts';
+import { ZstdProgramDecoder } from '../../src/image/zstd-decoder.ts';
+import { openZstdStream } from '../../src/sys/zstd.ts';
 import { zstd } from '../helpers/oci-builder.ts';
+import { smallBuffers } from '../helpers/small-buffers.ts';
 import { startFilter } from '../helpers/start-filter.ts';
-
-const standIn: CreateZstdDecompress = () => {
-  const chunks: Buffer[] = [];
-  return new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      chunks.push(chunk);
-      done();
-    },
-    flush(done) {
-      const frame = Buffer.concat(chunks);
-      try {
-        if (frame.indexOf(Buffer.from('28b52ffd', 'hex'), 1) !== -1) throw new Error('More than one frame');
-        done(null, execFileSync('zstd', ['-dcq'], { input: frame, stdio: ['pipe', 'pipe', 'ignore'] }));
-      } catch (error) {
-        done(error as Error);
-      }
-    },
-  });
-};
 
 const decoders: Readonly<Record<string, (output: DecoderOutput) => Decoder>> = {
   'the zstd program': (output) => new ZstdProgramDecoder(output, startFilter),
-  'frame by frame': (output) => new ZstdBuiltinDecoder(output, builtinZstd ?? standIn),
+  'the library': (output) => new ZstdDecoder(openZstdStream()!, output, smallBuffers()),
 };
 
 async function decode(
