@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -72,18 +72,22 @@ test('The packaged program runs from where it is unpacked, and with its native i
   execFileSync(process.execPath, ['-e', load, join(root, 'usr/lib/hostctl/main.js')]);
 });
 
-test('The packaged program reads a large image by threads, one of which starts a program', () => {
+test('The packaged program reads a large image by threads, one of which starts a program where koffi is missing', () => {
   const layers = (['gzip', 'zstd'] as const).map((compression, i) => ({
     tar: tar([tarDir('usr'), tarFile(`usr/file-${i}`, randomBytes(3 << 20))]),
     compression,
   }));
   const { directory } = ociLayout(join(folder, 'image'), { layers });
-  const program = join(root, 'usr/bin/hostctl');
-  const { stdout, stderr } = spawnSync(process.execPath, [program, 'image', 'digest', `oci:${directory}`, '--debug'], {
-    encoding: 'utf8',
-  });
-  expect(stdout, stderr).toMatch(/^[0-9a-f]{128}$/m);
-  expect(stderr).toContain('run: zstd -dcq');
+  const withoutKoffi = join(folder, 'without-koffi');
+  cpSync(join(root, 'usr/lib/hostctl'), withoutKoffi, { recursive: true });
+  for (const name of ['koffi', '@koromix']) rmSync(join(withoutKoffi, 'node_modules', name), { recursive: true });
+  const digest = (program: string): { readonly stdout: string; readonly stderr: string } =>
+    spawnSync(process.execPath, [program, 'image', 'digest', `oci:${directory}`, '--debug'], { encoding: 'utf8' });
+  const [here, there] = [digest(join(root, 'usr/bin/hostctl')), digest(join(withoutKoffi, 'main.js'))];
+  expect(here.stdout, here.stderr).toMatch(/^[0-9a-f]{128}$/m);
+  expect(here.stderr).not.toContain('run: zstd');
+  expect(there.stdout, there.stderr).toBe(here.stdout);
+  expect(there.stderr).toContain('run: zstd -dcq');
 });
 
 test('The same source gives the same package', async () => {
