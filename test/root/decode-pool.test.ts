@@ -104,7 +104,8 @@ describe('layers that are right', () => {
     const sources = layers(...contents.map((bytes) => ({ content: bytes, compression })));
     const found = await withPool(sources, threads, async (decode, log) => {
       const all = await digests(sources, decode);
-      expect(log.length > 0).toBe(compression === 'zstd');
+      // With koffi here no compression needs one.
+      expect(log, 'programs that were started').toEqual([]);
       return all;
     });
     expect(found).toEqual(contents.map((bytes) => sha256(bytes)));
