@@ -19,7 +19,7 @@ import {
   type RepositorySnapshot,
 } from '../store/collect.ts';
 import { blobsOfImage } from '../store/blob-cache.ts';
-import { lastUse, recordedLayers, recordedParts } from '../store/image-record.ts';
+import { lastUse, readableRecord } from '../store/image-record.ts';
 import { readImageUse } from '../store/images.ts';
 import { layerName } from '../store/layer-records.ts';
 import { ownerOfRef } from './image-refs.ts';
@@ -134,8 +134,8 @@ function planRepository(
   try {
     return planRepositoryGarbage(repository, stored, imageRoots(host, sysroot, garbage), choice, {
       useOf: (digest) => readImageUse(repository, digest),
-      baseOf: (digest) => recordedParts(repository, digest)?.base,
-      layersOf: (digest) => recordedLayers(repository, digest).map(layerName),
+      baseOf: (digest) => readableRecord(repository, digest).parts?.base,
+      layersOf: (digest) => readableRecord(repository, digest).layers.map(layerName),
       lastUse: (digest) => lastUse(repository, digest),
     });
   } catch (error) {

@@ -2,7 +2,7 @@
 
 import type { SysrootOptions } from '../deploy/sysroot.ts';
 import { HostctlError, isHostctlError } from '../errors.ts';
-import { recordedParts, type ImageLayout } from '../store/image-record.ts';
+import { readableRecord, type ImageLayout } from '../store/image-record.ts';
 import { listImages, listRefs, readImageUse, removeRef } from '../store/images.ts';
 import { mountedImages } from '../store/mounted.ts';
 import { requireRepository, withRepositoryLock, type Repository } from '../store/repository.ts';
@@ -45,7 +45,7 @@ export function listAllImages(host: Host, options: SysrootOptions): ListedImage[
   const ownersOf = imageOwners(host, repository);
   return digests.map((digest) => ({
     digest,
-    layout: recordedParts(repository, digest)?.layout ?? 'flat',
+    layout: readableRecord(repository, digest).parts?.layout ?? 'flat',
     ...ownersOf(digest),
     bytes: usage.get(digest) ?? null,
   }));
@@ -64,7 +64,10 @@ function* readableUses(host: Host, repository: Repository, digests: readonly Ver
 
 /** Reads refs, mounts and records once. */
 export function imageOwners(host: Host, repository: Repository): (digest: VerityDigest) => ImageOwners {
-  const laid = listImages(repository).map((digest) => ({ digest, base: recordedParts(repository, digest)?.base }));
+  const laid = listImages(repository).map((digest) => ({
+    digest,
+    base: readableRecord(repository, digest).parts?.base,
+  }));
   const refs = [...listRefs(repository)].map(([ref, digest]) => ({ ref, digest, owner: ownerOfRef(ref) }));
   const mounted = mountedImages(host);
   return (digest) => {

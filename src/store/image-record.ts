@@ -129,21 +129,12 @@ export function imageParts(repository: Repository, digest: VerityDigest): ImageP
   return isHere(parts.base) && isHere(parts.delta) ? parts : undefined;
 }
 
-/** What a record says that an image is made of, whatever may be wrong with the image. */
-export function recordedParts(repository: Repository, digest: VerityDigest): ImageParts | undefined {
-  return readableRecord(repository, digest)?.parts;
-}
-
-/** The diff ids of its layers, likewise. */
-export function recordedLayers(repository: Repository, digest: VerityDigest): readonly string[] {
-  return readableRecord(repository, digest)?.layers ?? [];
-}
-
-function readableRecord(repository: Repository, digest: VerityDigest): StoredRecord | undefined {
+/** What a record says, whatever may be wrong with it or with the image. */
+export function readableRecord(repository: Repository, digest: VerityDigest): StoredRecord {
   try {
     return readImageRecord(repository, digest);
   } catch (error) {
-    if (isHostctlError(error, 'format-invalid')) return undefined;
+    if (isHostctlError(error, 'format-invalid')) return { layers: [] };
     throw error;
   }
 }

@@ -1,11 +1,10 @@
 /**
- * A few Linux system calls that Node does not offer, through koffi, which is an optional dependency; beside `zstd.ts` the
- * only foreign-function interface. Every call takes fixed-size arguments; lengths from outside never reach C. What can be
- * done without koffi is in `syscalls.ts`, which callers use.
+ * A few Linux system calls that Node does not offer, through koffi. Every call takes fixed-size arguments; lengths from
+ * outside never reach C. What can be done without koffi is in `syscalls.ts`, which callers use.
  */
 
-import { createRequire } from 'node:module';
 import os from 'node:os';
+import { loadLibrary, type CFunction } from './koffi.ts';
 import { openLoopDevice, type LoopDevice } from './loop.ts';
 
 /** A failed system call, shaped like Node's own errors. */
@@ -88,28 +87,11 @@ const MOUNT_ATTR_RDONLY = 1;
 /** Both descriptors stand for themselves: MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH. */
 const MOVE_EMPTY_PATHS = 0x04 | 0x40;
 
-interface CFunction {
-  (...args: readonly unknown[]): number;
-  /** In a thread of Node's pool; the last argument is called afterwards. */
-  async(...args: readonly unknown[]): void;
-}
-
-interface Koffi {
-  load(library: string): { func(prototype: string): CFunction };
-  errno(): number;
-}
-
-/** Loads koffi; undefined where it is not installed or has no build for this machine. */
+/** Undefined without koffi or glibc: the slower ways in `syscalls.ts` take over. */
 export function loadNative(): NativeCalls | undefined {
-  let koffi: Koffi;
-  let libc: ReturnType<Koffi['load']>;
-  try {
-    koffi = createRequire(import.meta.url)('koffi') as Koffi;
-    libc = koffi.load('libc.so.6');
-  } catch {
-    // Not installed (it is optional), or no glibc: the slower ways in `syscalls.ts` take over.
-    return undefined;
-  }
+  const loaded = loadLibrary('libc.so.6');
+  if (loaded === undefined) return undefined;
+  const { koffi, library: libc } = loaded;
   const flock = libc.func('int flock(int fd, int operation)');
   const syncfs = libc.func('int syncfs(int fd)');
   const linkat = libc.func(

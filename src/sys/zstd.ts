@@ -3,7 +3,7 @@
  * two pipes takes twice the processor time. The lengths that reach C are those of our own buffers.
  */
 
-import { createRequire } from 'node:module';
+import { loadLibrary } from './koffi.ts';
 
 /** A decompressor of one stream of any number of frames, skippable ones included. */
 export interface ZstdStream {
@@ -28,7 +28,7 @@ interface Output {
   readonly pos: number;
 }
 
-interface Library {
+interface Zstd {
   /** Null where there is no memory for it. */
   readonly create: () => object | null;
   readonly free: (stream: object) => void;
@@ -38,46 +38,37 @@ interface Library {
   readonly nameOf: (code: number | bigint) => string;
 }
 
-interface Koffi {
-  load(library: string): { func(prototype: string): (...args: unknown[]) => unknown };
-  struct(name: string, fields: Readonly<Record<string, string>>): unknown;
-}
+/** Null where it cannot be had; undefined before it was looked for. */
+let zstd: Zstd | null | undefined;
 
-/** Null where it cannot be had; undefined before it was looked for. Types of koffi can be named only once. */
-let library: Library | null | undefined;
-
-function loadLibrary(): Library | null {
-  try {
-    const koffi = createRequire(import.meta.url)('koffi') as Koffi;
-    const zstd = koffi.load('libzstd.so.1');
-    const func = (prototype: string): unknown => zstd.func(prototype);
-    koffi.struct('ZSTD_inBuffer', { src: 'const void *', size: 'size_t', pos: 'size_t' });
-    koffi.struct('ZSTD_outBuffer', { dst: 'void *', size: 'size_t', pos: 'size_t' });
-    return {
-      create: func('void *ZSTD_createDCtx()') as Library['create'],
-      free: func('size_t ZSTD_freeDCtx(void *stream)') as Library['free'],
-      decompress: func(
-        'size_t ZSTD_decompressStream(void *stream, _Inout_ ZSTD_outBuffer *output, _Inout_ ZSTD_inBuffer *input)',
-      ) as Library['decompress'],
-      isError: func('unsigned int ZSTD_isError(size_t code)') as Library['isError'],
-      nameOf: func('const char *ZSTD_getErrorName(size_t code)') as Library['nameOf'],
-    };
-  } catch {
-    // koffi is optional, and libzstd is not everywhere.
-    return null;
-  }
+function loadZstd(): Zstd | null {
+  const loaded = loadLibrary('libzstd.so.1');
+  if (loaded === undefined) return null;
+  const { koffi, library } = loaded;
+  const func = (prototype: string): unknown => library.func(prototype);
+  koffi.struct('ZSTD_inBuffer', { src: 'const void *', size: 'size_t', pos: 'size_t' });
+  koffi.struct('ZSTD_outBuffer', { dst: 'void *', size: 'size_t', pos: 'size_t' });
+  return {
+    create: func('void *ZSTD_createDCtx()') as Zstd['create'],
+    free: func('size_t ZSTD_freeDCtx(void *stream)') as Zstd['free'],
+    decompress: func(
+      'size_t ZSTD_decompressStream(void *stream, _Inout_ ZSTD_outBuffer *output, _Inout_ ZSTD_inBuffer *input)',
+    ) as Zstd['decompress'],
+    isError: func('unsigned int ZSTD_isError(size_t code)') as Zstd['isError'],
+    nameOf: func('const char *ZSTD_getErrorName(size_t code)') as Zstd['nameOf'],
+  };
 }
 
 /** Whether streams can be opened here. */
 export function hasZstdLibrary(): boolean {
-  if (library === undefined) library = loadLibrary();
-  return library !== null;
+  if (zstd === undefined) zstd = loadZstd();
+  return zstd !== null;
 }
 
 /** A new stream, to be closed; undefined where libzstd cannot be had. */
 export function openZstdStream(): ZstdStream | undefined {
   if (!hasZstdLibrary()) return undefined;
-  const { create, free, decompress, isError, nameOf } = library!;
+  const { create, free, decompress, isError, nameOf } = zstd!;
   let stream = create();
   if (stream === null) return undefined;
   return {
