@@ -73,13 +73,21 @@ export function isHostctlError(error: unknown, ...codes: readonly ErrorCode[]): 
   return error instanceof HostctlError && (codes.length === 0 || codes.includes(error.code));
 }
 
-/** The number of EDQUOT on Linux, which libuv has no name for. */
-const EDQUOT = -122;
+/**
+ * Numbers on Linux that libuv has no name for: EDQUOT, and EBADMSG and EUCLEAN, which a file system answers whose own data
+ * is damaged: to whoever reads a file, the same as a failing disk.
+ */
+const UNNAMED = new Map([
+  [122, 'EDQUOT'],
+  [74, 'EIO'],
+  [117, 'EIO'],
+]);
 
-/** The `code` of a Node system error (`ENOENT`, `ENOSPC`, …), or undefined. */
+/** The `code` of a Node system error (`ENOENT`, `ENOSPC`, …) or of a `SyscallError`, or undefined. */
 export function errnoOf(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
-  if ('errno' in error && error.errno === EDQUOT) return 'EDQUOT';
+  const unnamed = 'errno' in error && UNNAMED.get(Math.abs(Number(error.errno)));
+  if (unnamed) return unnamed;
   return 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
