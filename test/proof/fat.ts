@@ -41,7 +41,7 @@ export function fatParts(lab: Lab, plan: Plan, tools: Tools, say: Say): Part[] {
     return names.map((name) => ({ command: commandNamed(name), types: { root, boot: 'vfat' }, program }));
   };
   for (const root of fat?.roots ?? []) {
-    for (const name of plan.commands.filter((one) => plan.cut.includes(one))) {
+    for (const name of plan.commands.filter((one) => fat?.cut.includes(one))) {
       parts.push({
         name: `${name}: power cuts (${root}, vfat)`,
         async run() {

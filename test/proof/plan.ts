@@ -22,7 +22,7 @@ export interface Plan {
   /** Every Nth call; 1 is all of them. Undefined leaves the part out. */
   readonly killStride: number | undefined;
   readonly errorStride: number | undefined;
-  /** Commands of those above that power cuts are recorded of. */
+  /** Commands of those above that power cuts are recorded of, where the boot partition is not FAT. */
   readonly cut: readonly string[];
   readonly power:
     | { readonly roots: readonly FileSystem[]; readonly boots: readonly FileSystem[]; readonly options: ReplayOptions }
@@ -31,6 +31,8 @@ export interface Plan {
   /** FAT boot partitions, recorded in a guest. */
   readonly fat:
     | {
+        /** Commands that are recorded. */
+        readonly cut: readonly string[];
         readonly roots: readonly FileSystem[];
         readonly options: ReplayOptions;
         /** Of `deploy`; so many of the last calls, where the boot partition is written. */
@@ -49,11 +51,13 @@ export interface Plan {
 }
 
 /** Those that write the boot partition and the store in ways of their own; the others are made of the same steps. */
-const CUT = ['install to-filesystem', 'first deploy', 'deploy', 'rollback', 'image pull'];
+const CUT = ['install to-filesystem', 'first deploy', 'deploy', 'rollback', 'image pull', 'finalize-staged', 'delete'];
+/** They write GRUB's environment block; on the boot partitions that it is on. */
+const CUT_WITH_GRUB = ['deploy with GRUB', 'rollback with GRUB'];
 
 export const FULL: Plan = {
   commands: COMMANDS.map(({ name }) => name),
-  cut: CUT,
+  cut: [...CUT, ...CUT_WITH_GRUB],
   killStride: 1,
   errorStride: 1,
   power: {
@@ -62,7 +66,7 @@ export const FULL: Plan = {
     options: { subsets: { all: 2, boot: 0 }, againEvery: 25 },
   },
   killedFirst: { stride: 3, last: 12 },
-  fat: { roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 4 },
+  fat: { cut: CUT, roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 4 },
   realBoots: { recordings: 3, boots: 10 },
   damageStride: 1,
   fullDisks: {
