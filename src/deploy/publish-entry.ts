@@ -217,6 +217,30 @@ export function retractEntry(boot: BootPartition, inert: InertEntry): void {
 }
 
 /**
+ * Removes entries: first to names that no loader reads, and when these are in place, away. A loader that replays no
+ * journal might else find the name of an entry whose file is gone already. Returns as `commitEntry` does.
+ */
+export async function removeEntries(host: Host, boot: BootPartition, files: readonly string[]): Promise<boolean> {
+  const directory = `${boot.path}/${ENTRIES}`;
+  for (const file of files) {
+    const temporaryPath = `${directory}/${file}.tmp`;
+    // A leftover of the same name would be replaced, which FAT does not survive.
+    if (exists(temporaryPath)) {
+      fs.rmSync(temporaryPath, { recursive: true });
+      fsyncPath(directory);
+    }
+    retractEntry(boot, { file, finalPath: `${directory}/${file}`, temporaryPath, committed: true });
+  }
+  const isSettled = await bootBarrier(host, boot);
+  for (const file of files) {
+    fs.rmSync(`${directory}/${file}.tmp`, { force: true });
+    fs.rmSync(menuEntryPath(`${directory}/${file}`), { force: true });
+  }
+  if (files.length > 0) fsyncPath(directory);
+  return isSettled;
+}
+
+/**
  * Takes an entry back when the command fails, also one whose commit could not be made durable: renamed to a name that
  * no loader reads, then removed. Throws when that fails too: then what the entry names must stay.
  */

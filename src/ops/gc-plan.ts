@@ -31,21 +31,19 @@ import type { VerityDigest } from '../tree/node.ts';
 
 /** One thing that goes. */
 export type GcItem =
-  | {
-      readonly place: 'boot';
-      readonly kind: 'entry' | 'inert-entry' | 'kernel' | 'temporary';
-      readonly name: string;
-      readonly path: string;
-      readonly bytes: number;
-    }
-  | {
-      readonly place: 'state';
-      readonly kind: 'state' | 'pin' | 'temporary';
-      readonly name: string;
-      readonly path: string;
-      readonly bytes: number;
-    }
+  | EntryItem
+  | ({ readonly place: 'boot'; readonly kind: 'inert-entry' | 'kernel' | 'temporary' } & Named)
+  | ({ readonly place: 'state'; readonly kind: 'state' | 'pin' | 'temporary' } & Named)
   | ({ readonly place: 'repository' } & RepositoryItem);
+
+/** A boot entry, which goes before what it names. */
+export type EntryItem = { readonly place: 'boot'; readonly kind: 'entry' } & Named;
+
+interface Named {
+  readonly name: string;
+  readonly path: string;
+  readonly bytes: number;
+}
 
 export interface GcPlan {
   readonly items: readonly GcItem[];
@@ -98,12 +96,6 @@ export function planGc(
     deployments: garbage.deployments.map(({ id }) => id ?? null),
     notes: [...garbage.notes, ...inRepository.notes],
   };
-}
-
-interface Named {
-  readonly name: string;
-  readonly path: string;
-  readonly bytes: number;
 }
 
 function boxed<P extends string, K extends string>(place: P, kind: K) {

@@ -1,11 +1,9 @@
 /**
- * Takes one thing of a gc plan away. Each is a commit section: synchronous, so that no signal comes in between, and
+ * Takes one thing of a gc plan away, once no entry names it any more. Each is a commit section: synchronous, so that no signal comes in between, and
  * harmless when the power goes in the middle.
  */
 
 import * as fs from 'node:fs';
-import { ENTRIES } from '../deploy/boot-entries.ts';
-import { withdrawEntry } from '../deploy/publish-entry.ts';
 import { removeKernelDirectory } from '../deploy/kernels.ts';
 import { removeState } from '../deploy/state.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
@@ -15,15 +13,19 @@ import { removeRepositoryItem } from '../store/collect.ts';
 import type { Repository } from '../store/repository.ts';
 import { fsyncPath, split } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import type { GcItem } from './gc-plan.ts';
+import type { EntryItem, GcItem } from './gc-plan.ts';
 
 /** The caller holds both locks. What the item names must be nobody's any more, durably. */
-export function removeItem(host: Host, sysroot: Sysroot, repository: Repository | undefined, item: GcItem): void {
+export function removeItem(
+  host: Host,
+  sysroot: Sysroot,
+  repository: Repository | undefined,
+  item: Exclude<GcItem, EntryItem>,
+): void {
   host.log.debug(`Remove ${item.kind} "${item.path}"`);
   switch (item.place) {
     case 'boot':
-      if (item.kind === 'entry') removeEntry(sysroot, item.name);
-      else if (item.kind === 'kernel') removeKernelDirectory(sysroot.boot, item.name);
+      if (item.kind === 'kernel') removeKernelDirectory(sysroot.boot, item.name);
       else removeDurably(item.path);
       return;
     case 'state':
@@ -39,15 +41,6 @@ export function removeItem(host: Host, sysroot: Sysroot, repository: Repository 
     default:
       assertNever(item);
   }
-}
-
-/** Removes an entry of ours in two steps: first to a name that no loader reads, durably, then away. */
-export function removeEntry({ boot }: Sysroot, file: string): void {
-  const finalPath = `${boot.path}/${ENTRIES}/${file}`;
-  const temporaryPath = `${finalPath}.tmp`;
-  // A leftover of the same name would be replaced, which FAT does not survive.
-  if (fs.existsSync(temporaryPath)) removeDurably(temporaryPath);
-  withdrawEntry(boot, { file, finalPath, temporaryPath, committed: true });
 }
 
 function removeDurably(path: string): void {

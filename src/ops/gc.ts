@@ -3,7 +3,7 @@
  * each thing in the reverse order of its making. Killed at any point it leaves a valid host, and the next run goes on.
  */
 
-import { bootBarrier } from '../deploy/boot-partition.ts';
+import { removeEntries } from '../deploy/publish-entry.ts';
 import { readHostSnapshot, type HostSnapshot } from '../deploy/host-snapshot.ts';
 import type { Deployment, Problem } from '../deploy/deployments.ts';
 import { planRetention } from '../deploy/retention.ts';
@@ -13,7 +13,7 @@ import { HostctlError } from '../errors.ts';
 import { openRepository, withRepositoryLock, type Repository } from '../store/repository.ts';
 import { deviceOf } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
-import { planGc, type GcItem } from './gc-plan.ts';
+import { planGc, type EntryItem, type GcItem } from './gc-plan.ts';
 import { removeItem } from './gc-remove.ts';
 import { requireRoot } from './require-root.ts';
 
@@ -105,7 +105,7 @@ async function collectLocked(
   repository: Repository | undefined,
   options: CollectOptions,
 ): Promise<GcResult> {
-  const remove = (items: readonly GcItem[]): void => {
+  const remove = (items: readonly Exclude<GcItem, EntryItem>[]): void => {
     for (const item of items) {
       stopBetweenItems(host);
       removeItem(host, sysroot, repository, item);
@@ -130,11 +130,17 @@ async function collectLocked(
     notes,
   });
   if (options.dryRun || items.length === 0) return result(items, []);
-  const entries = items.filter(({ kind }) => kind === 'entry');
-  const others = items.filter(({ kind }) => kind !== 'entry');
-  remove(entries);
-  // Also when no entry went now: a run that was killed may have removed one and no more.
-  if (!(await bootBarrier(host, sysroot.boot)) && others.length > 0) {
+  const entries = items.filter(isEntry);
+  const others = items.filter((item) => !isEntry(item));
+  stopBetweenItems(host);
+  for (const { path } of entries) host.log.debug(`Remove entry "${path}"`);
+  // Also when no entry goes now: a run that was killed may have removed one and no more.
+  const isSettled = await removeEntries(
+    host,
+    sysroot.boot,
+    entries.map(({ name }) => name),
+  );
+  if (!isSettled && others.length > 0) {
     writeWaiting(sysroot, host.bootId());
     return result(entries, others);
   }
@@ -149,12 +155,16 @@ function planWaited(
   sysroot: Sysroot,
   repository: Repository | undefined,
   options: CollectOptions,
-): readonly GcItem[] {
+): readonly Exclude<GcItem, EntryItem>[] {
   const waitsFor = readWaiting(sysroot);
   if (waitsFor === undefined || waitsFor === host.bootId()) return [];
   const snapshot = readHostSnapshot(host, sysroot, options.isBootNamed);
   const { items } = planGc(host, sysroot, repository, snapshot, { ...options, dropped: [] });
-  return items.filter(({ kind, place }) => kind !== 'entry' && isWanted(place, options));
+  return items.filter((item) => !isEntry(item)).filter(({ place }) => isWanted(place, options));
+}
+
+function isEntry(item: GcItem): item is EntryItem {
+  return item.place === 'boot' && item.kind === 'entry';
 }
 
 function isWanted(place: GcItem['place'], { isBootOnly }: CollectOptions): boolean {

@@ -5,7 +5,7 @@
  */
 
 import { ONCE_KARG, programOf } from '../deploy/boot-entries.ts';
-import { commitEntry, withdrawEntry, writeInertEntry } from '../deploy/publish-entry.ts';
+import { commitEntry, removeEntries, withdrawEntry, writeInertEntry } from '../deploy/publish-entry.ts';
 import { changeKargs, type KargChanges } from '../deploy/change-kargs.ts';
 import { readDeployments, type Deployments } from '../deploy/deployments.ts';
 import { compareKargs, planCmdline, type SourcedKarg } from '../deploy/kargs.ts';
@@ -15,8 +15,7 @@ import { HostctlError } from '../errors.ts';
 import { entryValue } from '../format/bls/entry.ts';
 import { checkCmdlineLength, joinCmdline } from '../format/cmdline.ts';
 import type { Host } from '../sys/host.ts';
-import { removeEntry } from './gc-remove.ts';
-import { afterCommit, checkBoot, nextSequence, sortKeyOn, stopIfAborted } from './publish.ts';
+import { afterCommitAsync, checkBoot, nextSequence, sortKeyOn, stopIfAborted } from './publish.ts';
 import { requireRoot } from './require-root.ts';
 import { withUndo } from './undo.ts';
 import { refuseUnifiedKargs } from './unified-kernel.ts';
@@ -59,10 +58,12 @@ export async function changeKargsOnce(host: Host, options: KargsOnceOptions): Pr
       undo.add('withdraw the boot entry', () => withdrawEntry(sysroot.boot, inert));
       stopIfAborted(host);
       await commitEntry(host, sysroot.boot, inert);
-      const earlier = deployments.list.flatMap(({ onceEntries }) => onceEntries);
-      afterCommit(host, 'remove the entry of an earlier --once', () => {
-        for (const { file } of earlier) removeEntry(sysroot, file);
-      });
+      const earlier = deployments.list.flatMap(({ onceEntries }) => onceEntries.map(({ file }) => file));
+      if (earlier.length > 0) {
+        await afterCommitAsync(host, 'remove the entry of an earlier --once', () =>
+          removeEntries(host, sysroot.boot, earlier),
+        );
+      }
       return { ...result, entryFile: inert.file };
     }),
   );

@@ -5,10 +5,10 @@
  */
 
 import { clearBootFailure } from '../deploy/boot-failures.ts';
-import { bootBarrier } from '../deploy/boot-partition.ts';
 import { readDeployments, type Deployment } from '../deploy/deployments.ts';
 import type { FailedDeployment } from '../deploy/failed.ts';
 import { clearFallbackTried, writeFallback } from '../deploy/fallback.ts';
+import { removeEntries } from '../deploy/publish-entry.ts';
 import { planFloor, raiseFloor, restoreFloor } from '../deploy/floor.ts';
 import { bootLoader } from '../deploy/loader.ts';
 import { isSound, newestFirst } from '../deploy/retention.ts';
@@ -19,7 +19,6 @@ import { HostctlError } from '../errors.ts';
 import { replaceFile } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import { failureMetrics, failureText, lastFailure, recordFailures } from './boot-report.ts';
-import { removeEntry } from './gc-remove.ts';
 import { openRepository } from '../store/repository.ts';
 import { REVOKED_LIST, writeSigned } from '../store/seals.ts';
 import { hostTrust, revokedLists } from './judge-image.ts';
@@ -52,8 +51,7 @@ export function markGood(host: Host, options: MarkGoodOptions): Promise<MarkGood
     }
     if (entry.isOnce) {
       // Its one boot is used up; what it says is not to be booted again.
-      removeEntry(sysroot, entry.file);
-      await bootBarrier(host, sysroot.boot);
+      await removeEntries(host, sysroot.boot, [entry.file]);
       return { id: booted.id, entryFile: entry.file, failed: null };
     }
     // Read while nothing is changed yet: from then on only writing it can fail.

@@ -197,9 +197,22 @@ export function afterCommit<T>(host: Host, what: string, step: () => T): T | und
   try {
     return step();
   } catch (error) {
-    host.log.warn(`Could not ${what}: ${error instanceof Error ? error.message : String(error)}`);
-    return undefined;
+    return tell(host, what, error);
   }
+}
+
+/** The same for a step that waits. */
+export async function afterCommitAsync<T>(host: Host, what: string, step: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await step();
+  } catch (error) {
+    return tell(host, what, error);
+  }
+}
+
+function tell(host: Host, what: string, error: unknown): undefined {
+  host.log.warn(`Could not ${what}: ${error instanceof Error ? error.message : String(error)}`);
+  return undefined;
 }
 
 /** Between steps, never inside one. */

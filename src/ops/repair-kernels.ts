@@ -5,8 +5,7 @@
  */
 
 import { isUnified, programOf, type FoundEntry } from '../deploy/boot-entries.ts';
-import { commitEntry, writeInertEntry } from '../deploy/publish-entry.ts';
-import { bootBarrier } from '../deploy/boot-partition.ts';
+import { commitEntry, removeEntries, writeInertEntry } from '../deploy/publish-entry.ts';
 import { readDeployments, type Deployment, type Deployments } from '../deploy/deployments.ts';
 import { deploymentImage } from '../deploy/find-deployment.ts';
 import { planKernel, writeKernel, type KernelFiles, type PlannedKernel } from '../deploy/kernels.ts';
@@ -25,7 +24,6 @@ import type { Host } from '../sys/host.ts';
 import { kernelFilesOf, splitFilesOf } from './boot-facts.ts';
 import { flattenImage } from './build.ts';
 import { damagedKernels, kernelDirectoryOf } from './fsck-host.ts';
-import { removeEntry } from './gc-remove.ts';
 import { referenceAgain, requireSameManifest } from './made-from.ts';
 import { nextSequence, sortKeyOn } from './publish.ts';
 import { withImage } from './with-image.ts';
@@ -83,8 +81,8 @@ export async function repairKernels(
     await commitEntry(host, sysroot.boot, inert);
   }
   const worthless = deployments.list.flatMap(({ entries }) => entries).filter((entry) => replaced(entry) !== undefined);
-  for (const { file, sequence } of worthless) if (sequence !== undefined) removeEntry(sysroot, file);
-  await bootBarrier(host, sysroot.boot);
+  const files = worthless.flatMap(({ file, sequence }) => (sequence === undefined ? [] : file));
+  await removeEntries(host, sysroot.boot, files);
 }
 
 /**

@@ -55,6 +55,8 @@ export interface Command {
   again?(image: Setup['image']): Step[];
   /** Whether the change is there. Without it, the change is another default entry; with it, the default stays. */
   readonly isDone?: (host: Host) => boolean;
+  /** What of the change a power cut does not take back; all of it where this is not said. */
+  readonly endures?: (host: Host) => boolean;
   /** What else is wrong with a host that boots the old or the new. */
   readonly problem?: (host: Host, isDone: boolean) => string | undefined;
   /** What is asked for is that something goes: it cannot be taken back, and an entry that booted before may be it. */
@@ -89,11 +91,13 @@ function stagedNumber({ root, boot }: Host): number | undefined {
 }
 
 /** Of two deployments. */
-const DELETE_FIRST: Pick<Command, 'args' | 'again' | 'isDone' | 'removes'> = {
+const DELETE_FIRST: Pick<Command, 'args' | 'again' | 'isDone' | 'endures' | 'removes'> = {
   args: () => ['delete', '1'],
   // 7 when it is gone altogether.
   again: () => [{ args: ['delete', '1'], exits: [0, 7] }, { args: ['gc'] }],
   isDone: (host) => (host.root.list('state/deploy') ?? []).length === 1 && leaks(host).length === 0,
+  // What nothing boots may come back, for the next gc.
+  endures: ({ boot }) => !(boot.list('loader/entries') ?? []).some((name) => /^hostctl-0*1\b.*\.conf$/.test(name)),
   removes: true,
 };
 

@@ -157,6 +157,19 @@ export const MUTANTS: readonly Mutant[] = [
     hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
   },
   {
+    name: 'entries gone before their names are',
+    patches: [
+      {
+        file: 'deploy/publish-entry.ts',
+        find: '  const isSettled = await bootBarrier(host, boot);\n  for (const file of files) {',
+        replace:
+          '  for (const file of files) fs.rmSync(`${directory}/${file}.tmp`);\n' +
+          '  const isSettled = await bootBarrier(host, boot);\n  for (const file of files) {',
+      },
+    ],
+    hunt: { kind: 'power', command: 'delete', boot: 'ext4' },
+  },
+  {
     name: 'image linked before its objects are durable',
     patches: [{ file: 'store/images.ts', find: '  store.barrier();\n', replace: '' }],
     hunt: { kind: 'power', command: 'image pull', boot: 'ext4' },

@@ -4,13 +4,13 @@
  */
 
 import { mkdirSync, rmSync } from 'node:fs';
-import { damagedObjects } from '../checker/check.ts';
+import { damagedObjects, type Host } from '../checker/check.ts';
 import { fatFiles } from '../checker/fat.ts';
 import { type Files, rememberedFiles } from '../checker/files.ts';
 import { mountedFiles } from '../checker/mounted.ts';
 import { type FileSystem, mount } from '../lib/disks.ts';
 import { ALGORITHM } from '../commands.ts';
-import { judge, type Lab, runAgain, type Scene, type Verdict } from '../lib/scene.ts';
+import { judge, type Lab, runAgain, type Scene } from '../lib/scene.ts';
 import type { Violation } from '../sweep.ts';
 import { DiskImage } from './disk-image.ts';
 import type { Recording } from './recording.ts';
@@ -106,28 +106,29 @@ class Stage {
 
   /** What is wrong in this state; undefined when nothing is. */
   async check(state: CrashState, again: boolean): Promise<string | undefined> {
-    const wrong = (view: string, { answer, reason }: Verdict): string | undefined => {
+    const wrong = (view: string, host: Host): string | undefined => {
+      const { answer, reason } = judge(this.#scene, host);
       if (answer === 'BAD') return `${view}: BAD: ${reason ?? ''}`;
-      return state.ended && answer === 'OLD' ? `${view}: the change is lost after exit 0` : undefined;
+      const isLost = state.ended && answer === 'OLD' && this.#scene.command.endures?.(host) !== true;
+      return isLost ? `${view}: the change is lost after exit 0` : undefined;
     };
     try {
       const root = await this.#view(this.#root, 0, state);
       if (this.#scene.types.boot === 'vfat') {
-        const verdict = this.#disks.boot.with(state.open[1] ?? [], (disk) =>
-          judge(this.#scene, { boot: fatFiles(disk), bootDir: '', root }),
+        return this.#disks.boot.with(state.open[1] ?? [], (disk) =>
+          wrong('as firmware reads', { boot: fatFiles(disk), bootDir: '', root }),
         );
-        return wrong('as firmware reads', verdict);
       }
       // A host that boots nothing yet has nothing to lose: while the first entries are written in place, a loader may
       // find their directory illegible.
       const isLoaderAsked = !state.tearsBlocks && (state.ended || this.#scene.expected.old !== undefined);
       if (isLoaderAsked) {
         const loader = await this.#view(this.#loader, 1, state);
-        const unreplayed = wrong('as a boot loader reads', judge(this.#scene, { boot: loader, bootDir: '', root }));
+        const unreplayed = wrong('as a boot loader reads', { boot: loader, bootDir: '', root });
         if (unreplayed !== undefined) return unreplayed;
       }
       const boot = await this.#view(this.#boot, 1, state);
-      const replayed = wrong('journal replayed', judge(this.#scene, { boot, bootDir: '', root }));
+      const replayed = wrong('journal replayed', { boot, bootDir: '', root });
       // Damage that a command could take for sound is where running it again is worth its time.
       const isTelling = again || (!state.ended && damagedObjects(root, ALGORITHM).length > 0);
       return replayed === undefined && isTelling ? await this.#again() : replayed;
