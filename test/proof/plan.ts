@@ -63,10 +63,10 @@ export const FULL: Plan = {
   power: {
     roots: ['ext4', 'xfs', 'btrfs'],
     boots: ['ext4', 'xfs'],
-    options: { subsets: { all: 2, boot: 0 }, againEvery: 25 },
+    options: { subsets: { all: 4, boot: 0 }, againEvery: 40 },
   },
   killedFirst: { stride: 3, last: 12 },
-  fat: { cut: CUT, roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 400 } }, killedFirst: 4 },
+  fat: { cut: CUT, roots: ['ext4', 'xfs', 'btrfs'], options: { subsets: { all: 4, boot: 1000 } }, killedFirst: 4 },
   realBoots: { recordings: 3, boots: 10 },
   damageStride: 1,
   fullDisks: {
