@@ -3,6 +3,7 @@
  * ends; where a value can be printed, the print is read again and printed the same.
  */
 
+import { createHash } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import { formatOrigin, parseOrigin } from '../../src/deploy/origin.ts';
 import { formatEntry, parseEntry } from '../../src/format/bls/entry.ts';
@@ -23,7 +24,8 @@ import { kargsFromFiles } from '../../src/format/kargs-d.ts';
 import { formatKeyfile, parseKeyfile } from '../../src/format/keyfile.ts';
 import { formatArtifact, parseArtifact } from '../../src/format/oci/artifact.ts';
 import { parseImageConfig } from '../../src/format/oci/config.ts';
-import type { OciDigest } from '../../src/format/oci/digest.ts';
+import { encodeLayerRecord, parseLayerRecord, type LayerKey } from '../../src/format/layer-record.ts';
+import type { DiffId, OciDigest } from '../../src/format/oci/digest.ts';
 import { parseIndex } from '../../src/format/oci/index.ts';
 import { parseManifest } from '../../src/format/oci/manifest.ts';
 import { mediaTypes } from '../../src/format/oci/media-types.ts';
@@ -150,6 +152,33 @@ function once<T>(make: () => T): () => T {
   return () => (made ??= { value: make() }).value;
 }
 
+const layerKey: LayerKey = { diffId: digest as DiffId, algorithm: 'sha256' };
+
+/** Of what the archives hold that become layers. */
+function layerRecords(): Buffer[] {
+  return layers.map((archive) => {
+    const ingest = new LayerIngest(measuringSink('sha256'), 'allowlist-only', NO_TOTALS);
+    const reader = new TarReader(ingest);
+    reader.push(archive);
+    reader.end();
+    const used = { ...ingest.used, outputBytes: archive.length };
+    return Buffer.concat([...encodeLayerRecord(layerKey, { entries: ingest.entries, used, trailingData: false })].map((piece) => Buffer.from(piece))); // prettier-ignore
+  });
+}
+
+function checkSummed(record: Buffer): Buffer {
+  const content = record.subarray(0, Math.max(0, record.length - 32));
+  return Buffer.concat([content, createHash('sha256').update(content).digest()]);
+}
+
+/** There is one way to write a record: what is read comes out as it was. */
+function readLayerRecord(bytes: Buffer): number {
+  const content = parseLayerRecord(bytes, layerKey);
+  const again = Buffer.concat([...encodeLayerRecord(layerKey, content)].map((piece) => Buffer.from(piece)));
+  if (!again.equals(bytes)) throw new Error(`${bytes.toString('hex')} is written as ${again.toString('hex')}`);
+  return content.entries.length;
+}
+
 /** Makes the checksum of every block that looks like a header fit. */
 export function fixChecksums(archive: Buffer): Buffer {
   for (let at = 0; at + 512 <= archive.length; at += 512) {
@@ -206,6 +235,7 @@ export const targets: readonly FuzzTarget[] = [
     },
   },
   { name: 'PAX', weight: 100, maxBytes: 2048, seeds: () => [Buffer.concat([paxRecord('path', 'a/b'), paxRecord('mtime', '-1.25'), paxRecord('size', '5'), paxRecord('SCHILY.xattr.user.a', 'b')]), Buffer.concat([paxRecord('GNU.sparse.size', '9'), paxRecord('GNU.sparse.map', '0,1,5,2'), paxRecord('GNU.sparse.offset', '0'), paxRecord('GNU.sparse.numbytes', '4')])], run: (bytes) => Object.keys(parsePaxHeader(bytes)).join() },
+  { name: 'layer record', weight: 60, maxBytes: 8192, seeds: layerRecords, repair: checkSummed, run: readLayerRecord },
   { name: 'zstd frames', weight: 60, maxBytes: 1024, seeds: () => ['28b52ffd2005290000616263640a', '28b52ffd04582900006162630a00112233', '502a4d180400000061626364', '28b52ffd00582a00006128b52ffd2001090000610a'].map((text) => Buffer.from(text, 'hex')), run: scanZstd },
   { name: 'zstd:chunked table', weight: 30, maxBytes: 2048, seeds: () => [json({ version: 1, tarSplitDigest: digest, entries: [{ type: 'dir', name: 'a' }, { type: 'reg', name: 'b', size: 5, digest, offset: 9, endOffset: 20 }, { type: 'chunk', name: 'b', offset: 15 }] })], run: (bytes) => parseToc(bytes, 1000).files.length },
   { name: 'tar-split', weight: 30, maxBytes: 2048, seeds: () => ['{"type":2,"payload":"AAAA","position":0}\n{"type":1,"name":"a","size":5,"payload":"AAA=","position":1}\n'], run: splitTar },
