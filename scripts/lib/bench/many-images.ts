@@ -6,7 +6,7 @@ import { ociLayout } from '../../../test/helpers/oci-builder.ts';
 import { tar, tarDir, tarFile } from '../../../test/helpers/tar-builder.ts';
 import { run } from '../run.ts';
 import { FLAT, type Comparison } from './comparison.ts';
-import { compare, contest, measureTimes, middle, peak, wall, type Contestant, type Result } from './contest.ts';
+import { compare, contest, measureTimes, peak, type Contestant } from './contest.ts';
 import { hostctl } from './pipelines.ts';
 import type { Bench } from './setting.ts';
 import { onTarget } from './target.ts';
@@ -34,16 +34,14 @@ export async function manyImages(bench: Bench): Promise<Comparison[]> {
     readonly times: number;
     readonly script: string;
     readonly leaves: (count: number) => number;
-    /** It looks at all images, so that what must not grow is what each takes. */
-    readonly looksAtAll?: true;
   }
   const works: readonly Work[] = [
     { name: 'pull of one more', times: PULLS, script: `${hostctl} image pull "oci:$NEXT/$((COUNT + i))" --sysroot "$TARGET" >/dev/null`, leaves: (count) => count + PULLS }, // prettier-ignore
-    { name: 'image list', times: 10, script: `${hostctl} image list --sysroot "$TARGET" >/dev/null`, leaves: (count) => count, looksAtAll: true }, // prettier-ignore
-    { name: 'gc, nothing to do', times: 10, script: `${hostctl} gc --sysroot "$TARGET" >/dev/null`, leaves: (count) => count, looksAtAll: true }, // prettier-ignore
+    { name: 'image list', times: 10, script: `${hostctl} image list --sysroot "$TARGET" >/dev/null`, leaves: (count) => count }, // prettier-ignore
+    { name: 'gc, nothing to do', times: 10, script: `${hostctl} gc --sysroot "$TARGET" >/dev/null`, leaves: (count) => count }, // prettier-ignore
   ];
   const comparisons: Comparison[] = [];
-  for (const { name, times, script, leaves, looksAtAll } of works) {
+  for (const { name, times, script, leaves } of works) {
     const contestants = counts.map((count, i): Contestant => ({
       name: count === 1 ? '1 image' : `${count} images`,
       run: () =>
@@ -60,30 +58,13 @@ export async function manyImages(bench: Bench): Promise<Comparison[]> {
     })); // prettier-ignore
     const [first, ...more] = await contest(name, rounds, contestants, say);
     for (const [i, result] of more.entries()) {
-      const row = `${name}, ${counts[i + 1]!} images`;
-      const whole = compare(row, result, [first!], { unit: 'ms', ...(looksAtAll ? {} : { goal: FLAT }) });
-      comparisons.push(whole, peak(row, result));
+      comparisons.push(
+        compare(`${name}, ${counts[i + 1]!} images`, result, [first!], { unit: 'ms', goal: FLAT }),
+        peak(`${name}, ${counts[i + 1]!} images`, result),
+      );
     }
-    if (looksAtAll) comparisons.push(eachMore(name, [first!, ...more], counts));
   }
   return comparisons;
-}
-
-/** What each image beyond the middle one of `counts` takes, against each of those up to there. */
-function eachMore(name: string, results: readonly Result[], counts: readonly number[]): Comparison {
-  const [first, some, all] = results.map((result) => middle(result, wall));
-  const [one = 0, few = 0, most = 0] = counts;
-  const each = (from?: number, to?: number, images = 1): number | undefined =>
-    from === undefined || to === undefined ? undefined : ((to - from) / images) * 1e3;
-  return {
-    row: `${name}: each image beyond ${few}`,
-    unit: 'ms',
-    hostctl: each(some, all, most - few),
-    reference: each(first, some, few - one),
-    against: `each of those up to ${few}`,
-    goal: FLAT,
-    note: results.find(({ note }) => note !== undefined)?.note,
-  };
 }
 
 /** Layouts named by number, no file of one in another. */
