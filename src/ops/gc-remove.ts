@@ -1,6 +1,6 @@
 /**
- * Takes one thing of a gc plan away, once no entry names it any more. Each is a commit section: synchronous, so that no signal comes in between, and
- * harmless when the power goes in the middle.
+ * Takes one thing of a gc plan away, once no entry names it any more. Each is a commit section: synchronous, so that no
+ * signal comes in between, and harmless when the power goes in the middle.
  */
 
 import * as fs from 'node:fs';
