@@ -12,7 +12,14 @@ import {
 import type { DiffId } from '../../src/format/oci/digest.ts';
 import type { LayerEntry } from '../../src/tree/layer-entry.ts';
 import type { RawName } from '../../src/tree/name.ts';
-import { NO_CONTENT, NO_XATTRS, type Metadata, type TreeNode, type VerityDigest } from '../../src/tree/node.ts';
+import {
+  NO_CONTENT,
+  NO_XATTRS,
+  type FileContent,
+  type Metadata,
+  type TreeNode,
+  type VerityDigest,
+} from '../../src/tree/node.ts';
 
 const KEY: LayerKey = { diffId: `sha256:${'1'.repeat(64)}` as DiffId, algorithm: 'sha512' };
 const HEADER_BYTES = 16 + 2 + 2 + KEY.diffId.length;
@@ -235,5 +242,28 @@ describe('a layer record', () => {
     const bytes = encode(SAMPLE);
     bytes.write(hex, at, 'hex');
     expect(() => parseLayerRecord(sealed(bytes), KEY)).toThrow(expect.objectContaining({ code: 'format-invalid' }));
+  });
+
+  const meta: Metadata = { mode: 0o644, uid: 0, gid: 0, mtime: { sec: 0n, nsec: 0 }, xattrs: NO_XATTRS };
+  const name = 'ab'.repeat(64) as VerityDigest;
+  const object: FileContent = { kind: 'external', size: 64, digest: name, path: objectPath(name) };
+  const file = (of: FileContent): TreeNode => ({ kind: 'file', ...meta, content: of, nlink: 0 });
+
+  test.each<[string, TreeNode]>([
+    ['an object that is small enough for the image', file(object)],
+    ['a content that is too large for the image', file({ kind: 'inline', bytes: new Uint8Array(65) })],
+    ['a mode of more than its bits', { ...meta, kind: 'fifo', mode: 0o10000, nlink: 0 }],
+    ['a time of a second of nanoseconds', { ...meta, kind: 'fifo', mtime: { sec: 0n, nsec: 1e9 }, nlink: 0 }],
+  ])('is refused with %s', (_, node) => {
+    const bytes = encode({ ...SAMPLE, entries: [{ kind: 'node', number: 0, path: 'a' as RawName, node }] });
+    expect(() => parseLayerRecord(bytes, KEY)).toThrow(expect.objectContaining({ code: 'format-invalid' }));
+  });
+
+  test('is refused with an xattr twice', () => {
+    const xattrs = new Map(['user.a', 'user.b'].map((key) => [key as RawName, Buffer.from('x')]));
+    const node: TreeNode = { ...meta, kind: 'fifo', xattrs, nlink: 0 };
+    const bytes = encode({ ...SAMPLE, entries: [{ kind: 'node', number: 0, path: 'a' as RawName, node }] });
+    bytes.write('user.a', bytes.indexOf('user.b'), 'latin1');
+    expect(() => parseLayerRecord(sealed(bytes), KEY)).toThrow(/an xattr twice/);
   });
 });
