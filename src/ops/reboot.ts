@@ -16,6 +16,10 @@ export function requireRunning(sysroot: Sysroot): void {
   );
 }
 
-export async function reboot(host: Host): Promise<void> {
-  await host.exec.run('systemctl', ['reboot']);
+/**
+ * Asks for it at once. What it is to boot is committed: a unit that is told to stop, because its time is up, must not
+ * leave the machine running.
+ */
+export function reboot(host: Host): void {
+  host.exec.runSync('systemctl', ['reboot']);
 }

@@ -207,6 +207,17 @@ export const MUTANTS: readonly Mutant[] = [
     hunt: { kind: 'fault', command: 'install to-filesystem', fault: 'kill' },
   },
   {
+    name: 'reboot that a signal calls off',
+    patches: [
+      {
+        file: 'ops/reboot.ts',
+        find: '  host.exec.runSync(',
+        replace: '  host.signal.throwIfAborted();\n  host.exec.runSync(',
+      },
+    ],
+    hunt: { kind: 'fault', command: 'count-boot', fault: 'term' },
+  },
+  {
     name: 'short write ignored',
     patches: [
       {

@@ -21,7 +21,7 @@ export function countBootCommand(run: Run): BootCommand {
       if (await restarted(context, run)) return;
       const result = await countBoot(context.host, context.paths);
       context.print(result, () => `${countText(result)}\n`);
-      if (result.decision === 'roll-back') await reboot(context.host);
+      if (result.decision === 'roll-back') reboot(context.host);
     },
   };
 }
@@ -83,7 +83,7 @@ export function markFailedCommand(run: Run): BootCommand {
         result,
         () => `This boot of deployment ${result.id ?? '?'} failed: ${result.message} (${result.code}); ${then}\n`,
       );
-      if (result.decision === 'next-try') await reboot(context.host);
+      if (result.decision === 'next-try') reboot(context.host);
     },
   };
 }

@@ -44,7 +44,7 @@ export function rollbackCommand(run: Run): CommandModule<GlobalOptions, Rollback
       if (await ensureWritable(host, paths, run)) return;
       const result = await rollback(host, target);
       context.print(result, () => rollbackText(result));
-      if (options.apply && result.changed) await reboot(host);
+      if (options.apply && result.changed) reboot(host);
     },
   };
 }

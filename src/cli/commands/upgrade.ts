@@ -112,7 +112,7 @@ async function handle(options: UpgradeArguments, run: Run): Promise<void> {
     : await upgrade(host, upgradeOptions);
   context.print(result, () => deployText(result));
   if (!result.changed && options['unchanged-exit-77']) run.setExitCode(EXIT_NOTHING_NEW);
-  if (options.apply && (result.changed || result.isStaged)) await reboot(host);
+  if (options.apply && (result.changed || result.isStaged)) reboot(host);
 }
 
 function printCheck(context: Context, check: CheckResult, run: Run): void {
