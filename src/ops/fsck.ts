@@ -6,7 +6,7 @@
 import { readDeployments, type Deployment } from '../deploy/deployments.ts';
 import { deploymentImage } from '../deploy/find-deployment.ts';
 import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from '../deploy/sysroot.ts';
-import { isHostctlError } from '../errors.ts';
+import { HostctlError, isHostctlError } from '../errors.ts';
 import { checkRepository } from '../store/check.ts';
 import { openRepository, withRepositoryLock, withSharedLockIfFree, type Repository } from '../store/repository.ts';
 import { usageOfImages, type ImageBytes, type ImageUse } from '../store/usage.ts';
@@ -85,8 +85,7 @@ async function repairAndLook(
 ): Promise<FsckResult> {
   const before = await lookAt(host, sysroot, repository, deep);
   if (before.findings.length === 0) return resultOf(deep, before, []);
-  const failures = await repairAll(host, sysroot, repository, before);
-  const after = await lookAt(host, sysroot, repository, deep);
+  const { failures, after } = await repairThenLook(host, sysroot, repository, before, deep);
   const left = new Set(after.findings.map(keyOf));
   const known = new Set(before.findings.map(keyOf));
   return resultOf(
@@ -98,6 +97,23 @@ async function repairAndLook(
     ],
     failures,
   );
+}
+
+async function repairThenLook(
+  host: Host,
+  sysroot: Sysroot,
+  repository: Repository | undefined,
+  before: Look,
+  deep: boolean,
+): Promise<{ readonly failures: readonly string[]; readonly after: Look }> {
+  try {
+    const failures = await repairAll(host, sysroot, repository, before);
+    return { failures, after: await lookAt(host, sysroot, repository, deep) };
+  } catch (error) {
+    if (!isHostctlError(error, 'interrupted')) throw error;
+    const message = 'Stopped; what was repaired so far stays so, and the next run goes on';
+    throw new HostctlError('interrupted', message, { cause: error });
+  }
 }
 
 function keyOf({ code, object }: Finding): string {

@@ -61,7 +61,7 @@ export interface Command {
   readonly problem?: (host: Host, isDone: boolean) => string | undefined;
   /** What is asked for is that something goes: it cannot be taken back, and an entry that booted before may be it. */
   readonly removes?: boolean;
-  /** It starts with an older deployment that does not boot, and mends it. */
+  /** It starts with an older deployment that does not boot, and mends it, which stays when it is stopped afterwards. */
   readonly mends?: boolean;
   /** Run as on the machine that booted the newest entry by systemd-boot, with the scene's root at `/sysroot`. */
   readonly isBooted?: boolean;

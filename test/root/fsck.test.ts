@@ -277,6 +277,23 @@ describe('fsck', () => {
     expect(contents(sysroot)).toEqual(before);
   });
 
+  test('that is stopped after a repair keeps it, and says so', async () => {
+    const { sysroot } = await twoDeployments();
+    flip(objectPath(sysroot, own(sysroot)));
+    const stop = new AbortController();
+    const syscalls = { ...sysroot.host.syscalls };
+    syscalls.syncfs = (fd, path) => {
+      stop.abort();
+      sysroot.host.syscalls.syncfs(fd, path);
+    };
+    const host = { ...sysroot.host, signal: stop.signal, syscalls };
+    await expect(check({ ...sysroot, host }, { deep: true, repair: true })).rejects.toMatchObject({
+      code: 'interrupted',
+      message: 'Stopped; what was repaired so far stays so, and the next run goes on',
+    });
+    expect(codes(await check(sysroot, { deep: true }))).toEqual([]);
+  });
+
   test('repairs a kernel under a new name and keeps the order of the menu', async () => {
     const { sysroot } = await twoDeployments(true);
     const first = sysroot.status().deployments[1]?.entry?.linux ?? '';
