@@ -103,6 +103,6 @@ async function replaceDefault(
     writeTrial(sysroot, booted.name, { ...trial, rollback: sequence });
     await commitEntry(host, sysroot.boot, inert);
   });
-  dropStaged(host, sysroot, deployments);
+  afterCommit(host, 'drop what is staged', () => dropStaged(host, sysroot, deployments));
   recordTransition(host, sysroot, { sequence, action: 'automatic-rollback' }, recorded(target, sequence));
 }

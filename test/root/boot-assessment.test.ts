@@ -1,6 +1,7 @@
 /** The verbs that judge a boot, on a machine whose loader, boots and disk are the test's to say. */
 
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { beforeEach, expect, test, vi } from 'vitest';
 import { withChecksum } from '../../src/format/checksum.ts';
 import { checkBoot } from '../../src/ops/check-boot.ts';
@@ -169,6 +170,21 @@ test('a loader that starts an update beyond its tries is overruled, once', async
   expect(await countBoot(again, options())).toMatchObject({ decision: 'stay', attempts: 4 });
   expect(await failed(again)).toMatchObject({ decision: 'stay' });
   expect(sysroot.entries()).toEqual(before);
+});
+
+test('an update beyond its tries is left also where what is staged cannot be dropped', async () => {
+  await update(2);
+  const host = await beyondItsTries();
+  const staged = `${sysroot.path}/state/hostctl/staged`;
+  mkdirSync(staged);
+  // What is mounted cannot be removed.
+  execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', staged]);
+  try {
+    expect(await countBoot(host, options())).toMatchObject({ decision: 'roll-back', rollback: 1 });
+  } finally {
+    execFileSync('umount', [staged]);
+  }
+  expect(sysroot.entries()).toContain('hostctl-00000003.conf');
 });
 
 test('a rollback that was cut off before its entry had a name is made again', async () => {
