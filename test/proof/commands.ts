@@ -63,6 +63,8 @@ export interface Command {
   readonly removes?: boolean;
   /** It starts with an older deployment that does not boot, and mends it, which stays when it is stopped afterwards. */
   readonly mends?: boolean;
+  /** What changes is a record, and what it is for happens all the same where that cannot be written. */
+  readonly goesOn?: boolean;
   /** Run as on the machine that booted the newest entry by systemd-boot, with the scene's root at `/sysroot`. */
   readonly isBooted?: boolean;
   /** Run with the scene's root mounted at `/sysroot` and the boot partition, as an ESP, below it. */
@@ -307,6 +309,8 @@ export const COMMANDS: readonly Command[] = [
       (root.list('state/hostctl') ?? []).some(
         (name) => name.startsWith('trial-') && /^reason = /m.test(root.read(`state/hostctl/${name}`)?.toString() ?? ''),
       ),
+    // A root that is full must not keep the machine in a boot that failed.
+    goesOn: true,
     isBooted: true,
   },
   {

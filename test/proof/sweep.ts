@@ -187,13 +187,16 @@ function truth(scene: Scene, mounted: Mounted, fault: Fault, trace: Trace, outpu
   // Node gives its signal handlers back before it ends: one that comes then finds everything done.
   if (fault.kind === 'term' && trace.signal === SIGTERM && answer === 'NEW') return [];
   if (trace.exit === undefined) return [`ended with ${describe(trace)}: ${output}`];
-  if (trace.exit === 0) return answer === 'NEW' ? [] : ['exit 0, but nothing has changed'];
+  const { removes, mends, goesOn } = scene.command;
+  if (trace.exit === 0) {
+    const isDone = answer === 'NEW' || (goesOn === true && trace.hit !== undefined);
+    return isDone ? [] : ['exit 0, but nothing has changed'];
+  }
   if (trace.hit === undefined) return [`exit ${trace.exit} without a fault: ${output}`];
   if (trace.exit === 1) return [`exit 1, a bug: ${output}`];
   if (fault.kind === 'short') return [`exit ${trace.exit} for a short write: ${output}`];
   if (fault.kind === 'term' && trace.exit !== 143) return [`exit ${trace.exit} for SIGTERM: ${output}`];
   // With every call failing from the commit on, nothing can be taken back; what must hold then is only that it boots.
-  const { removes, mends } = scene.command;
   const stays = removes === true || (mends === true && fault.kind === 'term');
   if (answer === 'NEW' && !fault.sticky && !stays) return [`exit ${trace.exit}, but the change is there: ${output}`];
   return [];
