@@ -52,7 +52,7 @@ const FILE_FSYNC: Patch = {
 function kernelFsyncs(names: string): Patch {
   return {
     file: 'deploy/kernels.ts',
-    find: '[`${path}/linux`, `${path}/initrd`, path, parent]',
+    find: '[...named.map(({ name }) => `${path}/${name}`), ...directories, parent]',
     replace: `[${names}]`,
   };
 }
@@ -66,12 +66,12 @@ const COMMIT_FSYNCS: Patch = {
 export const MUTANTS: readonly Mutant[] = [
   {
     name: 'no fsync of files on FAT',
-    patches: [FILE_FSYNC, kernelFsyncs('path, parent')],
+    patches: [FILE_FSYNC, kernelFsyncs('...directories, parent')],
     hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
   },
   {
     name: 'no fsync of directories on FAT',
-    patches: [kernelFsyncs('`${path}/linux`, `${path}/initrd`')],
+    patches: [kernelFsyncs('...named.map(({ name }) => `${path}/${name}`)')],
     hunt: { kind: 'power', command: 'deploy', boot: 'vfat' },
   },
   {
@@ -171,7 +171,9 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'image linked before its objects are durable',
-    patches: [{ file: 'store/images.ts', find: '  store.barrier();\n', replace: '' }],
+    patches: [
+      { file: 'store/images.ts', find: 'store.put(bytes);\n  store.barrier();\n', replace: 'store.put(bytes);\n' },
+    ],
     hunt: { kind: 'power', command: 'image pull', boot: 'ext4' },
   },
   {
