@@ -248,6 +248,8 @@ describe('a layer record', () => {
   const name = 'ab'.repeat(64) as VerityDigest;
   const object: FileContent = { kind: 'external', size: 64, digest: name, path: objectPath(name) };
   const file = (of: FileContent): TreeNode => ({ kind: 'file', ...meta, content: of, nlink: 0 });
+  const recordOf = (node: TreeNode): Buffer =>
+    encode({ ...SAMPLE, entries: [{ kind: 'node', number: 0, path: 'a' as RawName, node }] });
 
   test.each<[string, TreeNode]>([
     ['an object that is small enough for the image', file(object)],
@@ -255,14 +257,14 @@ describe('a layer record', () => {
     ['a mode of more than its bits', { ...meta, kind: 'fifo', mode: 0o10000, nlink: 0 }],
     ['a time of a second of nanoseconds', { ...meta, kind: 'fifo', mtime: { sec: 0n, nsec: 1e9 }, nlink: 0 }],
   ])('is refused with %s', (_, node) => {
-    const bytes = encode({ ...SAMPLE, entries: [{ kind: 'node', number: 0, path: 'a' as RawName, node }] });
+    const bytes = recordOf(node);
     expect(() => parseLayerRecord(bytes, KEY)).toThrow(expect.objectContaining({ code: 'format-invalid' }));
   });
 
   test('is refused with an xattr twice', () => {
     const xattrs = new Map(['user.a', 'user.b'].map((key) => [key as RawName, Buffer.from('x')]));
     const node: TreeNode = { ...meta, kind: 'fifo', xattrs, nlink: 0 };
-    const bytes = encode({ ...SAMPLE, entries: [{ kind: 'node', number: 0, path: 'a' as RawName, node }] });
+    const bytes = recordOf(node);
     bytes.write('user.a', bytes.indexOf('user.b'), 'latin1');
     expect(() => parseLayerRecord(sealed(bytes), KEY)).toThrow(/an xattr twice/);
   });

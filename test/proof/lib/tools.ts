@@ -40,6 +40,12 @@ export interface Patch {
   readonly replace: string;
 }
 
+/** Fails where the patch has lost its place. */
+export function patched(source: string, { file, find, replace }: Patch): string {
+  if (source.split(find).length !== 2) throw new Error(`"${find}" does not stand once in src/${file}`);
+  return source.replace(find, () => replace);
+}
+
 /** A program's name as a file name. */
 export function programName(name: string): string {
   return name.replaceAll(/[^a-z0-9]+/gi, '-');
@@ -60,10 +66,7 @@ export async function bundleHostctl(scratch: string, name: string, patches: read
         let contents = await readFile(path, 'utf8');
         for (const patch of patches) {
           if (relative(projectPath('src'), path) !== patch.file) continue;
-          if (contents.split(patch.find).length !== 2) {
-            throw new Error(`Mutant "${name}": "${patch.find}" does not stand once in src/${patch.file}`);
-          }
-          contents = contents.replace(patch.find, () => patch.replace);
+          contents = patched(contents, patch);
           applied.add(patch);
         }
         return { contents, loader: 'ts' };
