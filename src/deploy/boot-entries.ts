@@ -53,24 +53,40 @@ export const UKI_OPTIONS = 'x-hostctl-options';
 /** Marks an entry that is for one boot. */
 export const ONCE_KARG = 'hostctl.once=1';
 
-/** Reads every entry; one that cannot be read is a problem, not a failure. */
+/** How often the directory is read again at most. */
+const MAX_LISTINGS = 8;
+
+/**
+ * Reads every entry; one that cannot be read is a problem, not a failure. systemd-bless-boot renames entries and knows
+ * no lock of ours: one that is gone when it is read has another name by now, and must not be taken for none.
+ */
 export function listEntries(boot: BootPartition): EntryListing {
+  let listing = listOnce(boot);
+  for (let count = 1; listing.gone.length > 0 && count < MAX_LISTINGS; count += 1) listing = listOnce(boot);
+  const { entries, problems, gone } = listing;
+  const unopened = gone.map((file) => ({ file, message: 'It is in its directory, and cannot be found there' }));
+  return { entries: sortMenu(entries), problems: [...problems, ...unopened] };
+}
+
+function listOnce(boot: BootPartition): EntryListing & { readonly gone: readonly string[] } {
   const directory = `${boot.path}/${ENTRIES}`;
   const entries: FoundEntry[] = [];
   const problems: EntryProblem[] = [];
+  const gone: string[] = [];
   for (const file of listNames(directory)) {
     const name = parseEntryName(file);
     if (name === undefined || name.suffix !== '.conf') continue;
     try {
       const bytes = readSmallFile(`${directory}/${file}`);
-      if (bytes !== undefined) entries.push(describeEntry(boot, file, name, parseEntry(bytes)));
+      if (bytes === undefined) gone.push(file);
+      else entries.push(describeEntry(boot, file, name, parseEntry(bytes)));
     } catch (error) {
       // Without it another entry would pass for the default.
       if (isShortage(error)) throw error;
       problems.push({ file, message: error instanceof Error ? error.message : String(error) });
     }
   }
-  return { entries: sortMenu(entries), problems };
+  return { entries, problems, gone };
 }
 
 /** Where an entry lies. */

@@ -5,7 +5,7 @@
  */
 
 import * as fs from 'node:fs';
-import { HostctlError } from '../errors.ts';
+import { errnoOf, HostctlError } from '../errors.ts';
 import { withChecksum } from '../format/checksum.ts';
 import { formatEntry, parseEntry, type BlsField } from '../format/bls/entry.ts';
 import {
@@ -202,15 +202,34 @@ export async function commitEntry(host: Host, boot: BootPartition, inert: InertE
  */
 export async function settleEntry(host: Host, boot: BootPartition, file: string): Promise<boolean> {
   // On FAT the directory record is part of the file: sync it through its new name as well.
-  fsyncPath(`${boot.path}/${ENTRIES}/${file}`);
+  underItsName(boot, file, fsyncPath);
   fsyncPath(`${boot.path}/${ENTRIES}`);
   return bootBarrier(host, boot);
+}
+
+/**
+ * Does something with an entry under the name that it has now: systemd-bless-boot takes the counter off and knows no
+ * lock of ours.
+ */
+function underItsName(boot: BootPartition, file: string, act: (path: string) => void): void {
+  const directory = `${boot.path}/${ENTRIES}`;
+  try {
+    act(`${directory}/${file}`);
+  } catch (error) {
+    const id = parseEntryName(file)?.id;
+    const renamed = listNames(directory).find((other) => {
+      const name = parseEntryName(other);
+      return name?.suffix === '.conf' && name.id === id;
+    });
+    if (errnoOf(error) !== 'ENOENT' || renamed === undefined) throw error;
+    act(`${directory}/${renamed}`);
+  }
 }
 
 /** Takes its name from an entry again whose commit could not be made durable: it is inert as before. */
 export function retractEntry(boot: BootPartition, inert: InertEntry): void {
   if (!inert.committed) return;
-  fs.renameSync(inert.finalPath, inert.temporaryPath);
+  underItsName(boot, inert.file, (path) => fs.renameSync(path, inert.temporaryPath));
   inert.committed = false;
   fsyncPath(inert.temporaryPath);
   fsyncPath(`${boot.path}/${ENTRIES}`);

@@ -1,7 +1,8 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
 import { defaultOf, isUnified, listEntries } from '../../src/deploy/boot-entries.ts';
-import { commitEntry, writeInertEntry } from '../../src/deploy/publish-entry.ts';
+import { commitEntry, removeEntries, settleEntry, writeInertEntry } from '../../src/deploy/publish-entry.ts';
 import { openBootPartition, type BootPartition } from '../../src/deploy/boot-partition.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { testHost } from '../helpers/test-host.ts';
@@ -99,5 +100,42 @@ describe('the entry of a unified kernel image', () => {
 
   test('says nothing of the loader of another machine', () => {
     expect(startedBy('systemd-boot 259', false).takesUki).toBe(false);
+  });
+});
+
+/** systemd-bless-boot takes the counter off an entry and knows no lock of ours. */
+describe('an entry that is blessed at the same time', () => {
+  const COUNTED = 'hostctl-00000002+2-1.conf';
+  const BLESSED = 'hostctl-00000002.conf';
+  const ENTRY = { [COUNTED]: 'sort-key a\nlinux /k/linux\n', 'other.conf': 'sort-key b\nlinux /k/linux\n' };
+
+  test('is never taken for none', async () => {
+    const boot = bootWith(ENTRY);
+    const [from, to] = [COUNTED, BLESSED].map((file) => `${boot.path}/loader/entries/${file}`);
+    const renaming = `
+      const { renameSync } = require('node:fs');
+      const { workerData: [from, to], parentPort } = require('node:worker_threads');
+      parentPort.postMessage('begun');
+      for (;;) { renameSync(from, to); renameSync(to, from); }`;
+    const worker = new Worker(renaming, { eval: true, workerData: [from, to] });
+    await new Promise((resolve) => worker.once('message', resolve));
+    try {
+      for (let count = 0; count < 2000; count += 1) {
+        const { entries, problems } = listEntries(boot);
+        const files = [...entries, ...problems].map(({ file }) => file);
+        expect(files.filter((file) => file === COUNTED || file === BLESSED)).toHaveLength(1);
+      }
+    } finally {
+      await worker.terminate();
+    }
+  });
+
+  test('is settled and removed under the name it has', async () => {
+    const boot = bootWith(ENTRY);
+    renameSync(`${boot.path}/loader/entries/${COUNTED}`, `${boot.path}/loader/entries/${BLESSED}`);
+    await expect(settleEntry(testHost(), boot, COUNTED)).resolves.toBe(true);
+    await removeEntries(testHost(), boot, [COUNTED]);
+    expect(readdirSync(`${boot.path}/loader/entries`)).toEqual(['other.conf']);
+    await expect(removeEntries(testHost(), boot, [COUNTED])).rejects.toThrow('ENOENT');
   });
 });

@@ -59,7 +59,7 @@ function kernelFsyncs(names: string): Patch {
 
 const COMMIT_FSYNCS: Patch = {
   file: 'deploy/publish-entry.ts',
-  find: '  fsyncPath(`${boot.path}/${ENTRIES}/${file}`);\n  fsyncPath(`${boot.path}/${ENTRIES}`);\n  return bootBarrier(host, boot);',
+  find: '  underItsName(boot, file, fsyncPath);\n  fsyncPath(`${boot.path}/${ENTRIES}`);\n  return bootBarrier(host, boot);',
   replace: '  return bootBarrier(host, boot);',
 };
 
