@@ -18,7 +18,7 @@ import { requireRoot } from './require-root.ts';
 import { anotherEntry, recorded, requireTarget, type Target } from './rollback.ts';
 import { readThisBoot, type ThisBoot } from './this-boot.ts';
 import { withUndo } from './undo.ts';
-import { dropStaged } from './unstage.ts';
+import { dropReplaced } from './unstage.ts';
 
 export interface CountedBoot {
   readonly id: number | undefined;
@@ -103,6 +103,6 @@ async function replaceDefault(
     writeTrial(sysroot, booted.name, { ...trial, rollback: sequence });
     await commitEntry(host, sysroot.boot, inert);
   });
-  afterCommit(host, 'drop what is staged', () => dropStaged(host, sysroot, deployments));
+  dropReplaced(host, sysroot, deployments);
   recordTransition(host, sysroot, { sequence, action: 'automatic-rollback' }, recorded(target, sequence));
 }

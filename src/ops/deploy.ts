@@ -32,7 +32,7 @@ import { requireRoot } from './require-root.ts';
 import { judgeImage, type JudgeOptions } from './judge-image.ts';
 import type { JudgedDigest } from './stated-digests.ts';
 import { fetchUnknown } from './stored-layers.ts';
-import { dropStaged } from './unstage.ts';
+import { dropReplaced } from './unstage.ts';
 import { checkDeployedVar } from './var-mount.ts';
 import { isBy, leftoverState } from './unified-kernel.ts';
 import { withImage } from './with-image.ts';
@@ -159,9 +159,7 @@ export async function deployLocked(
       mode: request.mode,
     });
     const isStaged = request.mode !== 'publish';
-    const unstaged = afterCommit(host, 'drop what was staged before', () =>
-      dropStaged(host, sysroot, deployments, isStaged ? published.entryFile : undefined),
-    );
+    const unstaged = dropReplaced(host, sysroot, deployments, isStaged ? published.entryFile : undefined);
     afterCommit(host, 'forget which image was left by hand', () => clearLeft(sysroot));
     if (!published.settled) {
       host.log.warn('The boot partition cannot be flushed for the boot loader; older kernels stay until the next boot');
@@ -198,7 +196,7 @@ async function keepDeployed(
   await settleEntry(host, sysroot.boot, defaultEntry.file);
   const unchanged = describeDeployment(next, next.id, defaultEntry.file);
   refreshSeal(wanted, unchanged.digest);
-  const unstaged = dropStaged(host, sysroot, wanted.deployments);
+  const unstaged = dropReplaced(host, sysroot, wanted.deployments);
   return { ...unchanged, changed: unstaged !== undefined, unstaged: unstaged ?? null };
 }
 

@@ -37,10 +37,10 @@ import {
   type CarryEtcPlan,
 } from './carry-etc.ts';
 import { readHostKargs } from './host-kargs.ts';
-import { afterCommit, checkBoot, publishDeployment } from './publish.ts';
+import { checkBoot, publishDeployment } from './publish.ts';
 import { requireRoot } from './require-root.ts';
 import { refuseUnifiedKargs } from './unified-kernel.ts';
-import { dropStaged } from './unstage.ts';
+import { dropReplaced } from './unstage.ts';
 
 /** An argument of an entry; `unknown` where the deployment's origin does not explain it. */
 export type ShownKarg = Omit<SourcedKarg, 'origin'> & {
@@ -197,9 +197,7 @@ async function publish(
       action: 'kargs',
       mode,
     });
-    afterCommit(host, 'drop what was staged before', () =>
-      dropStaged(host, sysroot, deployments, mode === 'publish' ? undefined : published.entryFile),
-    );
+    dropReplaced(host, sysroot, deployments, mode === 'publish' ? undefined : published.entryFile);
     return published;
   });
 }

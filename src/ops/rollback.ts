@@ -25,7 +25,7 @@ import { hostTrust, refuseRevoked, revokedLists } from './judge-image.ts';
 import { nextSequence, recordTransition, sortKeyOn, stopIfAborted, type Recorded } from './publish.ts';
 import { requireRoot } from './require-root.ts';
 import { withUndo, type Undo } from './undo.ts';
-import { dropStaged } from './unstage.ts';
+import { dropReplaced } from './unstage.ts';
 
 export interface RollbackOptions extends SysrootOptions {
   /** Number or digest prefix; undefined takes the newest good one besides the default. */
@@ -62,7 +62,7 @@ export function rollback(host: Host, options: RollbackOptions): Promise<Rollback
       if (entry === undefined) {
         // Should a command have died after its commit, the change is made durable now.
         await settleEntry(host, sysroot.boot, plan.entryFile);
-        dropStaged(host, sysroot, deployments);
+        dropReplaced(host, sysroot, deployments);
         return plan;
       }
       stopIfAborted(host);
@@ -72,7 +72,7 @@ export function rollback(host: Host, options: RollbackOptions): Promise<Rollback
       undo.add('withdraw the boot entry', () => withdrawEntry(sysroot.boot, inert));
       stopIfAborted(host);
       await commitEntry(host, sysroot.boot, inert);
-      dropStaged(host, sysroot, deployments);
+      dropReplaced(host, sysroot, deployments);
       recordTransition(
         host,
         sysroot,

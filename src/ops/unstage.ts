@@ -12,6 +12,7 @@ import { openSysroot, withSysrootLock, type Sysroot, type SysrootOptions } from 
 import { openRepository } from '../store/repository.ts';
 import type { Host } from '../sys/host.ts';
 import { removeDeploymentRefs } from './bound-images.ts';
+import { afterCommit } from './publish.ts';
 import { requireRoot } from './require-root.ts';
 
 export interface UnstageResult {
@@ -27,6 +28,11 @@ export function unstage(host: Host, options: SysrootOptions): Promise<UnstageRes
     const dropped = dropStaged(host, sysroot, readDeployments(host, sysroot));
     return Promise.resolve({ changed: dropped !== undefined, id: dropped ?? null });
   });
+}
+
+/** Once something else boots next: that stands, also where what is staged cannot be dropped. */
+export function dropReplaced(...args: Parameters<typeof dropStaged>): number | undefined {
+  return afterCommit(args[0], 'drop what was staged before', () => dropStaged(...args));
 }
 
 /**
