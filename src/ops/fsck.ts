@@ -110,9 +110,12 @@ async function repairThenLook(
     const failures = await repairAll(host, sysroot, repository, before);
     return { failures, after: await lookAt(host, sysroot, repository, deep) };
   } catch (error) {
-    if (!isHostctlError(error, 'interrupted')) throw error;
-    const message = 'Stopped; what was repaired so far stays so, and the next run goes on';
-    throw new HostctlError('interrupted', message, { cause: error });
+    const kept = 'what was repaired so far stays so, and the next run goes on';
+    if (isHostctlError(error, 'interrupted')) {
+      throw new HostctlError('interrupted', `Stopped; ${kept}`, { cause: error });
+    }
+    host.log.warn(`Could not finish; ${kept}`);
+    throw error;
   }
 }
 

@@ -61,7 +61,7 @@ export interface Command {
   readonly problem?: (host: Host, isDone: boolean) => string | undefined;
   /** What is asked for is that something goes: it cannot be taken back, and an entry that booted before may be it. */
   readonly removes?: boolean;
-  /** It starts with an older deployment that does not boot, and mends it, which stays when it is stopped afterwards. */
+  /** It starts with an older deployment that does not boot, and mends it, which stays when it fails afterwards. */
   readonly mends?: boolean;
   /** What changes is a record, and what it is for happens all the same where that cannot be written. */
   readonly goesOn?: boolean;

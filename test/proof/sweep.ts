@@ -197,7 +197,7 @@ function truth(scene: Scene, mounted: Mounted, fault: Fault, trace: Trace, outpu
   if (fault.kind === 'short') return [`exit ${trace.exit} for a short write: ${output}`];
   if (fault.kind === 'term' && trace.exit !== 143) return [`exit ${trace.exit} for SIGTERM: ${output}`];
   // With every call failing from the commit on, nothing can be taken back; what must hold then is only that it boots.
-  const stays = removes === true || (mends === true && fault.kind === 'term');
+  const stays = removes === true || mends === true;
   if (answer === 'NEW' && !fault.sticky && !stays) return [`exit ${trace.exit}, but the change is there: ${output}`];
   return [];
 }

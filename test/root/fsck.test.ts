@@ -3,6 +3,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -277,20 +278,42 @@ describe('fsck', () => {
     expect(contents(sysroot)).toEqual(before);
   });
 
+  /** The host, that does something when what was repaired is durable. */
+  const atBarrier = ({ host }: ScratchSysroot, step: () => void): ScratchSysroot['host'] => ({
+    ...host,
+    syscalls: {
+      ...host.syscalls,
+      syncfs: (fd, path) => {
+        host.syscalls.syncfs(fd, path);
+        step();
+      },
+    },
+  });
+
   test('that is stopped after a repair keeps it, and says so', async () => {
     const { sysroot } = await twoDeployments();
     flip(objectPath(sysroot, own(sysroot)));
     const stop = new AbortController();
-    const syscalls = { ...sysroot.host.syscalls };
-    syscalls.syncfs = (fd, path) => {
-      stop.abort();
-      sysroot.host.syscalls.syncfs(fd, path);
-    };
-    const host = { ...sysroot.host, signal: stop.signal, syscalls };
+    const host = { ...atBarrier(sysroot, () => stop.abort()), signal: stop.signal };
     await expect(check({ ...sysroot, host }, { deep: true, repair: true })).rejects.toMatchObject({
       code: 'interrupted',
       message: 'Stopped; what was repaired so far stays so, and the next run goes on',
     });
+    expect(codes(await check(sysroot, { deep: true }))).toEqual([]);
+  });
+
+  test('that fails after a repair keeps it, and says so', async () => {
+    const { sysroot } = await twoDeployments();
+    flip(objectPath(sysroot, own(sysroot)));
+    const entries = `${sysroot.path}/boot/loader/entries`;
+    const host = atBarrier(sysroot, () => {
+      renameSync(entries, `${entries}-away`);
+      writeFileSync(entries, '');
+    });
+    await expect(check({ ...sysroot, host }, { deep: true, repair: true })).rejects.toThrow('ENOTDIR');
+    rmSync(entries);
+    renameSync(`${entries}-away`, entries);
+    expect(host.warnings.at(-1)).toMatch(/what was repaired so far stays so/);
     expect(codes(await check(sysroot, { deep: true }))).toEqual([]);
   });
 
