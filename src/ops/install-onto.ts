@@ -128,6 +128,10 @@ export function installOnto(
         if (exists(path) && path !== `${root}/state`) continue;
         undo.add(`remove "${path}" again`, () => fs.rmSync(path, { recursive: true, force: true }));
       }
+      // Before their kernels, also where the directory was there already.
+      undo.add('remove the boot entries again', () => {
+        for (const path of entriesIn(boot)) fs.rmSync(path, { recursive: true });
+      });
     };
     if (!isContinued) takeBackAll();
     return withSysrootLock(host, sysroot, async () => {
@@ -196,17 +200,23 @@ function removeCutOff(places: InstallPlaces, efi: string): void {
   }
 }
 
+/** Paths of our boot entries, whole and inert. */
+function entriesIn(boot: string): string[] {
+  const names = listNames(`${boot}/${ENTRIES}`).filter((name) => name.startsWith('hostctl-'));
+  return names.map((name) => `${boot}/${ENTRIES}/${name}`);
+}
+
 /** What exists of what an installation makes, each with the file system it lies on. */
 function takenPaths({ root, boot, esp, var: ownVar }: InstallPlaces, efi: string): { place: string; path: string }[] {
   const at = (place: string | undefined, names: readonly string[]): { place: string; path: string }[] =>
     place === undefined
       ? []
       : names.map((name) => ({ place, path: `${place}/${name}` })).filter(({ path }) => exists(path));
-  const entries = listNames(`${boot}/${ENTRIES}`).filter((name) => name.startsWith('hostctl-'));
   const inVar = ownVar === undefined ? [] : listNames(ownVar).filter((name) => name !== 'lost+found' && !isMark(name));
   return [
     ...at(root, ['composefs', ...(isOnlyLock(root) ? [] : ['state'])]),
-    ...at(boot, ['hostctl', ...GRUB_FILES, ...entries.map((name) => `${ENTRIES}/${name}`)]),
+    ...at(boot, ['hostctl', ...GRUB_FILES]),
+    ...entriesIn(boot).map((path) => ({ place: boot, path })),
     ...at(esp, ['loader/loader.conf', ...loaderFiles(efi).map(([directory, name]) => `${directory}/${name}`)]),
     ...(ownVar === undefined ? [] : at(ownVar, inVar)),
   ];

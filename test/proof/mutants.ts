@@ -13,8 +13,8 @@ export type Hunt =
   | { readonly kind: 'power'; readonly command: string; readonly boot: FileSystem }
   /** Power cuts, and the command run again, on a root that can have files without their data: see `CARELESS_ROOT`. */
   | { readonly kind: 'power, then again'; readonly command: string }
-  /** One fault at every call. */
-  | { readonly kind: 'fault'; readonly command: string; readonly fault: string }
+  /** One fault at every call, or from every call on. */
+  | { readonly kind: 'fault'; readonly command: string; readonly fault: string; readonly sticky?: boolean }
   /** Files of a host damaged, these of them. */
   | { readonly kind: 'damage'; readonly among: RegExp }
   /** Many commands at a time. */
@@ -207,6 +207,17 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'installation without its marks',
     patches: [{ file: 'ops/install-onto.ts', find: '      markInstallation(options);\n', replace: '' }],
     hunt: { kind: 'fault', command: 'install to-filesystem', fault: 'kill' },
+  },
+  {
+    name: 'kernel of an installation taken away before its entry',
+    patches: [
+      {
+        file: 'ops/install-onto.ts',
+        find: 'for (const path of entriesIn(boot)) fs.rmSync(',
+        replace: 'for (const path of [] as string[]) fs.rmSync(',
+      },
+    ],
+    hunt: { kind: 'fault', command: 'install to-filesystem, cut off before', fault: 'ENOSPC', sticky: true },
   },
   {
     name: 'reboot that a signal calls off',

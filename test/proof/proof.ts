@@ -224,7 +224,7 @@ class Proof {
         return false;
       }
       case 'fault': {
-        const fault: Fault = { kind: hunt.fault, sticky: false };
+        const fault: Fault = { kind: hunt.fault, sticky: hunt.sticky === true };
         const options = { tracer: this.#tracer, jobs: this.#plan.jobs, stopAtFirst: true };
         return (await sweep(lab, await scene(hunt.command), fault, options)).violations.length > 0;
       }

@@ -246,6 +246,23 @@ describe.skipIf(reason !== undefined)('install to-filesystem', () => {
     expect(snapshot(root)).toEqual(before);
   });
 
+  test('takes its entry away before its kernel, also where its commit cannot be taken back', async () => {
+    const { root, host, install } = preparedWithBoot();
+    const entries = `${root}/boot/loader/entries`;
+    mkdirSync(entries, { recursive: true });
+    writeFileSync(`${entries}/theirs.conf`, 'title Theirs\n');
+    const entry = `${entries}/hostctl-00000001.conf`;
+    const freezeThaw = (fd: number): boolean => {
+      if (!existsSync(entry)) return host.syscalls.freezeThaw(fd);
+      mkdirSync(`${entry}.tmp`);
+      throw new Error('the disk failed');
+    };
+    const syscalls = { ...host.syscalls, freezeThaw };
+    await expect(install(bootableLayout().reference, {}, { ...host, syscalls })).rejects.toThrow('the disk failed');
+    expect(readdirSync(entries)).toEqual(['theirs.conf']);
+    expect(existsSync(`${root}/boot/hostctl`)).toBe(false);
+  });
+
   describe('that was killed', () => {
     const marks = (root: string): string[] =>
       ['', '/boot', '/efi', '/var'].filter((place) => existsSync(`${root}${place}/.hostctl-installing`));
