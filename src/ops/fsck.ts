@@ -85,7 +85,10 @@ async function repairAndLook(
 ): Promise<FsckResult> {
   const before = await lookAt(host, sysroot, repository, deep);
   if (before.findings.length === 0) return resultOf(deep, before, []);
-  const { failures, after } = await repairThenLook(host, sysroot, repository, before, deep);
+  const { failures, after } = await keepingRepairs(host, async () => ({
+    failures: await repairAll(host, sysroot, repository, before),
+    after: await lookAt(host, sysroot, repository, deep),
+  }));
   const left = new Set(after.findings.map(keyOf));
   const known = new Set(before.findings.map(keyOf));
   return resultOf(
@@ -99,16 +102,10 @@ async function repairAndLook(
   );
 }
 
-async function repairThenLook(
-  host: Host,
-  sysroot: Sysroot,
-  repository: Repository | undefined,
-  before: Look,
-  deep: boolean,
-): Promise<{ readonly failures: readonly string[]; readonly after: Look }> {
+/** Says, where it fails, that nothing is taken back. */
+async function keepingRepairs<T>(host: Host, step: () => Promise<T>): Promise<T> {
   try {
-    const failures = await repairAll(host, sysroot, repository, before);
-    return { failures, after: await lookAt(host, sysroot, repository, deep) };
+    return await step();
   } catch (error) {
     const kept = 'what was repaired so far stays so, and the next run goes on';
     if (isHostctlError(error, 'interrupted')) {
