@@ -2,26 +2,42 @@
  * `npm run proof`: crashes hostctl at every call, every power cut that a recording allows, and in every broken build,
  * and prints what came of it. See `test/proof/README.md`. Takes an hour or more; `--slice` takes a few minutes. With
  * `--keep` a part that was run on the same tree is not run again, so the whole can be run in pieces and after a stop.
- *
- *   npm run proof -- [--slice] [--only kills|errors|power|killed|fat|boots|full|damage|together|mutants] [--command NAME]... [--keep FOLDER]
- *                    [--json FILE]
  */
 
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { COMMANDS } from '../test/proof/commands.ts';
 import { FULL, type Plan, SLICE } from '../test/proof/plan.ts';
 import { prove } from '../test/proof/proof.ts';
 import { ROWS, tally } from '../test/proof/results.ts';
 
-const { values } = parseArgs({
-  options: {
-    slice: { type: 'boolean', default: false },
-    only: { type: 'string' },
-    command: { type: 'string', multiple: true },
-    keep: { type: 'string' },
-    json: { type: 'string' },
-  },
-});
+const PARTS = ['kills', 'errors', 'power', 'killed', 'fat', 'boots', 'full', 'damage', 'together', 'mutants'];
+const USAGE = `Usage: npm run proof -- [--slice] [--only ${PARTS.join('|')}]
+                        [--command NAME]... [--keep FOLDER] [--json FILE]`;
+
+const values = readOptions();
+
+function readOptions() {
+  try {
+    const options = {
+      slice: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      command: { type: 'string', multiple: true },
+      keep: { type: 'string' },
+      json: { type: 'string' },
+    } as const;
+    const { values: given } = parseArgs({ options });
+    const { only, command = [] } = given;
+    // What is not known would prove nothing, and look like a proof.
+    if (only !== undefined && !PARTS.includes(only)) throw new Error(`The proof has no part "${only}"`);
+    const unknown = command.find((wanted) => !COMMANDS.some(({ name }) => name === wanted));
+    if (unknown !== undefined) throw new Error(`The proof has no command "${unknown}"`);
+    return given;
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+    process.exit(2);
+  }
+}
 
 function choose(plan: Plan): Plan {
   const { only, command } = values;
