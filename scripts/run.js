@@ -4,7 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -24,9 +24,11 @@ if (!existsSync(join(root, 'node_modules/esbuild'))) {
 
 const { build } = await import('esbuild');
 const outfile = join(root, 'build/scripts', `${name}.mjs`);
+// Renamed when it is whole: another run of the same script may begin in this moment.
+const temporary = `${outfile}.${process.pid}`;
 await build({
   entryPoints: [script],
-  outfile,
+  outfile: temporary,
   bundle: true,
   platform: 'node',
   target: 'node20',
@@ -34,5 +36,6 @@ await build({
   packages: 'external',
   logLevel: 'warning',
 });
+renameSync(temporary, outfile);
 process.argv = [process.argv[0] ?? 'node', outfile, ...rest];
 await import(pathToFileURL(outfile).href);
