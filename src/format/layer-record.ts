@@ -97,7 +97,17 @@ export function* encodeLayerRecord(key: LayerKey, content: LayerContent): Genera
 /** Whether these are the bytes of a record of this layer, as they were written. */
 export function isLayerRecord(bytes: Uint8Array, key: LayerKey): boolean {
   const { start, end } = bounds(bytes, key);
-  return start < end && hash('sha256', bytes.subarray(0, end), 'buffer').equals(bytes.subarray(end));
+  return start < end && hasChecksum(bytes, end);
+}
+
+/** Whether they are those of a record in another version, as they were written: every version ends with its checksum. */
+export function isOtherLayerRecord(bytes: Uint8Array): boolean {
+  const [, version] = /^hostctl-layer (\d+)\n/.exec(Buffer.from(bytes.subarray(0, 32)).toString('latin1')) ?? [];
+  return version !== undefined && version !== '1' && hasChecksum(bytes, bytes.length - CHECKSUM_BYTES);
+}
+
+function hasChecksum(bytes: Uint8Array, end: number): boolean {
+  return end >= 0 && hash('sha256', bytes.subarray(0, end), 'buffer').equals(bytes.subarray(end));
 }
 
 /** Reads a record. Throws 'format-invalid' for any that is not of this layer, as it was written. */

@@ -8,6 +8,7 @@ import { isPlainRepoMeta } from '../format/repo-meta.ts';
 import { parseHostctlEntryName } from '../format/bls/name.ts';
 import { listRefs } from '../store/images.ts';
 import type { ObjectFinding } from '../store/check.ts';
+import { damagedLayerRecords } from '../store/layer-records.ts';
 import type { ImageUse } from '../store/usage.ts';
 import type { Repository } from '../store/repository.ts';
 import { isDirectory, readSmallText } from '../sys/files.ts';
@@ -49,6 +50,20 @@ export function checkHost(sysroot: Sysroot, repository: Repository | undefined, 
       .filter(({ code }) => code !== 'entry-unreadable')
       .map(({ code, message }) => ({ code, object: code, message, deployments: [], isCorrupt: true })),
   ];
+}
+
+/** What `--repair` removes: the layer itself says the same. */
+export const LAYER_RECORD_ALTERED = 'layer-record-altered';
+
+/** Records of layers, every byte of each. */
+export function checkLayerRecords(repository: Repository): Finding[] {
+  return damagedLayerRecords(repository).map((path) => ({
+    code: LAYER_RECORD_ALTERED,
+    object: path,
+    message: `The record of a layer "${path}" is not as hostctl wrote it`,
+    deployments: [],
+    isCorrupt: true,
+  }));
 }
 
 /** What the repository says of itself; a text that cannot be read is a warning of the deployments. */

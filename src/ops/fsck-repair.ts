@@ -20,7 +20,7 @@ import { fsyncPath, split } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
 import { exactly, flattenImage, XATTR_MODE } from './build.ts';
-import type { Look } from './fsck-host.ts';
+import { LAYER_RECORD_ALTERED, type Look } from './fsck-host.ts';
 import { repairKernels } from './repair-kernels.ts';
 import { refsOfOrigin } from './image-refs.ts';
 import { referenceAgain, requireSameManifest } from './made-from.ts';
@@ -45,7 +45,12 @@ export async function repairAll(
   if (repository !== undefined) {
     const distrusted = new Set(look.objects.map(({ digest }) => digest));
     for (const { digest, images } of look.objects) {
-      if (images.length === 0) await attempt(`object ${digest}`, () => removeUnreferenced(repository, digest));
+      // A damaged object that no image names holds nothing that anybody can want.
+      if (images.length > 0) continue;
+      await attempt(`object ${digest}`, () => removeDurably(objectFile(repository, digest)));
+    }
+    for (const { object } of look.findings.filter(({ code }) => code === LAYER_RECORD_ALTERED)) {
+      await attempt(`"${object}"`, () => removeDurably(object));
     }
     for (const made of imagesToFetch(repository, look)) {
       await attempt(made.name, () => fetchAgain(host, repository, made, distrusted));
@@ -63,9 +68,7 @@ export async function repairAll(
   return failures;
 }
 
-/** A damaged object that no image names holds nothing that anybody can want. */
-function removeUnreferenced(repository: Repository, digest: string): void {
-  const path = objectFile(repository, digest);
+function removeDurably(path: string): void {
   fs.rmSync(path, { force: true, recursive: true });
   fsyncPath(split(path).directory);
 }

@@ -12,7 +12,7 @@ import { openRepository, withRepositoryLock, withSharedLockIfFree, type Reposito
 import { usageOfImages, type ImageBytes, type ImageUse } from '../store/usage.ts';
 import type { Host } from '../sys/host.ts';
 import type { VerityDigest } from '../tree/node.ts';
-import { checkHost, type Finding, type Look } from './fsck-host.ts';
+import { checkHost, checkLayerRecords, type Finding, type Look } from './fsck-host.ts';
 import { repairAll } from './fsck-repair.ts';
 import { requireRoot } from './require-root.ts';
 
@@ -134,6 +134,7 @@ async function lookAt(host: Host, sysroot: Sysroot, repository: Repository | und
     images,
     findings: [
       ...checkHost(sysroot, repository, deployments),
+      ...(deep && repository !== undefined ? checkLayerRecords(repository) : []),
       ...objects.map((finding) => ({
         code: finding.code,
         object: finding.digest,

@@ -6,18 +6,20 @@
  */
 
 import * as fs from 'node:fs';
-import { errnoOf, isHostctlError } from '../errors.ts';
+import { errnoOf, isHostctlError, isShortage } from '../errors.ts';
 import {
   encodeLayerRecord,
   isLayerRecord,
+  isOtherLayerRecord,
   MAX_LAYER_RECORD_BYTES,
   parseLayerRecord,
   type LayerContent,
 } from '../format/layer-record.ts';
-import type { DiffId } from '../format/oci/digest.ts';
+import { parseDiffId, type DiffId } from '../format/oci/digest.ts';
 import {
   freeSpace,
   isDirectory,
+  listNames,
   makeDirectories,
   readSmallFile,
   removeQuietly,
@@ -25,6 +27,7 @@ import {
   writeAll,
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
+import type { VerityAlgorithm } from '../tree/node.ts';
 import { RECORDS } from './image-record.ts';
 import type { Repository } from './repository.ts';
 
@@ -54,6 +57,26 @@ export function hasLayerRecord(repository: Repository, diffId: DiffId): boolean 
 export function readLayerRecord(repository: Repository, diffId: DiffId): LayerContent | undefined {
   const { algorithm } = repository;
   return readWith(repository, diffId, (bytes) => parseLayerRecord(bytes, { diffId, algorithm }));
+}
+
+/** Paths of records that are not as they were written. Throws where they cannot be read for want of memory or files. */
+export function damagedLayerRecords({ path, algorithm }: Pick<Repository, 'path' | 'algorithm'>): string[] {
+  const directory = `${path}/${LAYERS}`;
+  const names = listNames(directory).filter((name) => LAYER_NAME.test(name));
+  return names
+    .filter((name) => !isAsWritten(`${directory}/${name}`, name, algorithm))
+    .map((name) => `${directory}/${name}`);
+}
+
+function isAsWritten(path: string, name: string, algorithm: VerityAlgorithm): boolean {
+  const diffId = parseDiffId(`${name.length === 64 ? 'sha256' : 'sha512'}:${name}`, 'Layer record');
+  try {
+    const bytes = readSmallFile(path, MAX_LAYER_RECORD_BYTES);
+    return bytes === undefined || isLayerRecord(bytes, { diffId, algorithm }) || isOtherLayerRecord(bytes);
+  } catch (error) {
+    if (isShortage(error) || (errnoOf(error) === undefined && !isHostctlError(error))) throw error;
+    return false;
+  }
 }
 
 function readWith<T>(repository: Repository, diffId: DiffId, read: (bytes: Uint8Array) => T): T | undefined {

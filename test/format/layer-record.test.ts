@@ -5,6 +5,7 @@ import { objectPath } from '../../src/format/fsverity/digest.ts';
 import {
   encodeLayerRecord,
   isLayerRecord,
+  isOtherLayerRecord,
   parseLayerRecord,
   type LayerContent,
   type LayerKey,
@@ -184,6 +185,10 @@ describe('a layer record', () => {
     const bytes = encode(SAMPLE);
     bytes.write('2', 14);
     expect(isLayerRecord(sealed(bytes), KEY)).toBe(false);
+    expect(isOtherLayerRecord(sealed(bytes))).toBe(true);
+    expect(isOtherLayerRecord(bytes)).toBe(false);
+    expect(isOtherLayerRecord(encode(SAMPLE))).toBe(false);
+    expect(isOtherLayerRecord(bytes.subarray(0, 16))).toBe(false);
   });
 
   test('with any bit flipped is none', () => {

@@ -269,6 +269,11 @@ export const MUTANTS: readonly Mutant[] = [
     hunt: { kind: 'damage', among: /^composefs\/objects\// },
   },
   {
+    name: 'records of layers not read by fsck',
+    patches: [{ file: 'store/layer-records.ts', find: '!isAsWritten(', replace: 'false && !isAsWritten(' }],
+    hunt: { kind: 'damage', among: /^composefs\/hostctl\/layers\// },
+  },
+  {
     name: 'checksums of entries and records not compared',
     patches: [
       {

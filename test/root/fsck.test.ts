@@ -239,6 +239,24 @@ describe('fsck', () => {
     expect(isDamaged(found)).toBe(false);
   });
 
+  test.each([
+    ['a flipped bit', (record: string) => flip(record)],
+    ['another file', (record: string) => writeFileSync(record, 'another')],
+    ['a directory', (record: string) => (rmSync(record), mkdirSync(record))],
+  ])('finds %s where a record of a layer was, and takes it away', async (_, damage) => {
+    const { sysroot } = await twoDeployments();
+    const layers = `${sysroot.path}/composefs/hostctl/layers`;
+    const [damaged = '', ...whole] = readdirSync(layers).map((name) => `${layers}/${name}`);
+    damage(damaged);
+    expect(codes(await check(sysroot))).toEqual([]);
+    const found = await check(sysroot, { deep: true });
+    expect(found.findings.map(({ code, object }) => [code, object])).toEqual([['layer-record-altered', damaged]]);
+    expect(isDamaged(found)).toBe(true);
+    expect(codes(await check(sysroot, { deep: true, repair: true }))).toEqual(['layer-record-altered repaired']);
+    expect(readdirSync(layers).map((name) => `${layers}/${name}`)).toEqual(whole);
+    expect(codes(await check(sysroot, { deep: true }))).toEqual([]);
+  });
+
   test('without --deep sees what is missing or cut, not a flipped bit in an object', async () => {
     const { sysroot } = await twoDeployments();
     flip(objectPath(sysroot, own(sysroot)));
