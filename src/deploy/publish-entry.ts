@@ -216,12 +216,13 @@ function underItsName(boot: BootPartition, file: string, act: (path: string) => 
   try {
     act(`${directory}/${file}`);
   } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
     const id = parseEntryName(file)?.id;
     const renamed = listNames(directory).find((other) => {
       const name = parseEntryName(other);
       return name?.suffix === '.conf' && name.id === id;
     });
-    if (errnoOf(error) !== 'ENOENT' || renamed === undefined) throw error;
+    if (renamed === undefined) throw error;
     act(`${directory}/${renamed}`);
   }
 }

@@ -32,7 +32,7 @@ import { requireRoot } from './require-root.ts';
 import { judgeImage, type JudgeOptions } from './judge-image.ts';
 import type { JudgedDigest } from './stated-digests.ts';
 import { fetchUnknown } from './stored-layers.ts';
-import { dropReplaced } from './unstage.ts';
+import { dropReplaced, dropStaged } from './unstage.ts';
 import { checkDeployedVar } from './var-mount.ts';
 import { isBy, leftoverState } from './unified-kernel.ts';
 import { withImage } from './with-image.ts';
@@ -196,7 +196,8 @@ async function keepDeployed(
   await settleEntry(host, sysroot.boot, defaultEntry.file);
   const unchanged = describeDeployment(next, next.id, defaultEntry.file);
   refreshSeal(wanted, unchanged.digest);
-  const unstaged = dropReplaced(host, sysroot, wanted.deployments);
+  // It would take the place of what is kept: unlike after a commit, it must go.
+  const unstaged = dropStaged(host, sysroot, wanted.deployments);
   return { ...unchanged, changed: unstaged !== undefined, unstaged: unstaged ?? null };
 }
 

@@ -25,7 +25,7 @@ import { hostTrust, refuseRevoked, revokedLists } from './judge-image.ts';
 import { nextSequence, recordTransition, sortKeyOn, stopIfAborted, type Recorded } from './publish.ts';
 import { requireRoot } from './require-root.ts';
 import { withUndo, type Undo } from './undo.ts';
-import { dropReplaced } from './unstage.ts';
+import { dropReplaced, dropStaged } from './unstage.ts';
 
 export interface RollbackOptions extends SysrootOptions {
   /** Number or digest prefix; undefined takes the newest good one besides the default. */
@@ -62,7 +62,8 @@ export function rollback(host: Host, options: RollbackOptions): Promise<Rollback
       if (entry === undefined) {
         // Should a command have died after its commit, the change is made durable now.
         await settleEntry(host, sysroot.boot, plan.entryFile);
-        dropReplaced(host, sysroot, deployments);
+        // It would take the target's place: unlike after a commit, it must go.
+        dropStaged(host, sysroot, deployments);
         return plan;
       }
       stopIfAborted(host);

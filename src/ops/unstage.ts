@@ -30,7 +30,7 @@ export function unstage(host: Host, options: SysrootOptions): Promise<UnstageRes
   });
 }
 
-/** Once something else boots next: that stands, also where what is staged cannot be dropped. */
+/** After a commit, which stands: what is staged has the lower number and never boots, also where it stays. */
 export function dropReplaced(...args: Parameters<typeof dropStaged>): number | undefined {
   return afterCommit(args[0], 'drop what was staged before', () => dropStaged(...args));
 }
