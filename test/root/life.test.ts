@@ -166,6 +166,36 @@ describe('a staged deployment', () => {
     expect(await finalize(sysroot)).toMatchObject({ reason: 'nothing-staged' });
   });
 
+  /** What is mounted on cannot be removed. */
+  const hold = (sysroot: ScratchSysroot): void => {
+    const record = `${sysroot.path}/state/hostctl/staged`;
+    execFileSync('mount', ['--bind', record, record]);
+    onTestFinished(() => void execFileSync('umount', [record]));
+  };
+
+  test.each([
+    ['deploy', (sysroot: ScratchSysroot, first: string) => sysroot.deploy(first)],
+    ['rollback', (sysroot: ScratchSysroot) => rollback(sysroot.host, { sysroot: sysroot.path, to: '1' })],
+  ])('that cannot be dropped, and would boot, fails a %s to what is the default', async (_, act) => {
+    const sysroot = scratchSysroot();
+    const first = one();
+    await sysroot.deploy(first);
+    await sysroot.deploy(two(), { stage: true });
+    hold(sysroot);
+    await expect(act(sysroot, first)).rejects.toThrow('EBUSY');
+    expect(sysroot.status()).toMatchObject({ next: 1, staged: 2 });
+  });
+
+  test('that cannot be dropped, and will never boot, lets a rollback stand', async () => {
+    const sysroot = scratchSysroot();
+    await sysroot.deploy(one());
+    await sysroot.deploy(two());
+    await sysroot.deploy(bootableLayout({ version: '3' }).reference, { stage: true });
+    hold(sysroot);
+    expect(await rollback(sysroot.host, { sysroot: sysroot.path, to: '1' })).toMatchObject({ changed: true, to: 1 });
+    expect(sysroot.status()).toMatchObject({ next: 1 });
+  });
+
   test('whose record was left behind by a crash is not published after a newer one', async () => {
     const sysroot = scratchSysroot();
     await sysroot.deploy(one());
