@@ -280,10 +280,10 @@ export async function blessEntry(host: Host, boot: BootPartition, entry: FoundEn
   const blessed = `${entry.name.id}.conf`;
   const isCounted = entry.file !== blessed;
   if (isCounted) {
-    if (exists(`${directory}/${blessed}`)) {
+    if (exists(`${directory}/${blessed}`) && exists(`${directory}/${entry.file}`)) {
       throw new HostctlError('state-invalid', `Both "${entry.file}" and "${blessed}" exist`);
     }
-    fs.renameSync(`${directory}/${entry.file}`, `${directory}/${blessed}`);
+    underItsName(boot, entry.file, (path) => fs.renameSync(path, `${directory}/${blessed}`));
   }
   try {
     await settleEntry(host, boot, blessed);

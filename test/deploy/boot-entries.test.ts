@@ -1,8 +1,14 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
 import { defaultOf, isUnified, listEntries } from '../../src/deploy/boot-entries.ts';
-import { commitEntry, removeEntries, settleEntry, writeInertEntry } from '../../src/deploy/publish-entry.ts';
+import {
+  blessEntry,
+  commitEntry,
+  removeEntries,
+  settleEntry,
+  writeInertEntry,
+} from '../../src/deploy/publish-entry.ts';
 import { openBootPartition, type BootPartition } from '../../src/deploy/boot-partition.ts';
 import { scratchDir } from '../helpers/scratch-dir.ts';
 import { testHost } from '../helpers/test-host.ts';
@@ -137,5 +143,17 @@ describe('an entry that is blessed at the same time', () => {
     await removeEntries(testHost(), boot, [COUNTED]);
     expect(readdirSync(`${boot.path}/loader/entries`)).toEqual(['other.conf']);
     await expect(removeEntries(testHost(), boot, [COUNTED])).rejects.toThrow('ENOENT');
+  });
+
+  test('is blessed by us as well, and refused where there are two of it', async () => {
+    const boot = bootWith(ENTRY);
+    const [found] = listEntries(boot).entries;
+    if (found === undefined) throw new Error('no entry');
+    const [from, to] = [COUNTED, BLESSED].map((file) => `${boot.path}/loader/entries/${file}`) as [string, string];
+    renameSync(from, to);
+    await expect(blessEntry(testHost(), boot, found)).resolves.toBe(BLESSED);
+    expect(readdirSync(`${boot.path}/loader/entries`)).toEqual([BLESSED, 'other.conf']);
+    copyFileSync(to, from);
+    await expect(blessEntry(testHost(), boot, found)).rejects.toThrow('Both');
   });
 });
