@@ -19,6 +19,7 @@ import { checkHost, type Expectation, repositoryImages } from './checker/check.t
 import { fatFiles } from './checker/fat.ts';
 import { mountedFiles } from './checker/mounted.ts';
 import { verityHex } from './checker/verity.ts';
+import { peFile } from '../helpers/pe-builder.ts';
 import { buildDeployment, type BuiltDeployment, IMAGE_FILES } from './lib/host-builder.ts';
 
 let scratch = '';
@@ -46,6 +47,48 @@ afterEach(() => {
 function check(): ReturnType<typeof checkHost> {
   return checkHost({ boot: mountedFiles(boot), bootDir: '', root: mountedFiles(root) }, expected);
 }
+
+/** Has the new deployment boot by a unified kernel image with an add-on; the entry says what they boot by. */
+function unify(addonOptions: string, entryOptions = `${next.options} ${addonOptions}`): void {
+  const files = {
+    'uki.efi': peFile([{ name: '.cmdline', content: `${next.options}\0` }]),
+    'uki.efi.extra.d/a.addon.efi': peFile([{ name: '.cmdline', content: addonOptions }]),
+  };
+  const sha256 = (bytes: string | Buffer): Buffer => createHash('sha256').update(bytes).digest();
+  const [uki, addon] = Object.values(files) as [Buffer, Buffer];
+  const directory = `hostctl/${sha256(Buffer.concat([sha256(uki), sha256('a.addon.efi'), sha256(addon)])).toString('hex')}`;
+  mkdirSync(`${boot}/${directory}/uki.efi.extra.d`, { recursive: true });
+  for (const [name, bytes] of Object.entries(files)) writeFileSync(`${boot}/${directory}/${name}`, bytes);
+  const lines = ['sort-key hostctl', 'version 2', `efi /${directory}/uki.efi`, `x-hostctl-options ${entryOptions}`, ''];
+  writeFileSync(`${boot}/${next.entryPath}`, lines.join('\n'));
+  expected = { ...expected, new: entryOptions };
+}
+
+describe('a host with a unified kernel image', () => {
+  const program = (): string => readFileSync(`${boot}/${next.entryPath}`, 'utf8').match(/^efi (.*)$/m)?.[1] ?? '';
+
+  test('boots by it', () => {
+    unify('proof=1');
+    expect(check()).toMatchObject({ answer: 'NEW', broken: new Map(), options: `${next.options} proof=1` });
+  });
+
+  test.each([
+    ['is missing', (path: string) => unlinkSync(path), /uki.efi is missing/],
+    ['is cut', (path: string) => writeFileSync(path, readFileSync(path).subarray(0, 100)), /uki.efi hashes to/],
+    ['lacks an add-on', (path: string) => rmSync(`${path}.extra.d`, { recursive: true }), /uki.efi hashes to/],
+  ])('is BAD when it %s', (_, spoil, reason) => {
+    unify('proof=1');
+    spoil(`${boot}${program()}`);
+    const { answer, reason: found } = check();
+    expect(answer).toBe('BAD');
+    expect(found).toMatch(reason);
+  });
+
+  test('is BAD when it boots by other arguments than its entry says', () => {
+    unify('proof=1', `${next.options} proof=2`);
+    expect(check()).toMatchObject({ answer: 'BAD', reason: expect.stringContaining('proof=1"') as string });
+  });
+});
 
 describe('a whole host', () => {
   test('with both entries boots the new one', () => {

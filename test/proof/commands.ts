@@ -21,6 +21,8 @@ export interface Setup {
   hostctl(...args: string[]): Promise<void>;
   /** What a good boot of the newest entry does: its counter goes. */
   bless(): void;
+  /** The administrator writes `EDIT` to `EDITED` of each deployment that is there. */
+  edit(): void;
   /** Flips a bit of the object with this content, below the scene's root. */
   damage(content: Buffer): void;
   /** Flips a bit of the kernel that the oldest entry starts. */
@@ -69,6 +71,8 @@ export interface Command {
   readonly isBooted?: boolean;
   /** Run with the scene's root mounted at `/sysroot` and the boot partition, as an ESP, below it. */
   readonly isInstall?: boolean;
+  /** Its images come from a registry. */
+  readonly isRemote?: boolean;
 }
 
 const STAGED = 'state/hostctl/staged';
@@ -79,8 +83,14 @@ async function deployed(setup: Setup, tag: Tag): Promise<void> {
   setup.bless();
 }
 
+/** In a deployment's state directory; no image has it. */
+export const EDITED = 'etc/conf.d/local.conf';
+export const EDIT = 'edited\n';
+
+/** With what was changed in `/etc` before. */
 async function staged(setup: Setup): Promise<void> {
   await deployed(setup, 'v1');
+  setup.edit();
   await setup.hostctl('deploy', WITHOUT_VERITY, '--stage', setup.image('v2'));
 }
 
@@ -90,6 +100,13 @@ const isStaged = ({ root }: Host): boolean => root.read(STAGED) !== undefined;
 function stagedNumber({ root, boot }: Host): number | undefined {
   const name = /^entry\s*=\s*(hostctl-.*)$/m.exec(root.read(STAGED)?.toString() ?? '')?.[1] ?? '';
   return boot.kind(`loader/entries/${name}.staged`) === 'file' ? Number(name.slice(8, 16)) : undefined;
+}
+
+/** What boots has what was changed in `/etc`. */
+function lostEdit(host: Host): string | undefined {
+  const states = [...checkHost(host, { old: undefined, new: undefined }).goodStates];
+  const without = states.find((state) => host.root.read(`state/deploy/${state}/${EDITED}`)?.toString() !== EDIT);
+  return without === undefined ? undefined : `state/deploy/${without} is without the change to /${EDITED}`;
 }
 
 /** Of two deployments. */
@@ -137,8 +154,23 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     name: 'deploy',
+    async prepare(setup) {
+      await deployed(setup, 'v1');
+      setup.edit();
+    },
+    args: (image) => ['deploy', WITHOUT_VERITY, image('v2')],
+    problem: lostEdit,
+  },
+  {
+    name: 'deploy from a registry',
     prepare: (setup) => deployed(setup, 'v1'),
     args: (image) => ['deploy', WITHOUT_VERITY, image('v2')],
+    isRemote: true,
+  },
+  {
+    name: 'deploy of a unified kernel',
+    prepare: (setup) => deployed(setup, 'v1'),
+    args: (image) => ['deploy', WITHOUT_VERITY, image('unified')],
   },
   {
     name: 'deploy sealed',
@@ -263,7 +295,7 @@ export const COMMANDS: readonly Command[] = [
     prepare: staged,
     args: (image) => ['deploy', WITHOUT_VERITY, '--stage', image('bound')],
     isDone: (host) => (stagedNumber(host) ?? 0) > 2,
-    problem: (host) => (stagedNumber(host) === undefined ? 'nothing is staged any more' : undefined),
+    problem: (host) => (stagedNumber(host) === undefined ? 'nothing is staged any more' : lostEdit(host)),
   },
   {
     name: 'finalize-staged',
@@ -271,6 +303,7 @@ export const COMMANDS: readonly Command[] = [
     args: () => ['finalize-staged'],
     // After a failure it waits until somebody asks for the image again.
     again: (image) => [{ args: ['deploy', WITHOUT_VERITY, '--stage', image('v2')] }, { args: ['finalize-staged'] }],
+    problem: lostEdit,
   },
   {
     name: 'unstage',

@@ -220,6 +220,50 @@ export const MUTANTS: readonly Mutant[] = [
     hunt: { kind: 'fault', command: 'install to-filesystem, cut off before', fault: 'ENOSPC', sticky: true },
   },
   {
+    name: 'local changes of /etc not carried over',
+    patches: [
+      {
+        file: 'ops/carry-etc.ts',
+        find: '  if (plan.live !== undefined) applyEtcMerge',
+        replace: '  if (false) applyEtcMerge',
+      },
+    ],
+    hunt: { kind: 'fault', command: 'deploy', fault: 'kill' },
+  },
+  {
+    name: 'state of a killed deployment in the way of a unified kernel',
+    patches: [
+      {
+        file: 'ops/unified-kernel.ts',
+        find: 'const mayBeLeft = there',
+        replace: 'const mayBeLeft = false && there',
+      },
+    ],
+    hunt: { kind: 'fault', command: 'deploy of a unified kernel', fault: 'kill' },
+  },
+  {
+    name: 'add-ons of a unified kernel forgotten',
+    patches: [
+      {
+        file: 'deploy/kernels.ts',
+        find: '    ...files.addons.map(({ name, content }) => ({ name: `${ADDONS}/${name}`, content })),\n',
+        replace: '',
+      },
+    ],
+    hunt: { kind: 'fault', command: 'deploy of a unified kernel', fault: 'kill' },
+  },
+  {
+    name: 'fetched blobs trusted by their names',
+    patches: [
+      {
+        file: 'store/blob-cache.ts',
+        find: '      if (hasher.digest() === digest) return true;',
+        replace: '      return true;',
+      },
+    ],
+    hunt: { kind: 'power, then again', command: 'deploy from a registry' },
+  },
+  {
     name: 'reboot that a signal calls off',
     patches: [
       {

@@ -1,5 +1,6 @@
 /** What a run of the proof covers: the whole of it, or the slice that every run of the tests can afford. */
 
+import { availableParallelism } from 'node:os';
 import { COMMANDS } from './commands.ts';
 import type { ConcurrencyOptions } from './concurrency.ts';
 import type { FullDisksOptions } from './full-disks.ts';
@@ -51,13 +52,18 @@ export interface Plan {
 }
 
 /** Those that write the boot partition and the store in ways of their own; the others are made of the same steps. */
-const CUT = ['install to-filesystem', 'first deploy', 'deploy', 'rollback', 'image pull', 'finalize-staged', 'delete'];
+const CUT = [
+  ...['install to-filesystem', 'first deploy', 'deploy', 'deploy of a unified kernel', 'rollback', 'image pull'],
+  ...['finalize-staged', 'delete'],
+];
+/** Its cache is on the root alone, and a guest has no registry. */
+const CUT_OF_REGISTRY = ['deploy from a registry'];
 /** They write GRUB's environment block; on the boot partitions that it is on. */
 const CUT_WITH_GRUB = ['deploy with GRUB', 'rollback with GRUB'];
 
 export const FULL: Plan = {
   commands: COMMANDS.map(({ name }) => name),
-  cut: [...CUT, ...CUT_WITH_GRUB],
+  cut: [...CUT, ...CUT_OF_REGISTRY, ...CUT_WITH_GRUB],
   killStride: 1,
   errorStride: 1,
   power: {
@@ -79,7 +85,7 @@ export const FULL: Plan = {
   },
   concurrency: { workers: 8, seconds: 600, seed: 1 },
   mutants: MUTANTS.map(({ name }) => name),
-  jobs: 2,
+  jobs: availableParallelism(),
 };
 
 /** A few minutes: enough that no broken step goes unseen for long. */
@@ -101,5 +107,5 @@ export const SLICE: Plan = {
   concurrency: { workers: 3, seconds: 15, seed: 1 },
   // Those that a fault at a call finds, the same every time; power cuts find theirs only with more states than this.
   mutants: ['entry before its kernel', 'short write ignored'],
-  jobs: 2,
+  jobs: availableParallelism(),
 };

@@ -5,6 +5,7 @@
 
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { run } from '../../scripts/lib/run.ts';
 import { BOOTED_ROOT, type Command, commandNamed } from './commands.ts';
 import { runTogether } from './concurrency.ts';
 import { damageAll } from './damage.ts';
@@ -12,6 +13,7 @@ import { fillDisks, type FullDisksOptions } from './full-disks.ts';
 import { fatParts, isForGuest, mutantOutcome } from './fat.ts';
 import type { FileSystem } from './lib/disks.ts';
 import { makeImages } from './lib/oci-image.ts';
+import { type ProofRegistry, serveImages } from './lib/registry.ts';
 import { type Lab, makeScene, type Scene } from './lib/scene.ts';
 import { bundleHostctl, compile, programName } from './lib/tools.ts';
 import { BOOT_IS_ESP, type Mutant, mutantNamed } from './mutants.ts';
@@ -35,15 +37,15 @@ export interface ProveOptions {
 /** Runs a plan on this machine. Needs root; the FAT part needs QEMU. Nothing is left behind. */
 export async function prove(plan: Plan, { say, keep, script }: ProveOptions): Promise<Outcome[]> {
   const directory = mkdtempSync('/dev/shm/hostctl-proof-');
+  let registry: ProofRegistry | undefined;
   try {
     mkdirSync(`${directory}/images`);
     mkdirSync(BOOTED_ROOT, { recursive: true });
-    await makeImages(`${directory}/images`);
-    const lab: Lab = {
-      directory,
-      program: await bundleHostctl(directory, 'whole', [BOOT_IS_ESP]),
-      images: `${directory}/images`,
-    };
+    const images = `${directory}/images`;
+    const program = await bundleHostctl(directory, 'whole', [BOOT_IS_ESP]);
+    await makeImages(images, (reference) => digestOfImage(program, reference));
+    registry = await serveImages(images, `${directory}/containers`);
+    const lab: Lab = { directory, program, images, registry };
     const tools = { tracer: await compile('tracer/trace.c'), recorder: await compile('power/recorder.c') };
     const hash = createHash('sha256');
     for (const path of [lab.program, tools.tracer, tools.recorder, ...(script === undefined ? [] : [script])]) {
@@ -63,8 +65,14 @@ export async function prove(plan: Plan, { say, keep, script }: ProveOptions): Pr
     }
     return outcomes;
   } finally {
+    registry?.close();
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** By the program itself; that it is the right one is for others to say. */
+async function digestOfImage(program: string, reference: string): Promise<string> {
+  return (await run(process.execPath, [program, 'image', 'digest', '--bootable', reference])).trim();
 }
 
 function withoutFat(options: FullDisksOptions): FullDisksOptions {

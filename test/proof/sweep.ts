@@ -11,7 +11,7 @@ import { leaks } from './checker/leaks.ts';
 import { copyDisk } from './lib/disks.ts';
 import {
   hostAt,
-  imageReference,
+  imagesFor,
   judge,
   type Lab,
   type Mounted,
@@ -133,7 +133,7 @@ async function runPoint(
       ...[tracer, '--log', log, '--watch', root, '--watch', mounted.boot],
       ...['--fault', fault.kind, '--at', String(at), ...(fault.sticky ? ['--sticky'] : []), '--'],
     ];
-    const words = sceneCommand(lab, scene.command, mounted, scene.command.args(imageReference(lab)), through);
+    const words = sceneCommand(lab, scene.command, mounted, scene.command.args(imagesFor(lab, scene.command)), through);
     const { code, output } = await runToEnd(words);
     if (code !== 0) return { counted: 0, call: 'none', problems: [`the tracer ended with ${String(code)}: ${output}`] };
     const trace = readTrace(log);

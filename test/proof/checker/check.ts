@@ -5,10 +5,11 @@
  */
 
 import { createHash } from 'node:crypto';
-import { defaultEntry, type LoaderEntry, readEntries, triesLeft } from './entries.ts';
+import { defaultEntry, type LoaderEntry, programOf, readEntries, triesLeft } from './entries.ts';
 import { type ImageEntry, readImage } from './erofs.ts';
 import { Damage, type Files, join } from './files.ts';
 import { grubDefault, isGrubHost } from './grub.ts';
+import { peCommandLines } from './pe.ts';
 import { sealProblem } from './seals.ts';
 import { verityHex } from './verity.ts';
 
@@ -87,8 +88,9 @@ export function stateOf(entry: LoaderEntry): string | undefined {
   return /(?:^| )hostctl\.state=(\S+)/.exec(options)?.[1] ?? digestArguments(options)[0]?.digest;
 }
 
-function optionsOf(entry: LoaderEntry): string {
-  return (entry.keys.get('options') ?? []).join(' ');
+/** A unified kernel image has its own; what its entry says of them is compared with it. */
+function optionsOf({ keys }: LoaderEntry): string {
+  return (keys.get('options') ?? keys.get('x-hostctl-options') ?? []).join(' ');
 }
 
 /**
@@ -118,7 +120,7 @@ function digestArguments(options: string): Pinned[] {
 /** Why this entry would not come up whole; undefined when it would. */
 function entryProblem(host: Host, entry: LoaderEntry): string | undefined {
   try {
-    const problem = kernelProblem(host, entry);
+    const problem = entry.keys.has('efi') ? unifiedProblem(host, entry) : kernelProblem(host, entry);
     if (problem !== undefined) return problem;
     const [pinned] = digestArguments(optionsOf(entry));
     if (!pinned) return 'no digest on the command line';
@@ -148,6 +150,31 @@ function kernelProblem({ boot }: Host, entry: LoaderEntry): string | undefined {
   if (recorded === undefined) return `${paths[0] ?? ''} is not below a content hash`;
   const actual = createHash('sha256').update(Buffer.concat(hashes)).digest('hex');
   return actual === recorded ? undefined : `kernel and initrd hash to ${actual}, not ${recorded}`;
+}
+
+/** The unified kernel image and its add-ons are what the name of their directory says, and boot by what the entry says. */
+function unifiedProblem({ boot }: Host, entry: LoaderEntry): string | undefined {
+  const path = programOf(entry);
+  const addons = (boot.list(`${path}.extra.d`) ?? []).sort();
+  const contents: Buffer[] = [];
+  const hash = createHash('sha256');
+  for (const file of [path, ...addons.map((name) => `${path}.extra.d/${name}`)]) {
+    const content = boot.read(file);
+    if (content === undefined) return `${file} is missing`;
+    if (file !== path)
+      hash.update(
+        createHash('sha256')
+          .update(file.slice(file.lastIndexOf('/') + 1))
+          .digest(),
+      );
+    hash.update(createHash('sha256').update(content).digest());
+    contents.push(content);
+  }
+  const recorded = /\/([0-9a-f]{64})(-\d+)?\/[^/]+$/.exec(path)?.[1];
+  const actual = hash.digest('hex');
+  if (actual !== recorded) return `${path} hashes to ${actual}`;
+  const options = contents.flatMap(peCommandLines).join(' ');
+  return options === optionsOf(entry) ? undefined : `${path} boots by "${options}"`;
 }
 
 /** The image under its pinned digest, every object of it checked; or what is wrong. */

@@ -11,6 +11,11 @@ export interface LoaderEntry {
   readonly keys: ReadonlyMap<string, readonly string[]>;
 }
 
+/** What an entry starts: a kernel, or a unified kernel image. */
+export function programOf({ keys }: LoaderEntry): string {
+  return keys.get('linux')?.at(-1) ?? keys.get('efi')?.at(-1) ?? '';
+}
+
 /** Entries in `loader/entries` below `bootDir`; a file that is none (no kernel, bad text) is left out. */
 export function readEntries(files: Files, bootDir: string): LoaderEntry[] {
   const directory = join(bootDir, 'loader/entries');
@@ -20,7 +25,7 @@ export function readEntries(files: Files, bootDir: string): LoaderEntry[] {
     const text = files.read(join(directory, fileName))?.toString('utf8');
     if (text === undefined) continue;
     const keys = parseEntryText(text);
-    if (keys.has('linux')) entries.push({ fileName, keys });
+    if (keys.has('linux') || keys.has('efi')) entries.push({ fileName, keys });
   }
   return entries;
 }

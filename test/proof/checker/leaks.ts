@@ -4,7 +4,7 @@
  */
 
 import { type Host, stateOf, storedAs } from './check.ts';
-import { type LoaderEntry, parseEntryText, readEntries, stableId } from './entries.ts';
+import { type LoaderEntry, parseEntryText, programOf, readEntries, stableId } from './entries.ts';
 import { readImage } from './erofs.ts';
 import { type Files, join } from './files.ts';
 
@@ -37,7 +37,7 @@ export function leaks(host: Host): string[] {
 }
 
 function kernelLeaks({ boot, bootDir }: Host, entries: readonly LoaderEntry[]): string[] {
-  const used = entries.map(({ keys }) => /\/hostctl\/([^/]+)\/[^/]+$/.exec(keys.get('linux')?.at(-1) ?? '')?.[1]);
+  const used = entries.map((entry) => /\/hostctl\/([^/]+)\/[^/]+$/.exec(programOf(entry))?.[1]);
   return (boot.list(join(bootDir, 'hostctl')) ?? [])
     .filter((name) => !used.includes(name))
     .map((name) => join('hostctl', name));
@@ -71,6 +71,10 @@ function repositoryLeaks(root: Files, entries: readonly LoaderEntry[]): string[]
   }
   for (const name of root.list('composefs/hostctl') ?? []) {
     if (name === 'layers') continue;
+    if (name === 'cache') {
+      found.push(...filesBelow(root, 'composefs/hostctl/cache'));
+      continue;
+    }
     if (root.readlink(`composefs/images/${name}`) === undefined) found.push(`composefs/hostctl/${name}`);
   }
   const layers = new Set((root.list('composefs/images') ?? []).flatMap((image) => layersOf(root, image)));
@@ -91,6 +95,14 @@ function repositoryLeaks(root: Files, entries: readonly LoaderEntry[]): string[]
   const expected = ['hostctl', 'seals', 'streams', 'images', 'objects', 'meta.json'];
   const others = (root.list('composefs') ?? []).filter((name) => !expected.includes(name));
   return [...found, ...others.map((name) => `composefs/${name}`)];
+}
+
+/** Where blobs are fetched to only its directories stay. */
+function filesBelow(root: Files, directory: string): string[] {
+  return (root.list(directory) ?? []).flatMap((name) => {
+    const path = `${directory}/${name}`;
+    return root.kind(path) === 'directory' ? filesBelow(root, path) : [path];
+  });
 }
 
 /** Diff ids, without their algorithm, of the layers that an image was made of by its record. */

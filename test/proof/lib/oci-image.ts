@@ -18,6 +18,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { run } from '../../../scripts/lib/run.ts';
+import { peFile } from '../../helpers/pe-builder.ts';
 
 type Files = Readonly<Record<string, string | Buffer>>;
 
@@ -74,8 +75,8 @@ const APP: Files = {
   'usr/lib/library': BASE['usr/lib/library']!,
 };
 
-/** What a tag of the layout is: two versions of the host image, a larger one, one that is bound to the application, that, and the first with a boot loader. */
-export const TAGS = ['v1', 'v2', 'large', 'bound', 'app', 'loader'] as const;
+/** What a tag of the layout is: two versions of the host image, a larger one, one that is bound to the application, that, the first with a boot loader, and one that boots by a unified kernel image. */
+export const TAGS = ['v1', 'v2', 'large', 'bound', 'app', 'loader', 'unified'] as const;
 export type Tag = (typeof TAGS)[number];
 
 /** What makes a host image one that is bound to the application image of the layout. */
@@ -86,20 +87,48 @@ function binding(directory: string): Files {
   };
 }
 
-/** Writes the layout to `directory`; layers gzip and zstd. */
-export async function makeImages(directory: string): Promise<void> {
+const UNIFIED = 'boot/EFI/Linux/proof.efi';
+
+/** What makes a host image one that boots by a unified kernel image with an add-on, which pins this digest. */
+function unified(digest: string): Files {
+  const cmdline = `quiet composefs.digest=?v1-sha512-12:${digest}`;
+  const sections = [
+    { name: '.cmdline', content: `${cmdline}\0` },
+    { name: '.linux', content: noise('unified kernel', 40_000) },
+  ];
+  return {
+    'usr/lib/os-release': 'ID=proof\nPRETTY_NAME="Proof 4"\nVERSION_ID=4\n',
+    [UNIFIED]: peFile(sections),
+    [`${UNIFIED}.extra.d/more.addon.efi`]: peFile([{ name: '.cmdline', content: 'proof=2' }]),
+  };
+}
+
+/** Writes the layout to `directory`; layers gzip and zstd. `digestOfImage` measures what a reference would boot. */
+export async function makeImages(
+  directory: string,
+  digestOfImage: (reference: string) => Promise<string>,
+): Promise<void> {
   mkdirSync(`${directory}/blobs/sha256`, { recursive: true });
   const base = await makeLayer(directory, BASE, 'gzip');
   const update = await makeLayer(directory, UPDATE, 'zstd');
   const bound = await makeLayer(directory, binding(directory), 'gzip', { [BOUND_LINK]: `/${BOUND_FILE}` });
-  const layersOf: Readonly<Record<Tag, readonly Layer[]>> = {
+  const unifiedWith = (digest: string): Promise<Layer> => makeLayer(directory, unified(digest), 'gzip');
+  const layersOf: Record<Tag, readonly Layer[]> = {
     v1: [base],
     v2: [base, update],
     large: [base, await makeLayer(directory, LARGE, 'zstd')],
     bound: [base, bound],
     app: [await makeLayer(directory, APP, 'gzip')],
     loader: [base, await makeLayer(directory, BOOT_LOADER, 'gzip')],
+    // What is pinned is the image without what pins it, so any other digest there leads to the same.
+    unified: [base, await unifiedWith('0'.repeat(128))],
   };
+  writeIndex(directory, layersOf);
+  layersOf.unified = [base, await unifiedWith(await digestOfImage(`oci:${directory}:unified`))];
+  writeIndex(directory, layersOf);
+}
+
+function writeIndex(directory: string, layersOf: Readonly<Record<Tag, readonly Layer[]>>): void {
   const manifests = TAGS.map((tag) => {
     const layers = layersOf[tag];
     const config = putJson(directory, 'application/vnd.oci.image.config.v1+json', {

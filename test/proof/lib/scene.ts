@@ -6,14 +6,16 @@
 import { spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { run } from '../../../scripts/lib/run.ts';
 import { asBootc, type BootcForm } from '../../helpers/bootc-host.ts';
 import { stableId } from '../checker/entries.ts';
 import { type Answer, checkHost, type Expectation, type Host, repositoryImages } from '../checker/check.ts';
 import { INSTALL_MARK } from '../checker/leaks.ts';
 import { mountedFiles } from '../checker/mounted.ts';
 import { objectPath } from '../checker/verity.ts';
-import { ALGORITHM, BOOTED_ROOT, type Command, type Setup } from '../commands.ts';
+import { ALGORITHM, BOOTED_ROOT, type Command, EDIT, EDITED, type Setup } from '../commands.ts';
 import { copyDisk, type FileSystem, makeDisk, mount } from './disks.ts';
+import { type ProofRegistry, REGISTRY_SETTINGS } from './registry.ts';
 
 /** What everything of one run of the proof shares. */
 export interface Lab {
@@ -23,6 +25,8 @@ export interface Lab {
   readonly program: string;
   /** OCI layout with the tags of `oci-image.ts`. */
   readonly images: string;
+  /** Serves them too; not in a guest. */
+  readonly registry?: ProofRegistry;
 }
 
 export interface Disks {
@@ -62,6 +66,11 @@ export function imageReference(lab: Lab): Setup['image'] {
   return (tag) => `oci:${lab.images}:${tag}`;
 }
 
+/** Where the command finds the images. */
+export function imagesFor(lab: Lab, { isRemote }: Command): Setup['image'] {
+  return isRemote ? (tag) => `docker://${lab.registry?.name ?? ''}:${tag}` : imageReference(lab);
+}
+
 /** The words that run hostctl on mounted disks. */
 export function hostctlCommand(lab: Lab, at: { root: string; boot: string }, args: readonly string[]): string[] {
   return [process.execPath, lab.program, '--sysroot', at.root, '--boot', at.boot, ...args];
@@ -70,20 +79,27 @@ export function hostctlCommand(lab: Lab, at: { root: string; boot: string }, arg
 /**
  * The words that run the scene's command, by `through` if anything. One for a booted host runs in a mount namespace
  * where the root is at `/sysroot`, the kernel was started by the newest entry, and the loader says that it counts boots;
- * an installation in one where the new root is there, with the boot partition below it.
+ * an installation in one where the new root is there, with the boot partition below it; one that fetches its image in
+ * one where the registry is trusted.
  */
 export function sceneCommand(
   lab: Lab,
-  { isBooted, isInstall }: Command,
+  { isBooted, isInstall, isRemote }: Command,
   at: { root: string; boot: string },
   args: readonly string[],
   through: readonly string[] = [],
 ): string[] {
+  if (isRemote) {
+    const words = [...through, ...hostctlCommand(lab, at, args)];
+    return [...IN_NAMESPACE, AS_REMOTE, 'sh', lab.registry?.settings ?? '', ...words];
+  }
   const script = isBooted ? AS_BOOTED : isInstall ? AS_INSTALLER : undefined;
   if (script === undefined) return [...through, ...hostctlCommand(lab, at, args)];
   const words = [...through, ...hostctlCommand(lab, { ...at, root: BOOTED_ROOT }, args)];
-  return ['unshare', '--mount', '--propagation=private', 'sh', '-c', script, 'sh', at.root, at.boot, ...words];
+  return [...IN_NAMESPACE, script, 'sh', at.root, at.boot, ...words];
 }
+
+const IN_NAMESPACE = ['unshare', '--mount', '--propagation=private', 'sh', '-c'];
 
 /** Where that command finds the scene's root. */
 export function rootOf({ isBooted, isInstall }: Command, at: { root: string }): string {
@@ -115,6 +131,11 @@ shift 2
 mkdir -p "$root/boot"
 mount --bind "$root" ${BOOTED_ROOT}
 mount --bind "$boot" ${BOOTED_ROOT}/boot
+exec "$@"`;
+
+const AS_REMOTE = `set -e
+mount --bind "$1" ${REGISTRY_SETTINGS}
+shift
 exec "$@"`;
 
 export interface Finished {
@@ -160,19 +181,20 @@ export async function makeScene(
   const directory = `${lab.directory}/scene-${command.name.replaceAll(' ', '-')}-${types.root}-${types.boot}`;
   rmSync(directory, { recursive: true, force: true });
   mkdirSync(directory, { recursive: true });
-  const disks = { root: `${directory}/root.img`, boot: `${directory}/boot.img` };
-  await makeDisk(disks.root, types.root);
-  await makeDisk(disks.boot, types.boot);
+  const made = { root: `${directory}/made-root.img`, boot: `${directory}/made-boot.img` };
+  await makeDisk(made.root, types.root);
+  await makeDisk(made.boot, types.boot);
   const hostctl = async (mounted: Mounted, args: readonly string[]): Promise<void> => {
     const { code, output } = await runToEnd(hostctlCommand(lab, mounted, args));
     if (code !== 0) throw new Error(`hostctl ${args.join(' ')} ended with ${String(code)}: ${output}`);
   };
 
-  const before = await mountDisks(disks, `${directory}/mnt`);
+  const before = await mountDisks(made, `${directory}/mnt`);
   const old = await closing(before, async () => {
     await command.prepare({
       hostctl: (...args) => hostctl(before, args),
       bless: () => blessNewest(before.boot),
+      edit: () => editAll(before.root),
       damage: (content) => flipBit(`${before.root}/${objectPath(ALGORITHM, content)}`),
       damageKernel: () => flipBit(oldestKernel(before.boot)),
       bootc: () => void asBootc(before.root, before.boot, BOOTC),
@@ -200,14 +222,21 @@ export async function makeScene(
         }
       },
     });
+    // A mount namespace of another process may hold on to the mounts, so that to unmount them writes nothing.
+    for (const at of [before.root, before.boot]) await run('sync', ['--file-system', at]);
     return look(hostAt(before), command);
   });
+  const disks = { root: `${directory}/root.img`, boot: `${directory}/boot.img` };
+  await copyDisk(made.root, disks.root);
+  await copyDisk(made.boot, disks.boot);
+  rmSync(made.root);
+  rmSync(made.boot);
 
   const copy = { root: `${directory}/after-root.img`, boot: `${directory}/after-boot.img` };
   await copyDisk(disks.root, copy.root);
   await copyDisk(disks.boot, copy.boot);
   const after = await mountDisks(copy, `${directory}/mnt`);
-  const words = sceneCommand(lab, command, after, command.args(imageReference(lab)));
+  const words = sceneCommand(lab, command, after, command.args(imagesFor(lab, command)));
   const next = await closing(after, async () => {
     const { code, output } = await runToEnd(words);
     if (code !== 0) throw new Error(`"${command.name}" ended with ${String(code)}: ${output}`);
@@ -279,6 +308,11 @@ export function hostAt(at: { root: string; boot: string }): Host {
   return { boot: mountedFiles(at.boot), bootDir: '', root: mountedFiles(at.root) };
 }
 
+function editAll(root: string): void {
+  const states = `${root}/state/deploy`;
+  for (const name of readdirSync(states)) writeFileSync(`${states}/${name}/${EDITED}`, EDIT);
+}
+
 function flipBit(path: string): void {
   const bytes = readFileSync(path);
   bytes[0] = (bytes[0] ?? 0) ^ 1;
@@ -330,7 +364,7 @@ export async function runAgain(
   { command }: Scene,
   at: { root: string; boot: string },
 ): Promise<string | undefined> {
-  const image = imageReference(lab);
+  const image = imagesFor(lab, command);
   for (const { args, exits } of command.again?.(image) ?? [{ args: command.args(image) }]) {
     const { code, output } = await runToEnd(sceneCommand(lab, command, at, args));
     if (code === null || !(exits ?? [0]).includes(code))

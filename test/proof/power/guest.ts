@@ -12,7 +12,7 @@ import { projectPath, threadPrograms } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 import { cached, cacheFolder } from '../../vm/lib/cache.ts';
 import { debianArchive } from '../../vm/lib/debian.ts';
-import { BOOTED_ROOT, type Command, type Setup } from '../commands.ts';
+import { BOOTED_ROOT, type Command, EDIT, EDITED, type Setup } from '../commands.ts';
 import { type FileSystem, makeDisk } from '../lib/disks.ts';
 import { AS_INSTALLER, type Disks, type Lab } from '../lib/scene.ts';
 import { parseRecordings, type Recording, startRecorder } from './recording.ts';
@@ -182,6 +182,9 @@ async function jobSteps(jobs: readonly GuestJob[]): Promise<{ programs: Record<s
         return Promise.resolve();
       },
       bless: () => void lines.push('bless'),
+      edit: () => {
+        lines.push(`for state in /run/root/state/deploy/*; do printf '${EDIT}' >"$state/${EDITED}"; done`);
+      },
       damage: () => {
         throw new Error('Nothing is damaged in a guest');
       },

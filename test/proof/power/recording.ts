@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { run } from '../../../scripts/lib/run.ts';
 import { mount } from '../lib/disks.ts';
-import { imageReference, type Lab, rootOf, runAgain, runToEnd, type Scene, sceneCommand } from '../lib/scene.ts';
+import { imagesFor, type Lab, rootOf, runAgain, runToEnd, type Scene, sceneCommand } from '../lib/scene.ts';
 
 /** Order of the disks in a recording. */
 export const DEVICES = ['root', 'boot'] as const;
@@ -195,7 +195,7 @@ export async function record(
     await run('sync', ['--file-system', at.boot]);
     recorder.mark('begin');
     const words = (through: readonly string[] = []): string[] =>
-      sceneCommand(lab, scene.command, at, scene.command.args(imageReference(lab)), through);
+      sceneCommand(lab, scene.command, at, scene.command.args(imagesFor(lab, scene.command)), through);
     if (killedFirst) {
       const log = `${directory}/trace`;
       const watched = ['--watch', rootOf(scene.command, at), '--watch', at.boot];
