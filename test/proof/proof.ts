@@ -38,6 +38,10 @@ export interface ProveOptions {
 export async function prove(plan: Plan, { say, keep, script }: ProveOptions): Promise<Outcome[]> {
   const directory = mkdtempSync('/dev/shm/hostctl-proof-');
   let registry: ProofRegistry | undefined;
+  // What is unmounted below it goes from the mount namespaces of others too, which else hold on to a file system.
+  await run('mount', ['--bind', directory, directory]);
+  await run('mount', ['--make-private', directory]);
+  await run('mount', ['--make-shared', directory]);
   try {
     mkdirSync(`${directory}/images`);
     mkdirSync(BOOTED_ROOT, { recursive: true });
@@ -66,6 +70,8 @@ export async function prove(plan: Plan, { say, keep, script }: ProveOptions): Pr
     return outcomes;
   } finally {
     registry?.close();
+    // A loop device lets go of its file a moment after its mount.
+    await run('umount', ['--recursive', '--lazy', directory]);
     rmSync(directory, { recursive: true, force: true });
   }
 }

@@ -99,7 +99,7 @@ export function sceneCommand(
   return [...IN_NAMESPACE, script, 'sh', at.root, at.boot, ...words];
 }
 
-const IN_NAMESPACE = ['unshare', '--mount', '--propagation=private', 'sh', '-c'];
+const IN_NAMESPACE = ['unshare', '--mount', '--propagation=slave', 'sh', '-c'];
 
 /** Where that command finds the scene's root. */
 export function rootOf({ isBooted, isInstall }: Command, at: { root: string }): string {
@@ -222,7 +222,7 @@ export async function makeScene(
         }
       },
     });
-    // A mount namespace of another process may hold on to the mounts, so that to unmount them writes nothing.
+    // A mount namespace of another program may hold on to the mounts, so that to unmount them writes nothing.
     for (const at of [before.root, before.boot]) await run('sync', ['--file-system', at]);
     return look(hostAt(before), command);
   });
