@@ -1,19 +1,20 @@
 /**
  * `npm run proof`: crashes hostctl at every call, every power cut that a recording allows, and in every broken build,
- * and prints what came of it. See `test/proof/README.md`. Takes an hour or more; `--slice` takes a few minutes. With
- * `--keep` a part that was run on the same tree is not run again, so the whole can be run in pieces and after a stop.
+ * and prints what came of it. See `test/proof/README.md`. Takes hours; `--slice` takes a few minutes. A part that was run
+ * on the same tree is not run again, so the whole can be run in pieces and goes on after a stop.
  */
 
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { ensureHostPackages, TEST_NEEDS } from './lib/host-packages.ts';
+import { projectPath } from './lib/project.ts';
 import { COMMANDS } from '../test/proof/commands.ts';
 import { FULL, type Plan, SLICE } from '../test/proof/plan.ts';
 import { prove } from '../test/proof/proof.ts';
-import { ROWS, tally } from '../test/proof/results.ts';
+import { type Row, ROWS, tally } from '../test/proof/results.ts';
 
-const PARTS = ['kills', 'errors', 'power', 'killed', 'fat', 'boots', 'full', 'damage', 'together', 'mutants'];
-const USAGE = `Usage: npm run proof -- [--slice] [--only ${PARTS.join('|')}]
-                        [--command NAME]... [--keep FOLDER] [--json FILE]`;
+const USAGE = `Usage: npm run proof -- [--slice] [--only ROW]... [--command NAME]... [--keep FOLDER] [--json FILE]
+ROW is one of ${ROWS.join(', ')}`;
 
 const values = readOptions();
 
@@ -21,18 +22,19 @@ function readOptions() {
   try {
     const options = {
       slice: { type: 'boolean', default: false },
-      only: { type: 'string' },
+      only: { type: 'string', multiple: true },
       command: { type: 'string', multiple: true },
-      keep: { type: 'string' },
+      keep: { type: 'string', default: projectPath('build/proof/results') },
       json: { type: 'string' },
     } as const;
     const { values: given } = parseArgs({ options });
-    const { only, command = [] } = given;
+    const { only = [...ROWS], command = [] } = given;
     // What is not known would prove nothing, and look like a proof.
-    if (only !== undefined && !PARTS.includes(only)) throw new Error(`The proof has no part "${only}"`);
+    const missing = only.find((wanted) => !ROWS.some((row) => row === wanted));
+    if (missing !== undefined) throw new Error(`The proof has no row "${missing}"`);
     const unknown = command.find((wanted) => !COMMANDS.some(({ name }) => name === wanted));
     if (unknown !== undefined) throw new Error(`The proof has no command "${unknown}"`);
-    return given;
+    return { ...given, only };
   } catch (error) {
     console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
     process.exit(2);
@@ -41,28 +43,31 @@ function readOptions() {
 
 function choose(plan: Plan): Plan {
   const { only, command } = values;
-  const wanted = (part: string): boolean => only === undefined || only === part;
+  const wanted = (row: Row): boolean => only.includes(row);
   return {
     ...plan,
     ...(command === undefined ? {} : { commands: command }),
-    killStride: wanted('kills') ? plan.killStride : undefined,
-    errorStride: wanted('errors') ? plan.errorStride : undefined,
-    power: wanted('power') ? plan.power : undefined,
-    killedFirst: wanted('killed') ? plan.killedFirst : undefined,
-    fat: wanted('fat') ? plan.fat : undefined,
-    realBoots: wanted('boots') ? plan.realBoots : undefined,
-    fullDisks: wanted('full') ? plan.fullDisks : undefined,
-    concurrency: wanted('together') ? plan.concurrency : undefined,
-    damageStride: wanted('damage') ? plan.damageStride : undefined,
+    killStride: wanted('killPoints') ? plan.killStride : undefined,
+    errorStride: wanted('injectedErrors') ? plan.errorStride : undefined,
+    power: wanted('powerCutStates') ? plan.power : undefined,
+    killedFirst: wanted('powerCutStates') ? plan.killedFirst : undefined,
+    fat: wanted('fatStates') ? plan.fat : undefined,
+    realBoots: wanted('realBoots') ? plan.realBoots : undefined,
+    fullDisks: wanted('fullDisks') ? plan.fullDisks : undefined,
+    concurrency: wanted('concurrency') ? plan.concurrency : undefined,
+    damageStride: wanted('corruption') ? plan.damageStride : undefined,
     mutants: wanted('mutants') ? plan.mutants : [],
   };
 }
 
+await ensureHostPackages(TEST_NEEDS, (line) => console.error(line));
 const started = Date.now();
 const say = (line: string): void =>
   console.log(`${String(Math.round((Date.now() - started) / 1000)).padStart(5)} s  ${line}`);
 const plan = choose(values.slice ? SLICE : FULL);
-const outcomes = await prove(plan, { say, keep: values.keep, script: process.argv[1] });
+// A part of the slice is a small one of the same name.
+const keep = values.slice ? undefined : values.keep;
+const outcomes = await prove(plan, { say, keep, script: process.argv[1] });
 
 console.log('');
 const json: Record<string, unknown> = {};

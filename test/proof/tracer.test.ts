@@ -131,6 +131,17 @@ describe('a fault', () => {
     expect(readFileSync(`${watched}/a`, 'utf8')).toBe('fomore');
   });
 
+  test('takes half of what the command writes itself, from any thread', () => {
+    const script = `
+      import { execFileSync } from 'node:child_process';
+      import { promises as fs } from 'node:fs';
+      execFileSync('sh', ['-c', 'echo one >a']);
+      const file = await fs.open('${watched}/b', 'w');
+      await file.write('four');`;
+    expect(trace(['--fault', 'short', '--at', '1'], node(script)).calls).toEqual(['HIT write /b', 'write /b']);
+    expect(readFileSync(`${watched}/a`, 'utf8')).toBe('one\n');
+  });
+
   test('of opening meets reads too when descriptors run out', () => {
     writeFileSync(`${watched}/a`, 'x');
     expect(trace(['--fault', 'EMFILE', '--at', '1'], sh('cat a')).output).toContain('Too many open files');

@@ -8,11 +8,11 @@
  *
  *   trace --log FILE --watch DIR [--watch DIR]... [--fault KIND --at N [--sticky]] -- COMMAND ARG...
  *
- * KIND is count, kill (all processes), kill-main (the command alone, children live on), term, short (half of a write
- * is taken and the next write finds the disk full, once: what a disk does on which somebody frees a little; a half
- * write alone would be hidden by libuv, which writes the rest), or an errno name. The log has one line for each counted call, "N PID CALL PATH", with "HIT" before the
- * one that the fault met, and ends with "exit CODE" or "signal NUMBER". Exit status: 0 unless the tracer itself failed.
- * x86-64 only.
+ * KIND is count, kill (all processes), kill-main (the command alone, children live on), term, short (half of a write of
+ * the command's own is taken and the next write finds the disk full, once: what a disk does on which somebody frees a
+ * little; a half write alone would be hidden by libuv, which writes the rest; what children make of it is their affair),
+ * or an errno name. The log has one line for each counted call, "N PID CALL PATH", with "HIT" before the one that the
+ * fault met, and ends with "exit CODE" or "signal NUMBER". Exit status: 0 unless the tracer itself failed. x86-64 only.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -224,9 +224,23 @@ static int fd_is_writable(pid_t pid, int fd) {
   return (flags & O_ACCMODE) != O_RDONLY;
 }
 
+/* The process that a thread is of. */
+static pid_t process_of(pid_t thread) {
+  char name[64], line[128];
+  pid_t process = 0;
+  snprintf(name, sizeof name, "/proc/%d/status", thread);
+  FILE *status = fopen(name, "re");
+  if (!status) return 0;
+  while (fgets(line, sizeof line, status))
+    if (sscanf(line, "Tgid: %d", &process) == 1) break;
+  fclose(status);
+  return process;
+}
+
 /* Whether the call is one that counts, and the words for it. */
 static int counts(pid_t pid, const struct call *call, const uint64_t *args, char *name, char *path) {
   if (!(faults[fault].groups & call->group)) return 0;
+  if (!strcmp(faults[fault].name, "short") && process_of(pid) != main_pid) return 0;
   snprintf(name, 64, "%s", call->name);
   if (call->group == OPEN) {
     uint64_t flags = open_flags(pid, call->number, args);
