@@ -61,14 +61,13 @@ export function createFile(path: string, content: string | Uint8Array | Iterable
 }
 
 /**
- * Overwrites a file of this very length from its beginning, by one write: the one exception to the rule that nothing is
- * written in place, for what a boot loader writes so too. Durable when it returns.
+ * Overwrites a file of this very length from its beginning, by one write unless the kernel takes only a part: the one
+ * exception to the rule that nothing is written in place, for what a boot loader writes so too. Durable when it returns.
  */
 export function overwriteFile(path: string, bytes: Uint8Array): void {
   const fd = fs.openSync(path, O_WRONLY | O_NOFOLLOW);
   try {
-    const written = fs.writeSync(fd, bytes, 0, bytes.length, 0);
-    if (written !== bytes.length) throw new HostctlError('io', `Only ${written} bytes could be written to "${path}"`);
+    writeAll(fd, bytes, 0);
     fs.fdatasyncSync(fd);
   } finally {
     fs.closeSync(fd);
