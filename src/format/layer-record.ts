@@ -29,7 +29,7 @@ import {
   type VerityAlgorithm,
   type VerityDigest,
 } from '../tree/node.ts';
-import { INLINE_LIMIT, MAX_FILE_SIZE } from '../tree/validate.ts';
+import { INLINE_LIMIT } from '../tree/validate.ts';
 import { objectPath } from './fsverity/digest.ts';
 import type { DiffId } from './oci/digest.ts';
 
@@ -328,7 +328,7 @@ class RecordReader {
   #external(): FileContent {
     const at = this.#offset;
     const size = this.#u64();
-    if (size <= INLINE_LIMIT || size >= MAX_FILE_SIZE) throw invalid(at, `an object of ${size} bytes`);
+    if (size <= INLINE_LIMIT) throw invalid(at, `an object of ${size} bytes`);
     const length = DIGEST_BYTES[this.#algorithm];
     const start = this.#take(length);
     const digest = this.#bytes.toString('hex', start, start + length) as VerityDigest;
