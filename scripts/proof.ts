@@ -13,7 +13,7 @@ import { FULL, type Plan, SLICE } from '../test/proof/plan.ts';
 import { prove } from '../test/proof/proof.ts';
 import { type Row, ROWS, tally } from '../test/proof/results.ts';
 
-const USAGE = `Usage: npm run proof -- [--slice] [--only ROW]... [--command NAME]... [--keep FOLDER] [--json FILE]
+const USAGE = `Usage: npm run proof -- [--slice | --keep FOLDER] [--only ROW]... [--command NAME]... [--json FILE]
 ROW is one of ${ROWS.join(', ')}`;
 
 const values = readOptions();
@@ -24,7 +24,7 @@ function readOptions() {
       slice: { type: 'boolean', default: false },
       only: { type: 'string', multiple: true },
       command: { type: 'string', multiple: true },
-      keep: { type: 'string', default: projectPath('build/proof/results') },
+      keep: { type: 'string' },
       json: { type: 'string' },
     } as const;
     const { values: given } = parseArgs({ options });
@@ -34,6 +34,8 @@ function readOptions() {
     if (missing !== undefined) throw new Error(`The proof has no row "${missing}"`);
     const unknown = command.find((wanted) => !COMMANDS.some(({ name }) => name === wanted));
     if (unknown !== undefined) throw new Error(`The proof has no command "${unknown}"`);
+    // A part of the slice is a small one of the same name.
+    if (given.slice && given.keep !== undefined) throw new Error('The slice keeps nothing');
     return { ...given, only };
   } catch (error) {
     console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
@@ -65,8 +67,7 @@ const started = Date.now();
 const say = (line: string): void =>
   console.log(`${String(Math.round((Date.now() - started) / 1000)).padStart(5)} s  ${line}`);
 const plan = choose(values.slice ? SLICE : FULL);
-// A part of the slice is a small one of the same name.
-const keep = values.slice ? undefined : values.keep;
+const keep = values.slice ? undefined : (values.keep ?? projectPath('build/proof/results'));
 const outcomes = await prove(plan, { say, keep, script: process.argv[1] });
 
 console.log('');

@@ -4,7 +4,6 @@
  * SOURCE_DATE_EPOCH, and dpkg-deb sorts them.
  */
 
-import { build } from 'esbuild';
 import { existsSync } from 'node:fs';
 import {
   chmod,
@@ -22,8 +21,9 @@ import {
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { bundleProgram, readPackage } from './bundle.ts';
 import { manualPages } from './manual.ts';
-import { projectPath, projectVersion, threadPrograms } from './project.ts';
+import { projectPath, projectVersion } from './project.ts';
 import { run } from './run.ts';
 
 /**
@@ -54,12 +54,6 @@ const MAINTAINER = 'hostctl developers <hostctl@localhost>';
 const RECOMMENDS = ['dosfstools', 'fdisk', 'skopeo', 'systemd-boot-efi'];
 /** `image seal --uki`, which publishers do and hosts do not. */
 const SUGGESTS = ['sbsigntool', 'systemd-ukify'];
-
-interface PackageJson {
-  readonly name: string;
-  readonly version: string;
-  readonly license: string;
-}
 
 /** Without a date of its own a build would differ every time it is made. */
 const DEFAULT_EPOCH = 1767225600;
@@ -105,61 +99,6 @@ async function fillStage(stage: string): Promise<void> {
   await cp(projectPath('scripts/deb'), join(stage, 'DEBIAN'), { recursive: true });
   await writeFile(join(stage, 'DEBIAN/control'), control(await installedKiB(join(stage, 'usr'))));
   await setModesAndDates(stage, sourceDate());
-}
-
-/** Bundles the program as it is shipped; koffi is found beside it or above. Names all sources of what it wrote. */
-export async function bundleProgram(folder: string): Promise<string[]> {
-  const sources = await bundleExeca(folder);
-  const { metafile } = await build({
-    entryPoints: { main: projectPath('src/main.ts'), ...threadPrograms() },
-    outdir: folder,
-    bundle: true,
-    // Commands are loaded when they are called: the start of the program is felt at every call.
-    splitting: true,
-    platform: 'node',
-    target: 'node20',
-    format: 'esm',
-    external: ['koffi'],
-    // What yargs lays its help out by asks ICU about emoji before it is asked anything, at every start of the program.
-    alias: { 'string-width': projectPath('scripts/lib/text-width.ts') },
-    chunkNames: 'chunk-[hash]',
-    metafile: true,
-    logLevel: 'warning',
-    absWorkingDir: projectPath(),
-    banner: {
-      // CommonJS dependencies inside an ES module bundle still call require().
-      js: "import { createRequire as createRequireForBundle } from 'node:module'; const require = createRequireForBundle(import.meta.url);",
-    },
-  });
-  const main = join(folder, 'main.js');
-  const text = await readFile(main, 'utf8');
-  await writeFile(main, `#!/usr/bin/node\n${text.replace(/^#!.*\n/, '')}`);
-  const { name, version, license } = await readPackage(projectPath());
-  await writeFile(join(folder, 'package.json'), `${JSON.stringify({ name, version, license, type: 'module' })}\n`);
-  return [...sources, ...Object.keys(metafile.inputs)];
-}
-
-/** execa is required by those commands that start a program, so it is a package of its own, beside the program. */
-export async function bundleExeca(folder: string): Promise<string[]> {
-  const target = join(folder, 'node_modules/execa');
-  const { metafile } = await build({
-    entryPoints: [projectPath('node_modules/execa/index.js')],
-    outfile: join(target, 'index.js'),
-    bundle: true,
-    platform: 'node',
-    target: 'node20',
-    format: 'cjs',
-    metafile: true,
-    logLevel: 'warning',
-    absWorkingDir: projectPath(),
-  });
-  const { name, version, license } = await readPackage(projectPath('node_modules/execa'));
-  await writeFile(join(target, 'package.json'), `${JSON.stringify({ name, version, license })}\n`);
-  return Object.keys(metafile.inputs);
-}
-
-async function readPackage(folder: string): Promise<PackageJson> {
-  return JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as PackageJson;
 }
 
 /** koffi has native code and stays a package of its own: its scripts, but for one that is for building, and one build. */

@@ -3,7 +3,7 @@
  * new command that changes a host joins the sweep and the power cuts by one row here.
  */
 
-import { checkHost, type Host, repositoryImages } from './checker/check.ts';
+import { checkHost, type Host, type Report, repositoryImages } from './checker/check.ts';
 import { grubVariables } from './checker/grub.ts';
 import { leaks } from './checker/leaks.ts';
 import { objectPath } from './checker/verity.ts';
@@ -47,6 +47,11 @@ export interface Step {
   readonly exits?: readonly number[];
 }
 
+/** What the checker said, and whether the change is there. */
+export interface Finding extends Report {
+  readonly isDone: boolean;
+}
+
 export interface Command {
   readonly name: string;
   /** Brings an empty host to where the command starts. */
@@ -60,7 +65,7 @@ export interface Command {
   /** What of the change a power cut does not take back; all of it where this is not said. */
   readonly endures?: (host: Host) => boolean;
   /** What else is wrong with a host that boots the old or the new. */
-  readonly problem?: (host: Host, isDone: boolean) => string | undefined;
+  readonly problem?: (host: Host, found: Finding) => string | undefined;
   /** What is asked for is that something goes: it cannot be taken back, and an entry that booted before may be it. */
   readonly removes?: boolean;
   /** It starts with an older deployment that does not boot, and mends it, which stays when it fails afterwards. */
@@ -103,9 +108,8 @@ function stagedNumber({ root, boot }: Host): number | undefined {
 }
 
 /** What boots has what was changed in `/etc`. */
-function lostEdit(host: Host): string | undefined {
-  const states = [...checkHost(host, { old: undefined, new: undefined }).goodStates];
-  const without = states.find((state) => host.root.read(`state/deploy/${state}/${EDITED}`)?.toString() !== EDIT);
+function lostEdit({ root }: Host, { goodStates }: Finding): string | undefined {
+  const without = [...goodStates].find((state) => root.read(`state/deploy/${state}/${EDITED}`)?.toString() !== EDIT);
   return without === undefined ? undefined : `state/deploy/${without} is without the change to /${EDITED}`;
 }
 
@@ -125,7 +129,7 @@ const INSTALL: Pick<Command, 'args' | 'again' | 'problem' | 'isInstall'> = {
   args: (image) => ['install', 'to-filesystem', WITHOUT_VERITY, BOOTED_ROOT, image('loader')],
   // 7 when it was installed: nothing is installed over a host. It was durable only if the first run came so far.
   again: (image) => [{ args: INSTALL.args(image), exits: [0, 7] }, { args: ['gc'] }],
-  problem: ({ boot }, isDone) => {
+  problem: ({ boot }, { isDone }) => {
     const isLoader = (path: string): boolean => boot.read(path)?.equals(LOADER) === true;
     if (!isDone || ['EFI/systemd/systemd-bootx64.efi', 'EFI/BOOT/BOOTX64.EFI'].every(isLoader)) return undefined;
     return 'it is installed without its boot loader';
@@ -284,7 +288,7 @@ export const COMMANDS: readonly Command[] = [
     },
     args: () => ['upgrade', '--tag', 'bound'],
     isDone: isStaged,
-    problem: ({ root }, isDone) =>
+    problem: ({ root }, { isDone }) =>
       isDone && (root.list('composefs/images/refs/hostctl-bound') ?? []).length === 0
         ? 'it is staged without its application'
         : undefined,
@@ -295,7 +299,7 @@ export const COMMANDS: readonly Command[] = [
     prepare: staged,
     args: (image) => ['deploy', WITHOUT_VERITY, '--stage', image('bound')],
     isDone: (host) => (stagedNumber(host) ?? 0) > 2,
-    problem: (host) => (stagedNumber(host) === undefined ? 'nothing is staged any more' : lostEdit(host)),
+    problem: (host, found) => (stagedNumber(host) === undefined ? 'nothing is staged any more' : lostEdit(host, found)),
   },
   {
     name: 'finalize-staged',

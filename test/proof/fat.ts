@@ -76,7 +76,7 @@ export function fatParts(lab: Lab, plan: Plan, tools: Tools, say: Say): Part[] {
       async run() {
         const script = await bundleScript(lab.directory, 'full-fat.ts');
         const options = JSON.stringify({ ...fullDisks, pairs });
-        const args = ['/run/work/hostctl.js', '/run/work/images', options];
+        const args = ['/run/work/hostctl/main.js', '/run/work/images', options];
         const console = await runInGuest(lab, script, args, say);
         const found = console.split(FOUND)[1]?.split('\n')[0];
         if (found === undefined) throw new Error(`The guest did not fill its disks:\n${console.slice(-4000)}`);

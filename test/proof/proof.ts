@@ -3,8 +3,9 @@
  * Used by `npm run proof` and by the tests.
  */
 
-import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { projectPath } from '../../scripts/lib/project.ts';
 import { run } from '../../scripts/lib/run.ts';
 import { BOOTED_ROOT, type Command, commandNamed } from './commands.ts';
 import { runTogether } from './concurrency.ts';
@@ -21,7 +22,7 @@ import type { KilledFirst, Plan } from './plan.ts';
 import { CARELESS_ROOT, record, type RecordOptions } from './power/recording.ts';
 import { replay, type ReplayOptions, type ReplayResult } from './power/replay.ts';
 import { realBootParts } from './real-boots.ts';
-import { type Outcome, type Part, type Row, runKept } from './results.ts';
+import { type Outcome, type Part, type Row, runKept, treeOf } from './results.ts';
 import { countCalls, ERRORS, type Fault, KILLS, sweep, type Violation } from './sweep.ts';
 
 type Say = (line: string) => void;
@@ -30,12 +31,16 @@ export interface ProveOptions {
   readonly say: Say;
   /** Folder where the outcome of each part is kept, and found again by a later run on the same tree. */
   readonly keep?: string | undefined;
-  /** The proof itself, bundled: what is kept is bound to it and to hostctl. */
+  /** The proof itself, bundled: what is kept is bound to it and to what hostctl is on a machine. */
   readonly script?: string | undefined;
 }
 
+/** What a machine boots with beside the program. */
+const SHIPPED_BESIDE = ['dracut', 'systemd', 'scripts/deb'].map((folder) => projectPath(folder));
+
 /** Runs a plan on this machine. Needs root; the FAT part needs QEMU. Nothing is left behind. */
 export async function prove(plan: Plan, { say, keep, script }: ProveOptions): Promise<Outcome[]> {
+  if (process.getuid?.() !== 0) throw new Error('The proof needs root: it mounts file systems');
   const directory = mkdtempSync('/dev/shm/hostctl-proof-');
   let registry: ProofRegistry | undefined;
   // What is unmounted below it goes from the mount namespaces of others too, which else hold on to a file system.
@@ -51,11 +56,12 @@ export async function prove(plan: Plan, { say, keep, script }: ProveOptions): Pr
     registry = await serveImages(images, `${directory}/containers`);
     const lab: Lab = { directory, program, images, registry };
     const tools = { tracer: await compile('tracer/trace.c'), recorder: await compile('power/recorder.c') };
-    const hash = createHash('sha256');
-    for (const path of [lab.program, tools.tracer, tools.recorder, ...(script === undefined ? [] : [script])]) {
-      hash.update(readFileSync(path));
-    }
-    const tree = hash.digest('hex');
+    const tree = treeOf([
+      dirname(program),
+      ...SHIPPED_BESIDE,
+      ...Object.values(tools),
+      ...(script === undefined ? [] : [script]),
+    ]);
     const boots = plan.realBoots === undefined ? [] : realBootParts(tools.recorder, plan.realBoots, say);
     const outcomes: Outcome[] = [];
     for (const part of [...new Proof(lab, plan, tools).parts(), ...fatParts(lab, plan, tools, say), ...boots]) {

@@ -4,7 +4,8 @@
  */
 
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import type { Violation } from './sweep.ts';
 
 /** Lines of the table. */
@@ -33,6 +34,22 @@ export interface Outcome {
 export interface Part {
   readonly name: string;
   run(): Promise<readonly Outcome[]>;
+}
+
+/** What outcomes are bound to: the names and all bytes of these files, and of those in these folders. */
+export function treeOf(paths: readonly string[]): string {
+  const hash = createHash('sha256');
+  for (const path of paths.flatMap(filesBelow)) {
+    hash.update(`${basename(path)} ${createHash('sha256').update(readFileSync(path)).digest('hex')}\n`);
+  }
+  return hash.digest('hex');
+}
+
+function filesBelow(path: string): string[] {
+  if (!statSync(path).isDirectory()) return [path];
+  return readdirSync(path)
+    .sort()
+    .flatMap((name) => filesBelow(`${path}/${name}`));
 }
 
 /** The part's outcome, from `folder` where one of the same `tree` is kept there. */

@@ -5,7 +5,7 @@ import os from 'node:os';
 import { join, resolve } from 'node:path';
 import { sidRoot } from '../../../test/helpers/sid-root.ts';
 import { cached } from '../../../test/vm/lib/cache.ts';
-import { bundleProgram } from '../deb.ts';
+import { bundleProgram } from '../bundle.ts';
 import { BENCH_NEEDS, ensureHostPackages, missingPackages } from '../host-packages.ts';
 import { run } from '../run.ts';
 import { writeBenchImage, type BenchImageOptions } from './image.ts';

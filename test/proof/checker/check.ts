@@ -136,6 +136,15 @@ function entryProblem(host: Host, entry: LoaderEntry): string | undefined {
   }
 }
 
+function sha256(content: Buffer | string): Buffer {
+  return createHash('sha256').update(content).digest();
+}
+
+/** What the directory of a kernel is named by, in a path below it. */
+function recordedHash(path: string): string | undefined {
+  return /\/([0-9a-f]{64})(-\d+)?\/[^/]+$/.exec(path)?.[1];
+}
+
 /** Kernel and initrd are there and are what the name of their directory says; that of bootc's says nothing of them. */
 function kernelProblem({ boot }: Host, entry: LoaderEntry): string | undefined {
   const hashes: Buffer[] = [];
@@ -143,12 +152,12 @@ function kernelProblem({ boot }: Host, entry: LoaderEntry): string | undefined {
   for (const path of paths) {
     const content = boot.read(path);
     if (content === undefined) return `${path} is missing`;
-    hashes.push(createHash('sha256').update(content).digest());
+    hashes.push(sha256(content));
   }
-  const recorded = /\/([0-9a-f]{64})(-\d+)?\/[^/]+$/.exec(paths[0] ?? '')?.[1];
+  const recorded = recordedHash(paths[0] ?? '');
   if (recorded === undefined && paths[0]?.includes('/bootc_composefs-') === true) return undefined;
   if (recorded === undefined) return `${paths[0] ?? ''} is not below a content hash`;
-  const actual = createHash('sha256').update(Buffer.concat(hashes)).digest('hex');
+  const actual = sha256(Buffer.concat(hashes)).toString('hex');
   return actual === recorded ? undefined : `kernel and initrd hash to ${actual}, not ${recorded}`;
 }
 
@@ -157,22 +166,16 @@ function unifiedProblem({ boot }: Host, entry: LoaderEntry): string | undefined 
   const path = programOf(entry);
   const addons = (boot.list(`${path}.extra.d`) ?? []).sort();
   const contents: Buffer[] = [];
-  const hash = createHash('sha256');
+  const hashes: Buffer[] = [];
   for (const file of [path, ...addons.map((name) => `${path}.extra.d/${name}`)]) {
     const content = boot.read(file);
     if (content === undefined) return `${file} is missing`;
-    if (file !== path)
-      hash.update(
-        createHash('sha256')
-          .update(file.slice(file.lastIndexOf('/') + 1))
-          .digest(),
-      );
-    hash.update(createHash('sha256').update(content).digest());
+    if (file !== path) hashes.push(sha256(file.slice(file.lastIndexOf('/') + 1)));
+    hashes.push(sha256(content));
     contents.push(content);
   }
-  const recorded = /\/([0-9a-f]{64})(-\d+)?\/[^/]+$/.exec(path)?.[1];
-  const actual = hash.digest('hex');
-  if (actual !== recorded) return `${path} hashes to ${actual}`;
+  const actual = sha256(Buffer.concat(hashes)).toString('hex');
+  if (actual !== recordedHash(path)) return `${path} hashes to ${actual}`;
   const options = contents.flatMap(peCommandLines).join(' ');
   return options === optionsOf(entry) ? undefined : `${path} boots by "${options}"`;
 }

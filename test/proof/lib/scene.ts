@@ -21,7 +21,7 @@ import { type ProofRegistry, REGISTRY_SETTINGS } from './registry.ts';
 export interface Lab {
   /** Scratch folder on tmpfs. */
   readonly directory: string;
-  /** The program under proof: `hostctl.js`. */
+  /** The program under proof: `main.js` in a folder of its own. */
   readonly program: string;
   /** OCI layout with the tags of `oci-image.ts`. */
   readonly images: string;
@@ -382,7 +382,7 @@ export function judge(scene: Scene, host: Host, isCollected = false): Verdict {
   if (report.answer === 'BAD') return { answer: 'BAD', reason: report.reason ?? '' };
   const { isDone } = scene.command;
   const isChanged = isDone === undefined ? report.answer === 'NEW' : isDone(host);
-  const wrong = scene.command.problem?.(host, isChanged);
+  const wrong = scene.command.problem?.(host, { ...report, isDone: isChanged });
   if (wrong !== undefined) return { answer: 'BAD', reason: wrong };
   const mayBeBroken = isChanged ? [] : scene.brokenBefore;
   for (const [file, problem] of report.broken) {

@@ -2,10 +2,11 @@
 
 import { build, type Plugin } from 'esbuild';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, relative } from 'node:path';
-import { projectPath, threadPrograms } from '../../../scripts/lib/project.ts';
+import { bundleProgram } from '../../../scripts/lib/bundle.ts';
+import { projectPath } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 
 const BUILD = projectPath('build/proof');
@@ -52,12 +53,11 @@ export function programName(name: string): string {
 }
 
 /**
- * Bundles hostctl with `patches` applied into a folder of its own below `scratch` and returns the program. Fails where
- * a patch has lost its place.
+ * Bundles hostctl as it is shipped, with `patches` applied, into a folder of its own below `scratch` and returns the
+ * program. Fails where a patch has lost its place.
  */
 export async function bundleHostctl(scratch: string, name: string, patches: readonly Patch[] = []): Promise<string> {
   const directory = `${scratch}/hostctl-${name}`;
-  const outfile = `${directory}/hostctl.js`;
   const applied = new Set<Patch>();
   const patching: Plugin = {
     name: 'patches',
@@ -73,25 +73,11 @@ export async function bundleHostctl(scratch: string, name: string, patches: read
       });
     },
   };
-  await build({
-    entryPoints: { hostctl: projectPath('src/main.ts'), ...threadPrograms() },
-    outdir: directory,
-    bundle: true,
-    platform: 'node',
-    target: 'node20',
-    format: 'esm',
-    external: ['koffi'],
-    banner: {
-      js: "import { createRequire as _require } from 'node:module'; const require = _require(import.meta.url);",
-    },
-    plugins: [patching],
-    logLevel: 'error',
-  });
+  await bundleProgram(directory, [patching]);
   const lost = patches.filter((patch) => !applied.has(patch));
   if (lost.length > 0) throw new Error(`Mutant "${name}": src/${lost[0]?.file ?? ''} is not part of hostctl`);
-  writeFileSync(`${directory}/package.json`, '{ "type": "module" }\n');
-  // koffi is native and is found beside the bundle.
-  const modules = `${directory}/node_modules`;
+  // koffi is native and is found above the bundle.
+  const modules = `${scratch}/node_modules`;
   if (!existsSync(modules)) symlinkSync(projectPath('node_modules'), modules);
-  return outfile;
+  return `${directory}/main.js`;
 }

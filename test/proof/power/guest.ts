@@ -7,8 +7,7 @@
 import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { bundleExeca } from '../../../scripts/lib/deb.ts';
-import { projectPath, threadPrograms } from '../../../scripts/lib/project.ts';
+import { projectPath } from '../../../scripts/lib/project.ts';
 import { run } from '../../../scripts/lib/run.ts';
 import { cached, cacheFolder } from '../../vm/lib/cache.ts';
 import { debianArchive } from '../../vm/lib/debian.ts';
@@ -122,7 +121,7 @@ export async function recordInGuest(
 }
 
 /**
- * Runs a script of the proof in the guest and returns what it prints. It finds hostctl in `/run/work/hostctl.js`, the
+ * Runs a script of the proof in the guest and returns what it prints. It finds hostctl below `/run/work/hostctl`, the
  * images in `/run/work/images`, and loop devices.
  */
 export async function runInGuest(
@@ -137,14 +136,11 @@ export async function runInGuest(
   mkdirSync(directory, { recursive: true });
   const words = args.map((arg) => `'${arg}'`).join(' ');
   const steps = `modprobe loop\nnode /run/work/script.mjs ${words}\n`;
-  const files: Record<string, string> = { 'script.mjs': script };
-  const threads = Object.keys(threadPrograms()).map((name) => `${name}.js`);
-  for (const name of ['hostctl.js', ...threads, 'package.json']) files[name] = `${dirname(lab.program)}/${name}`;
-  const work = await workDisk(lab, directory, files, steps);
+  const work = await workDisk(lab, directory, { 'script.mjs': script, hostctl: dirname(lab.program) }, steps);
   return boot(system, work, []);
 }
 
-/** A disk with these files, what hostctl needs, the images, and what to do. */
+/** A disk with these files and folders, what hostctl needs, the images, and what to do. */
 async function workDisk(
   lab: Lab,
   directory: string,
@@ -153,11 +149,10 @@ async function workDisk(
 ): Promise<string> {
   const folder = `${directory}/work`;
   mkdirSync(folder);
-  for (const [name, path] of Object.entries(files)) cpSync(path, `${folder}/${name}`);
+  for (const [name, path] of Object.entries(files)) cpSync(path, `${folder}/${name}`, { recursive: true });
   for (const name of ['koffi', '@koromix']) {
     cpSync(projectPath('node_modules', name), `${folder}/node_modules/${name}`, { recursive: true });
   }
-  await bundleExeca(folder);
   cpSync(lab.images, `${folder}/images`, { recursive: true });
   writeFileSync(`${folder}/as-installer.sh`, AS_INSTALLER);
   writeFileSync(`${folder}/steps.sh`, steps);
@@ -168,12 +163,12 @@ async function workDisk(
   return image;
 }
 
-/** What records the jobs, one after the other, and the programs for that by their names. */
+/** What records the jobs, one after the other, and the folders of the programs for that by their names. */
 async function jobSteps(jobs: readonly GuestJob[]): Promise<{ programs: Record<string, string>; steps: string }> {
   const programs = [...new Set(jobs.map(({ program }) => program))];
   const steps: string[] = [PRELUDE];
   for (const [index, { command, types, program, killedFirstAt }] of jobs.entries()) {
-    const hostctl = `node /run/work/program-${programs.indexOf(program)}.mjs --sysroot /run/root --boot /run/boot`;
+    const hostctl = `node /run/work/program-${programs.indexOf(program)}/main.js --sysroot /run/root --boot /run/boot`;
     const image: Setup['image'] = (tag) => `oci:/run/work/images:${tag}`;
     const lines: string[] = [`open_disks ${index} ${types.root} ${types.boot}`];
     await command.prepare({
@@ -218,7 +213,7 @@ async function jobSteps(jobs: readonly GuestJob[]): Promise<{ programs: Record<s
     steps.push(`( set -e\n${lines.join('\n')}\n)`);
   }
   return {
-    programs: Object.fromEntries(programs.map((program, index) => [`program-${index}.mjs`, program])),
+    programs: Object.fromEntries(programs.map((program, index) => [`program-${index}`, dirname(program)])),
     steps: `${steps.join('\n')}\n`,
   };
 }
