@@ -153,11 +153,12 @@ class Proof {
     stride: number | undefined,
   ): Part[] {
     if (stride === undefined) return [];
+    const done = new Set<string>();
     return faults.map((fault) => {
       const name = `${command.name}: ${fault.kind}${fault.sticky ? ' from each call on' : ' at each call'}`;
       const run = async (): Promise<Outcome[]> => {
         const scene = await this.#scene(command, 'ext4', 'ext4');
-        const options = { tracer: this.#tracer, jobs: this.#plan.jobs, stride };
+        const options = { tracer: this.#tracer, jobs: this.#plan.jobs, stride, done };
         return [{ name, row, ...(await sweep(this.#lab, scene, fault, options)) }];
       };
       return { name, run };
@@ -245,7 +246,7 @@ class Proof {
       }
       case 'fault': {
         const fault: Fault = { kind: hunt.fault, sticky: hunt.sticky === true };
-        const options = { tracer: this.#tracer, jobs: this.#plan.jobs, stopAtFirst: true };
+        const options = { tracer: this.#tracer, jobs: this.#plan.jobs, stopAtFirst: true, done: new Set<string>() };
         return (await sweep(lab, await scene(hunt.command), fault, options)).violations.length > 0;
       }
       case 'damage':

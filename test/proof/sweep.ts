@@ -1,7 +1,7 @@
 /**
  * The kill and error sweep: a command is run once for each of its calls that changes a file system, and meets a fault
  * exactly there. Afterwards the host must boot the old or the new deployment, the exit status must have told the truth,
- * and the same command must go through when it is run again.
+ * and the same command must go through when it is run again: once from each state that faults leave, many leave the same.
  */
 
 import { existsSync, readFileSync, rmSync } from 'node:fs';
@@ -9,6 +9,7 @@ import os from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { leaks } from './checker/leaks.ts';
 import { copyDisk } from './lib/disks.ts';
+import { fingerprint } from './lib/fingerprint.ts';
 import {
   hostAt,
   imagesFor,
@@ -65,6 +66,8 @@ export interface SweepOptions {
   readonly jobs: number;
   /** Take every Nth call only. */
   readonly stride?: number;
+  /** Fingerprints of states from which the command went through when it was run again: once is enough for each. */
+  readonly done: Set<string>;
   /** End at the first violation, and look from the last call on, where most breaks show: enough for a mutant. */
   readonly stopAtFirst?: boolean;
 }
@@ -80,7 +83,7 @@ export async function sweep(lab: Lab, scene: Scene, fault: Fault, options: Sweep
     while (!ended && next > 0) {
       const at = next;
       next += step;
-      const result = await runPoint(lab, scene, fault, at, options.tracer, `${lab.directory}/job-${job}`);
+      const result = await runPoint(lab, scene, fault, at, options, `${lab.directory}/job-${job}`);
       if (result.call === undefined) ended = true;
       else points += 1;
       if (options.stopAtFirst && result.problems.length > 0) ended = true;
@@ -101,7 +104,7 @@ export async function sweep(lab: Lab, scene: Scene, fault: Fault, options: Sweep
 /** How many calls could meet the fault: those of a run in which none does. */
 export async function countCalls(lab: Lab, scene: Scene, fault: Fault, tracer: string): Promise<number> {
   const never = 1_000_000_000;
-  const { counted } = await runPoint(lab, scene, fault, never, tracer, `${lab.directory}/job-0`);
+  const { counted } = await runPoint(lab, scene, fault, never, { tracer, done: new Set() }, `${lab.directory}/job-0`);
   return counted;
 }
 
@@ -118,7 +121,7 @@ async function runPoint(
   scene: Scene,
   fault: Fault,
   at: number,
-  tracer: string,
+  { tracer, done }: Pick<SweepOptions, 'tracer' | 'done'>,
   directory: string,
 ): Promise<Point> {
   // Names of their own: a loop device goes away a moment after its mount, and until then remembers its file's bytes.
@@ -138,10 +141,7 @@ async function runPoint(
     if (code !== 0) return { counted: 0, call: 'none', problems: [`the tracer ended with ${String(code)}: ${output}`] };
     const trace = readTrace(log);
     const problems = [...(await thaw(mounted, fault)), ...truth(scene, mounted, fault, trace, output)];
-    if (problems.length === 0 && trace.hit !== undefined) problems.push(...(await again(lab, scene, mounted)));
-    if (problems.length === 0 && trace.hit !== undefined && isCollected(fault)) {
-      problems.push(...(await collect(lab, scene, mounted)));
-    }
+    if (problems.length === 0 && trace.hit !== undefined) problems.push(...(await goOn(lab, scene, mounted, done)));
     return { counted: trace.counted, call: trace.hit, problems };
   } finally {
     await mounted.close();
@@ -206,16 +206,21 @@ function describe({ exit, signal }: Trace): string {
   return exit === undefined ? `signal ${String(signal)}` : `exit ${exit}`;
 }
 
+/** Runs the command again and then `gc`, unless that went right from the same state. */
+async function goOn(lab: Lab, scene: Scene, mounted: Mounted, done: Set<string>): Promise<string[]> {
+  const state = fingerprint(mounted);
+  if (done.has(state)) return [];
+  const problems = await again(lab, scene, mounted);
+  if (problems.length === 0) problems.push(...(await collect(lab, scene, mounted)));
+  if (problems.length === 0) done.add(state);
+  return problems;
+}
+
 async function again(lab: Lab, scene: Scene, mounted: Mounted): Promise<string[]> {
   const problem = await runAgain(lab, scene, mounted);
   if (problem !== undefined) return [problem];
   const { answer, reason } = judge(scene, hostAt(mounted));
   return answer === 'NEW' ? [] : [`run again it is ${answer}: ${reason ?? ''}`];
-}
-
-/** Faults that leave the most behind; what is left does not depend on which error it was. */
-function isCollected({ kind, sticky }: Fault): boolean {
-  return !sticky && ['kill', 'term', 'ENOSPC'].includes(kind);
 }
 
 /** After `gc` nothing is left that belongs to nothing, and the host is what it was. */
