@@ -136,26 +136,13 @@ export function announceToGrub(boot: string, file: string): () => void {
   const numbers = new Set(files.map((other) => parseHostctlEntryName(other)?.sequence));
   const state = readGrubState(boot);
   const isAbove = (number: number | undefined): boolean => (number ?? 0) > sequence && numbers.has(number);
-  const takeBack = (): void => {
-    try {
-      changeVariables(boot, state);
-    } catch {
-      // The error that brought us here says more; a number without its entry means nothing to GRUB.
-    }
-  };
-  if (isAbove(state.good)) return takeBack;
-  if (state.triesLeft === 0 && !isAbove(state.tried)) recordUsedUp(boot, files, state.tried);
-  try {
-    if (counter === undefined) {
-      changeVariables(boot, { good: sequence, ...(isAbove(state.tried) ? {} : { tried: undefined, triesLeft: 0 }) });
-    } else if (!isAbove(state.tried)) {
-      changeVariables(boot, { tried: sequence, triesLeft: counter.left });
-    }
-  } catch (error) {
-    takeBack();
-    throw error;
+  if (isAbove(state.good)) return NOTHING_CHANGED;
+  const isTriedAbove = isAbove(state.tried);
+  if (state.triesLeft === 0 && !isTriedAbove) recordUsedUp(boot, files, state.tried);
+  if (counter === undefined) {
+    return changeVariables(boot, { good: sequence, ...(isTriedAbove ? {} : { tried: undefined, triesLeft: 0 }) });
   }
-  return takeBack;
+  return isTriedAbove ? NOTHING_CHANGED : changeVariables(boot, { tried: sequence, triesLeft: counter.left });
 }
 
 /** What the block said of an entry that GRUB has given up is said by its name from now on. */
@@ -169,11 +156,10 @@ function recordUsedUp(boot: string, files: readonly string[], number: number | u
   fsyncPath(`${boot}/${DIRECTORY}`);
 }
 
-/** The boot of this entry was good. One that is not tried is what it was before. Durable as above. */
-export function blessForGrub(boot: string, sequence: number | undefined): void {
-  if (sequence !== undefined && readGrubState(boot).tried === sequence) {
-    changeVariables(boot, { good: sequence, tried: undefined, triesLeft: 0 });
-  }
+/** The boot of this entry was good. One that is not tried is what it was before. Durable, and taken back, as above. */
+export function blessForGrub(boot: string, sequence: number | undefined): () => void {
+  const isTried = sequence !== undefined && readGrubState(boot).tried === sequence;
+  return isTried ? changeVariables(boot, { good: sequence, tried: undefined, triesLeft: 0 }) : NOTHING_CHANGED;
 }
 
 /** Throws 'state-invalid' where the block cannot be written as `announceToGrub` will. */
@@ -209,7 +195,28 @@ function nextBlock(boot: string, changes: Partial<GrubState>): Uint8Array {
   }
 }
 
-function changeVariables(boot: string, changes: Partial<GrubState>): void {
+const NOTHING_CHANGED = (): void => {};
+
+/** Returns how to take the change back; it has been when this throws. */
+function changeVariables(boot: string, changes: Partial<GrubState>): () => void {
+  const before = readGrubState(boot);
+  const takeBack = (): void => {
+    try {
+      writeVariables(boot, before);
+    } catch {
+      // The error that brought us here says more; a number without its entry means nothing to GRUB.
+    }
+  };
+  try {
+    writeVariables(boot, changes);
+  } catch (error) {
+    takeBack();
+    throw error;
+  }
+  return takeBack;
+}
+
+function writeVariables(boot: string, changes: Partial<GrubState>): void {
   const path = `${boot}/${ENVIRONMENT}`;
   const block = nextBlock(boot, changes);
   // Where there is none it gets its name as a whole.

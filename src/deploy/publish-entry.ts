@@ -187,9 +187,13 @@ export async function commitEntry(host: Host, boot: BootPartition, inert: InertE
   inert.committed = true;
   const isSettled = await settleEntry(host, boot, inert.file);
   if (!boot.isGrub) return isSettled;
-  const takeBack = announceToGrub(boot.path, inert.file);
+  return (await settleForGrub(host, boot, announceToGrub(boot.path, inert.file))) && isSettled;
+}
+
+/** Makes durable what GRUB was told, which is taken back where that fails. Returns as `commitEntry` does. */
+async function settleForGrub(host: Host, boot: BootPartition, takeBack: () => void): Promise<boolean> {
   try {
-    return (await bootBarrier(host, boot)) && isSettled;
+    return await bootBarrier(host, boot);
   } catch (error) {
     takeBack();
     throw error;
@@ -272,8 +276,8 @@ export function withdrawEntry(boot: BootPartition, inert: InertEntry): void {
 }
 
 /**
- * Renames a counted entry to its name without counter, durably: the boot was good. Idempotent. Where it cannot be made
- * durable the entry has its counter again.
+ * Renames a counted entry to its name without counter, durably, and tells GRUB: the boot was good. Idempotent. Where it
+ * cannot be made durable the entry has its counter again, for GRUB as well.
  */
 export async function blessEntry(host: Host, boot: BootPartition, entry: FoundEntry): Promise<string> {
   const directory = `${boot.path}/${ENTRIES}`;
@@ -287,13 +291,10 @@ export async function blessEntry(host: Host, boot: BootPartition, entry: FoundEn
   }
   try {
     await settleEntry(host, boot, blessed);
+    if (boot.isGrub) await settleForGrub(host, boot, blessForGrub(boot.path, entry.sequence));
   } catch (error) {
     if (isCounted) fs.renameSync(`${directory}/${blessed}`, `${directory}/${entry.file}`);
     throw error;
-  }
-  if (boot.isGrub) {
-    blessForGrub(boot.path, entry.sequence);
-    await bootBarrier(host, boot);
   }
   return blessed;
 }

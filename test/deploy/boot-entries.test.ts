@@ -156,4 +156,25 @@ describe('an entry that is blessed at the same time', () => {
     copyFileSync(to, from);
     await expect(blessEntry(testHost(), boot, found)).rejects.toThrow('Both');
   });
+
+  test.each([1, 2])('is tried as before, by GRUB too, where barrier %i of its blessing fails', async (failing) => {
+    const boot = { ...bootWith(ENTRY), isGrub: true };
+    const block = '# GRUB Environment Block\nhostctl_check=1\nhostctl_try=2\nhostctl_left=1\n'.padEnd(1024, '#');
+    mkdirSync(`${boot.path}/grub`);
+    writeFileSync(`${boot.path}/grub/grubenv`, block);
+    const found = listEntries(boot).entries.find(({ sequence }) => sequence === 2);
+    if (found === undefined) throw new Error('no entry');
+    const host = testHost();
+    let barriers = 0;
+    const syncfs = (): void => {
+      barriers += 1;
+      if (barriers === failing) throw new Error('no barrier');
+    };
+    const failingHost = { ...host, syscalls: { ...host.syscalls, syncfs } };
+    await expect(blessEntry(failingHost, boot, found)).rejects.toThrow('no barrier');
+    expect(readdirSync(`${boot.path}/loader/entries`)).toEqual([COUNTED, 'other.conf']);
+    expect(readFileSync(`${boot.path}/grub/grubenv`, 'latin1')).toBe(block);
+    await expect(blessEntry(host, boot, found)).resolves.toBe(BLESSED);
+    expect(readFileSync(`${boot.path}/grub/grubenv`, 'latin1')).toMatch(/hostctl_good=2\n/);
+  });
 });
