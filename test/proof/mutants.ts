@@ -286,6 +286,28 @@ export const MUTANTS: readonly Mutant[] = [
     hunt: { kind: 'fault', command: 'deploy', fault: 'short' },
   },
   {
+    name: 'half a write of the environment block refused',
+    patches: [
+      {
+        file: 'sys/files.ts',
+        find: '    writeAll(fd, bytes, 0);\n',
+        replace: "    if (fs.writeSync(fd, bytes, 0, bytes.length, 0) !== bytes.length) throw new HostctlError('io', 'Half');\n",
+      },
+    ],
+    hunt: { kind: 'fault', command: 'deploy with GRUB', fault: 'short' },
+  },
+  {
+    name: 'what GRUB was told not taken back',
+    patches: [
+      {
+        file: 'deploy/publish-entry.ts',
+        find: '    return await bootBarrier(host, boot);\n  } catch (error) {\n    takeBack();\n',
+        replace: '    return await bootBarrier(host, boot);\n  } catch (error) {\n',
+      },
+    ],
+    hunt: { kind: 'fault', command: 'mark-good with GRUB', fault: 'EIO' },
+  },
+  {
     name: 'gc forgets what is deployed',
     patches: [
       {
