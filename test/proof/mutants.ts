@@ -291,7 +291,8 @@ export const MUTANTS: readonly Mutant[] = [
       {
         file: 'sys/files.ts',
         find: '    writeAll(fd, bytes, 0);\n',
-        replace: "    if (fs.writeSync(fd, bytes, 0, bytes.length, 0) !== bytes.length) throw new HostctlError('io', 'Half');\n",
+        replace:
+          "    if (fs.writeSync(fd, bytes, 0, bytes.length, 0) !== bytes.length) throw new HostctlError('io', 'Half');\n",
       },
     ],
     hunt: { kind: 'fault', command: 'deploy with GRUB', fault: 'short' },
