@@ -1,13 +1,7 @@
 /**
  * `npm run bench`: how long an OCI image takes to become objects and a composefs image, durable, with hostctl and with
  * what one would use instead. Interleaved rounds, each program on a new file system, and every result looked at.
- *
- *   npm run bench -- [--image oci:DIR | --shape layers|giant|small --compression gzip|zstd --scale N] [--rounds N]
- *                    [--only WORD]... [--json FILE] [--chart FILE]
- *   npm run bench -- --warm [--only second|create|digest|starts|fsck|hash|entries|images|large]...
- *                           # all else that is asked of hostctl, against limits and what one would use instead
- *   npm run bench -- --boot            # in a guest: what the hook adds to a boot, and fs-verity to a pull
- *   npm run bench -- --finalize        # what `finalize-staged` takes at shutdown
+ * `USAGE` says how it is called.
  */
 
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -36,28 +30,55 @@ import { onTarget } from './lib/bench/target.ts';
 import { benchWarm } from './lib/bench/warm.ts';
 import { projectPath } from './lib/project.ts';
 
-const { values } = parseArgs({
-  options: {
-    image: { type: 'string' },
-    shape: { type: 'string', default: 'layers' },
-    compression: { type: 'string', default: 'gzip' },
-    scale: { type: 'string', default: '1' },
-    rounds: { type: 'string', default: '5' },
-    only: { type: 'string', multiple: true },
-    json: { type: 'string' },
-    chart: { type: 'string' },
-    boot: { type: 'boolean', default: false },
-    warm: { type: 'boolean', default: false },
-    finalize: { type: 'boolean', default: false },
-  },
-});
-const say = (line: string): void => console.error(line);
-
 /** How many layers the files of the synthetic image go into. */
 const SHAPES: Readonly<Record<string, number>> = { layers: 3, giant: 1, small: 63 };
+const USAGE = `Usage: npm run bench -- [--image oci:DIR | --shape ${Object.keys(SHAPES).join('|')} --compression gzip|zstd --scale N]
+                        [--rounds N] [--only WORD]... [--json FILE] [--chart FILE]
+       npm run bench -- --warm [--only second|create|digest|starts|fsck|hash|entries|images|large]...
+                        [--image oci:DIR | --scale N] [--rounds N] [--json FILE]
+           all else that is asked of hostctl, against limits and what one would use instead
+       npm run bench -- --boot [--rounds N] [--json FILE]
+           in a guest: what the hook adds to a boot, and fs-verity to a pull
+       npm run bench -- --finalize
+           what "finalize-staged" takes at shutdown`;
+
+const values = readOptions();
+const say = (line: string): void => console.error(line);
 
 if (values.finalize) await benchFinalize();
 else await bench();
+
+function readOptions() {
+  try {
+    const options = {
+      image: { type: 'string' },
+      shape: { type: 'string', default: 'layers' },
+      compression: { type: 'string', default: 'gzip' },
+      scale: { type: 'string', default: '1' },
+      rounds: { type: 'string', default: '5' },
+      only: { type: 'string', multiple: true },
+      json: { type: 'string' },
+      chart: { type: 'string' },
+      boot: { type: 'boolean', default: false },
+      warm: { type: 'boolean', default: false },
+      finalize: { type: 'boolean', default: false },
+    } as const;
+    const { values: given } = parseArgs({ options });
+    const { shape, compression } = given;
+    const layers = SHAPES[shape];
+    if (layers === undefined) throw new Error(`There is no shape "${shape}"`);
+    if (compression !== 'gzip' && compression !== 'zstd') throw new Error(`There is no compression "${compression}"`);
+    const scale = Number(given.scale);
+    if (!(scale > 0)) throw new Error(`The scale must be a number above 0, not "${given.scale}"`);
+    const rounds = Number(given.rounds);
+    if (!Number.isInteger(rounds) || rounds < 1)
+      throw new Error(`The rounds must be a number from 1, not "${given.rounds}"`);
+    return { ...given, layers, compression, scale, rounds } as const;
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+    process.exit(2);
+  }
+}
 
 async function bench(): Promise<void> {
   if (process.getuid?.() !== 0) throw new Error('Needs root: every program writes to a file system made for it');
@@ -67,17 +88,17 @@ async function bench(): Promise<void> {
   mkdirSync(folder, { recursive: true });
   try {
     if (values.boot) {
-      await benchBoot(folder, { rounds: Number(values.rounds), json: values.json }, say);
+      await benchBoot(folder, { rounds: values.rounds, json: values.json }, say);
       return;
     }
     const image = await openImage();
     const setting = await prepare(folder, image, say);
     if (values.warm) {
-      const rounds = Number(values.rounds);
-      await benchWarm({ ...setting, folder, rounds, scale: Number(values.scale), say }, values.only, values.json);
+      const { rounds, scale } = values;
+      await benchWarm({ ...setting, folder, rounds, scale, say }, values.only, values.json);
       return;
     }
-    const rows = await measureRounds(folder, setting, Number(values.rounds));
+    const rows = await measureRounds(folder, setting, values.rounds);
     const result = report(rows);
     console.log(await description(image));
     console.log(formatTable(rows));
@@ -92,10 +113,9 @@ async function bench(): Promise<void> {
 }
 
 function openImage(): Promise<Image> {
-  if (values.image !== undefined) return Promise.resolve(givenImage(values.image));
-  const compression = values.compression === 'zstd' ? 'zstd' : 'gzip';
-  const options = { scale: Number(values.scale), compression, layers: SHAPES[values.shape] ?? 3 } as const;
-  return syntheticImage(values.shape, options, say);
+  const { image, shape, scale, compression, layers } = values;
+  if (image !== undefined) return Promise.resolve(givenImage(image));
+  return syntheticImage(shape, { scale, compression, layers }, say);
 }
 
 async function measureRounds(folder: string, setting: Setting, rounds: number): Promise<Row[]> {
