@@ -198,7 +198,8 @@ function readDeployment(
       : tolerant(() => readStagedEntry(sysroot.boot, staged.entryFile)?.entry, 'staged-entry-unreadable', problems);
   const digest = origin?.digest ?? bootc?.digest ?? entryOf({ entries, stagedEntry })?.pinned?.digest;
   if (!isDirectory(directory)) problems.push({ code: 'state-missing', message: `"${directory}" is missing` });
-  else if (!isDirectory(`${directory}/etc`)) {
+  // That of a staged one is made anew where it is missing: killed in a second attempt, `finalize-staged` leaves none.
+  else if (staged === undefined && !isDirectory(`${directory}/etc`)) {
     problems.push({ code: 'etc-missing', message: `"${directory}/etc" is missing` });
   }
   // Another tool's state directory is as that tool makes it.

@@ -12,12 +12,10 @@ import {
   exists,
   fsyncPath,
   isDirectory,
-  listNames,
   makeDirectories,
   openDirectory,
   removeQuietly,
   split,
-  TEMPORARY_NAME,
   temporaryName,
 } from '../sys/files.ts';
 import type { Host } from '../sys/host.ts';
@@ -59,7 +57,7 @@ export function writeState(host: Host, sysroot: Sysroot, state: NewState): void 
   fsyncPath(sysroot.deployments);
 }
 
-/** Stands beside an `/etc` that may not be the image's default any more. */
+/** Stands beside an `/etc` that is not the image's default any more, or not yet what it shall be. */
 const MERGED = 'etc-merged';
 
 /**
@@ -73,26 +71,17 @@ export function mergeStagedEtc(
 ): void {
   const directory = `${sysroot.deployments}/${name}`;
   const etc = `${directory}/etc`;
-  for (const left of listNames(directory).filter((entry) => TEMPORARY_NAME.test(entry))) {
-    fs.rmSync(`${directory}/${left}`, { recursive: true });
-  }
-  const fresh = `${directory}/${temporaryName('etc')}`;
-  if (exists(`${directory}/${MERGED}`) || !isDirectory(etc)) {
-    fs.rmSync(etc, { recursive: true, force: true });
-    materializeTree(host, defaults, fresh, contentOf);
-  } else {
+  const isMarked = exists(`${directory}/${MERGED}`);
+  if (!isMarked) {
     createFile(`${directory}/${MERGED}`, '', 0o644);
     fsyncPath(directory);
-    fs.renameSync(etc, fresh);
   }
-  try {
-    adjustEtc(fresh);
-    syncFileSystem(host, fresh);
-  } finally {
-    // Also one that is half done: the mark says so.
-    fs.renameSync(fresh, etc);
+  if (isMarked || !isDirectory(etc)) {
+    fs.rmSync(etc, { recursive: true, force: true });
+    materializeTree(host, defaults, etc, contentOf);
   }
-  fsyncPath(directory);
+  adjustEtc(etc);
+  syncFileSystem(host, directory);
 }
 
 /** Takes away a state directory that no entry names yet. */

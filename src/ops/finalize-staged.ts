@@ -104,10 +104,8 @@ function requireWhole(
   { id, entryFile }: StagedRecord,
 ): { inert: NonNullable<ReturnType<typeof readStagedEntry>>['inert']; origin: NonNullable<Deployment['origin']> } {
   const found = readStagedEntry(sysroot.boot, entryFile);
-  // Its /etc is made anew anyway.
-  const serious = problems.filter(({ code }) => code !== 'etc-missing');
-  if (found !== undefined && origin !== undefined && serious.length === 0) return { inert: found.inert, origin };
-  const why = serious.map(({ message }) => message).join('; ');
+  if (found !== undefined && origin !== undefined && problems.length === 0) return { inert: found.inert, origin };
+  const why = problems.map(({ message }) => message).join('; ');
   throw new HostctlError('state-invalid', `The staged deployment ${id} is damaged: ${why}`, {
     hint: 'Run "hostctl unstage", then upgrade again',
   });

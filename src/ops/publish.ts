@@ -1,6 +1,6 @@
 /**
- * From an image in the repository to a deployment: state directory, ref, kernel, inert entry, and then the one rename
- * that makes it boot next, or the record that has it finalized at shutdown. The order is the one that makes every
+ * From an image in the repository to a deployment: seal, state directory, ref, kernel, inert entry, and then the one
+ * rename that makes it boot next, or the record that has it finalized at shutdown. The order is the one that makes every
  * prefix of it harmless; nothing before the last step changes what boots, and everything before it is durable when it
  * happens.
  */
@@ -110,6 +110,13 @@ export async function publishDeployment(
     const kernel = planKernel(sysroot.boot, files);
     if (isTaken && files.kind === 'unified') removeLeftover(host, sysroot, digest);
     const origin: Origin = { ...deployment.origin, id, kernel: kernel.directory };
+    if (deployment.seal !== undefined) {
+      // A seal that another deployment of the image has is replaced by one that is as good for it.
+      if (ifSound(() => readSigned(repository, digest)) === undefined) {
+        undo.add('remove the seal again', () => removeSigned(repository, digest));
+      }
+      writeSigned(repository, digest, deployment.seal);
+    }
     if (!exists(sysroot.sharedVar)) {
       // It is filled from the first image that is deployed, which this one then was not.
       undo.add('remove the shared /var again', () => removeSharedVar(sysroot));
@@ -126,13 +133,6 @@ export async function publishDeployment(
     });
     undo.add('remove the refs again', () => removeDeploymentRefs(repository, id));
     for (const [ref, image] of refsOfOrigin(origin)) setRef(repository, ref, image);
-    if (deployment.seal !== undefined) {
-      // A seal that another deployment of the image has is replaced by one that is as good for it.
-      if (ifSound(() => readSigned(repository, digest)) === undefined) {
-        undo.add('remove the seal again', () => removeSigned(repository, digest));
-      }
-      writeSigned(repository, digest, deployment.seal);
-    }
     stopIfAborted(host);
     undo.add('remove the kernel again', () => removeKernel(sysroot.boot, kernel));
     writeKernel(sysroot.boot, kernel);

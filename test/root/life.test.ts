@@ -115,6 +115,7 @@ describe('a staged deployment', () => {
     const state = `${sysroot.path}/state/deploy/${second.digest}`;
     writeFileSync(`${state}/etc-merged`, '');
     damage(state);
+    expect(sysroot.status().deployments.flatMap(({ problems }) => problems)).toEqual([]);
     await finalize(sysroot);
     expect(snapshot(`${state}/etc`)).toEqual(snapshot(live));
   });
