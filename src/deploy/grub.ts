@@ -140,9 +140,9 @@ export function announceToGrub(boot: string, file: string): () => void {
   const isTriedAbove = isAbove(state.tried);
   if (state.triesLeft === 0 && !isTriedAbove) recordUsedUp(boot, files, state.tried);
   if (counter === undefined) {
-    return changeVariables(boot, { good: sequence, ...(isTriedAbove ? {} : { tried: undefined, triesLeft: 0 }) });
+    return changeVariables(boot, state, { good: sequence, ...(isTriedAbove ? {} : NOTHING_TRIED) });
   }
-  return isTriedAbove ? NOTHING_CHANGED : changeVariables(boot, { tried: sequence, triesLeft: counter.left });
+  return isTriedAbove ? NOTHING_CHANGED : changeVariables(boot, state, { tried: sequence, triesLeft: counter.left });
 }
 
 /** What the block said of an entry that GRUB has given up is said by its name from now on. */
@@ -158,14 +158,15 @@ function recordUsedUp(boot: string, files: readonly string[], number: number | u
 
 /** The boot of this entry was good. One that is not tried is what it was before. Durable, and taken back, as above. */
 export function blessForGrub(boot: string, sequence: number | undefined): () => void {
-  const isTried = sequence !== undefined && readGrubState(boot).tried === sequence;
-  return isTried ? changeVariables(boot, { good: sequence, tried: undefined, triesLeft: 0 }) : NOTHING_CHANGED;
+  const state = readGrubState(boot);
+  const isTried = sequence !== undefined && state.tried === sequence;
+  return isTried ? changeVariables(boot, state, { good: sequence, ...NOTHING_TRIED }) : NOTHING_CHANGED;
 }
 
 /** Throws 'state-invalid' where the block cannot be written as `announceToGrub` will. */
 export function checkGrubEnvironment(boot: string): void {
   const path = `${boot}/${ENVIRONMENT}`;
-  nextBlock(boot, { tried: MAX_SEQUENCE, good: MAX_SEQUENCE });
+  nextBlock(boot, { ...readGrubState(boot), tried: MAX_SEQUENCE, good: MAX_SEQUENCE });
   const bytes = fs.lstatSync(path, { throwIfNoEntry: false })?.size ?? ENVIRONMENT_BYTES;
   if (bytes === ENVIRONMENT_BYTES) return;
   throw new HostctlError('state-invalid', `"${path}" has ${bytes} bytes instead of ${ENVIRONMENT_BYTES}`, {
@@ -174,9 +175,8 @@ export function checkGrubEnvironment(boot: string): void {
 }
 
 /** The variables of ours in their order, and what is in the block besides. */
-function nextBlock(boot: string, changes: Partial<GrubState>): Uint8Array {
+function nextBlock(boot: string, { canCount, tried, triesLeft, good }: GrubState): Uint8Array {
   const path = `${boot}/${ENVIRONMENT}`;
-  const { canCount, tried, triesLeft, good } = { ...readGrubState(boot), ...changes };
   try {
     // One that GRUB cannot read holds nothing for anybody.
     const block = readVariables(boot) === undefined ? undefined : readSmallFile(path);
@@ -195,11 +195,11 @@ function nextBlock(boot: string, changes: Partial<GrubState>): Uint8Array {
   }
 }
 
+const NOTHING_TRIED = { tried: undefined, triesLeft: 0 } as const;
 const NOTHING_CHANGED = (): void => {};
 
 /** Returns how to take the change back; it has been when this throws. */
-function changeVariables(boot: string, changes: Partial<GrubState>): () => void {
-  const before = readGrubState(boot);
+function changeVariables(boot: string, before: GrubState, changes: Partial<GrubState>): () => void {
   const takeBack = (): void => {
     try {
       writeVariables(boot, before);
@@ -208,7 +208,7 @@ function changeVariables(boot: string, changes: Partial<GrubState>): () => void 
     }
   };
   try {
-    writeVariables(boot, changes);
+    writeVariables(boot, { ...before, ...changes });
   } catch (error) {
     takeBack();
     throw error;
@@ -216,9 +216,9 @@ function changeVariables(boot: string, changes: Partial<GrubState>): () => void 
   return takeBack;
 }
 
-function writeVariables(boot: string, changes: Partial<GrubState>): void {
+function writeVariables(boot: string, state: GrubState): void {
   const path = `${boot}/${ENVIRONMENT}`;
-  const block = nextBlock(boot, changes);
+  const block = nextBlock(boot, state);
   // Where there is none it gets its name as a whole.
   if (exists(path)) overwriteFile(path, block);
   else replaceFile(path, block);
