@@ -19,6 +19,7 @@ import {
 import { basename } from 'node:path';
 import { checkHost } from './checker/check.ts';
 import { mountedFiles } from './checker/mounted.ts';
+import { filesBelow } from './lib/files-below.ts';
 import { hostctlCommand, imageReference, type Lab, runToEnd } from './lib/scene.ts';
 import type { Violation } from './sweep.ts';
 
@@ -197,15 +198,6 @@ function applyDamage(at: string, path: string, damage: Damage, files: readonly s
 
 function contentOf(path: string): string {
   return lstatSync(path).isSymbolicLink() ? `-> ${readlinkSync(path)}` : readFileSync(path, 'latin1');
-}
-
-/** Files and symlinks below a directory, sorted. */
-function filesBelow(directory: string): string[] {
-  const below = (path: string): string[] =>
-    readdirSync(`${directory}/${path}`, { withFileTypes: true, encoding: 'utf8' }).flatMap((entry) =>
-      entry.isDirectory() ? below(`${path}${entry.name}/`) : [`${path}${entry.name}`],
-    );
-  return below('').sort();
 }
 
 async function hostctl(

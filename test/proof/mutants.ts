@@ -309,6 +309,23 @@ export const MUTANTS: readonly Mutant[] = [
     hunt: { kind: 'fault', command: 'mark-good with GRUB', fault: 'EIO' },
   },
   {
+    name: 'staged /etc away while it is merged',
+    patches: [
+      {
+        file: 'deploy/state.ts',
+        find: '  adjustEtc(etc);\n  syncFileSystem(host, directory);',
+        replace:
+          '  fs.renameSync(etc, `${etc}.tmp`);\n  adjustEtc(`${etc}.tmp`);\n  fs.renameSync(`${etc}.tmp`, etc);\n  syncFileSystem(host, directory);',
+      },
+      {
+        file: 'deploy/deployments.ts',
+        find: 'staged === undefined && !isDirectory(`${directory}/etc`)',
+        replace: '!isDirectory(`${directory}/etc`)',
+      },
+    ],
+    hunt: { kind: 'fault', command: 'finalize-staged', fault: 'kill' },
+  },
+  {
     name: 'gc forgets what is deployed',
     patches: [
       {

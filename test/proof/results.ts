@@ -4,8 +4,9 @@
  */
 
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { filesBelow } from './lib/files-below.ts';
 import type { Violation } from './sweep.ts';
 
 /** Lines of the table. */
@@ -39,17 +40,13 @@ export interface Part {
 /** What outcomes are bound to: the names and all bytes of these files, and of those in these folders. */
 export function treeOf(paths: readonly string[]): string {
   const hash = createHash('sha256');
-  for (const path of paths.flatMap(filesBelow)) {
+  const files = paths.flatMap((path) =>
+    statSync(path).isDirectory() ? filesBelow(path).map((name) => `${path}/${name}`) : [path],
+  );
+  for (const path of files) {
     hash.update(`${basename(path)} ${createHash('sha256').update(readFileSync(path)).digest('hex')}\n`);
   }
   return hash.digest('hex');
-}
-
-function filesBelow(path: string): string[] {
-  if (!statSync(path).isDirectory()) return [path];
-  return readdirSync(path)
-    .sort()
-    .flatMap((name) => filesBelow(`${path}/${name}`));
 }
 
 /** The part's outcome, from `folder` where one of the same `tree` is kept there. */

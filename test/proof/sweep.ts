@@ -7,7 +7,6 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { leaks } from './checker/leaks.ts';
 import { copyDisk } from './lib/disks.ts';
 import { fingerprint } from './lib/fingerprint.ts';
 import {
@@ -18,11 +17,11 @@ import {
   type Mounted,
   mountDisks,
   rootOf,
-  runAgain,
   runToEnd,
   type Scene,
   sceneCommand,
 } from './lib/scene.ts';
+import { recover } from './recovery.ts';
 
 export interface Fault {
   /** As `tracer/trace.c` knows it. */
@@ -206,29 +205,12 @@ function describe({ exit, signal }: Trace): string {
   return exit === undefined ? `signal ${String(signal)}` : `exit ${exit}`;
 }
 
-/** Runs the command again and then `gc`, unless that went right from the same state. */
+/** Unless that went right from the same state. */
 async function goOn(lab: Lab, scene: Scene, mounted: Mounted, done: Set<string>): Promise<string[]> {
   const state = fingerprint(mounted);
   if (done.has(state)) return [];
-  const problems = await again(lab, scene, mounted);
-  if (problems.length === 0) problems.push(...(await collect(lab, scene, mounted)));
-  if (problems.length === 0) done.add(state);
-  return problems;
-}
-
-async function again(lab: Lab, scene: Scene, mounted: Mounted): Promise<string[]> {
-  const problem = await runAgain(lab, scene, mounted);
+  const problem = await recover(lab, scene, mounted);
   if (problem !== undefined) return [problem];
-  const { answer, reason } = judge(scene, hostAt(mounted));
-  return answer === 'NEW' ? [] : [`run again it is ${answer}: ${reason ?? ''}`];
-}
-
-/** After `gc` nothing is left that belongs to nothing, and the host is what it was. */
-async function collect(lab: Lab, scene: Scene, mounted: Mounted): Promise<string[]> {
-  const { code, output } = await runToEnd(sceneCommand(lab, scene.command, mounted, ['gc']));
-  if (code !== 0) return [`gc ended with ${String(code)}: ${output}`];
-  const host = hostAt(mounted);
-  const { answer, reason } = judge(scene, host, true);
-  if (answer !== 'NEW') return [`after gc it is ${answer}: ${reason ?? ''}`];
-  return leaks(host).map((path) => `left over after gc: ${path}`);
+  done.add(state);
+  return [];
 }

@@ -4,7 +4,7 @@
  */
 
 import { spawn } from 'node:child_process';
-import { generateKeyPairSync } from 'node:crypto';
+import { createHash, generateKeyPairSync } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { run } from '../../../scripts/lib/run.ts';
 import { asBootc, type BootcForm } from '../../helpers/bootc-host.ts';
@@ -355,22 +355,8 @@ function useUpNewest({ root, boot }: Mounted): void {
   const newest = readdirSync(entries).sort().at(-1) ?? '';
   const [, digest = ''] = /composefs\.digest=\S*:([0-9a-f]+)/.exec(readFileSync(`${entries}/${newest}`, 'utf8')) ?? [];
   const text = '[trial]\nattempts = 3\ntries = 3\nboot = another\nfailed = no\n';
-  writeFileSync(`${root}/state/hostctl/trial-${digest}`, text);
-}
-
-/** Runs on mounted disks what is run after a crash; says what went wrong with it, if anything. */
-export async function runAgain(
-  lab: Lab,
-  { command }: Scene,
-  at: { root: string; boot: string },
-): Promise<string | undefined> {
-  const image = imagesFor(lab, command);
-  for (const { args, exits } of command.again?.(image) ?? [{ args: command.args(image) }]) {
-    const { code, output } = await runToEnd(sceneCommand(lab, command, at, args));
-    if (code === null || !(exits ?? [0]).includes(code))
-      return `${args[0] ?? ''} run again ended with ${String(code)}: ${output}`;
-  }
-  return undefined;
+  const checksum = createHash('sha256').update(text).digest('hex');
+  writeFileSync(`${root}/state/hostctl/trial-${digest}`, `${text}; sha256 ${checksum}\n`);
 }
 
 /**

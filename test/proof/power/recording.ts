@@ -5,7 +5,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { run } from '../../../scripts/lib/run.ts';
 import { mount } from '../lib/disks.ts';
-import { imagesFor, type Lab, rootOf, runAgain, runToEnd, type Scene, sceneCommand } from '../lib/scene.ts';
+import { imagesFor, type Lab, rootOf, runToEnd, type Scene, sceneCommand } from '../lib/scene.ts';
+import { runAgain } from '../recovery.ts';
 
 /** Order of the disks in a recording. */
 export const DEVICES = ['root', 'boot'] as const;

@@ -10,7 +10,8 @@ import { type Files, rememberedFiles } from '../checker/files.ts';
 import { mountedFiles } from '../checker/mounted.ts';
 import { type FileSystem, mount } from '../lib/disks.ts';
 import { ALGORITHM } from '../commands.ts';
-import { judge, type Lab, runAgain, type Scene } from '../lib/scene.ts';
+import { judge, type Lab, type Scene } from '../lib/scene.ts';
+import { recover } from '../recovery.ts';
 import type { Violation } from '../sweep.ts';
 import { DiskImage } from './disk-image.ts';
 import type { Recording } from './recording.ts';
@@ -131,22 +132,17 @@ class Stage {
       const replayed = wrong('journal replayed', { boot, bootDir: '', root });
       // Damage that a command could take for sound is where running it again is worth its time.
       const isTelling = again || (!state.ended && damagedObjects(root, ALGORITHM).length > 0);
-      return replayed === undefined && isTelling ? await this.#again() : replayed;
+      return replayed === undefined && isTelling ? await this.#recover() : replayed;
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     }
   }
 
-  /** The command must go through on what the cut has left. */
-  async #again(): Promise<string | undefined> {
-    const at = { root: this.#root.at, boot: this.#boot.at };
-    const problem = await runAgain(this.#lab, this.#scene, at);
-    const host = { boot: mountedFiles(at.boot), bootDir: '', root: mountedFiles(at.root) };
-    const { answer, reason } = judge(this.#scene, host);
+  async #recover(): Promise<string | undefined> {
+    const problem = await recover(this.#lab, this.#scene, { root: this.#root.at, boot: this.#boot.at });
     await this.#root.close();
     await this.#boot.close();
-    if (problem !== undefined) return problem;
-    return answer === 'NEW' ? undefined : `run again it is ${answer}: ${reason ?? ''}`;
+    return problem;
   }
 
   #view(view: View, device: 0 | 1, { keys, open }: CrashState): Promise<Files> {
