@@ -26,8 +26,8 @@ export interface Finding {
   readonly isCorrupt: boolean;
 }
 
-/** Problems that are no damage: what a killed command left, for gc. */
-const HARMLESS = new Set(['entry-missing']);
+/** A deployment with this problem is what a command left that was cut off, for gc: what it lacks is no damage. */
+const LEFT = 'entry-missing';
 /** Said by more exact findings of the kernel directories. */
 const TOLD_ELSEWHERE = new Set(['kernel-missing']);
 
@@ -104,15 +104,10 @@ export function kernelDirectoryOf({ boot }: Sysroot, { linux, efi }: FoundEntry)
 function checkDeployment(sysroot: Sysroot, repository: Repository | undefined, item: Deployment): Finding[] {
   const directory = `${sysroot.deployments}/${item.name}`;
   const deployments = [item.id ?? null];
+  const isCorrupt = !item.problems.some(({ code }) => code === LEFT);
   const findings: Finding[] = item.problems
     .filter(({ code }) => !TOLD_ELSEWHERE.has(code))
-    .map(({ code, message }) => ({
-      code,
-      object: directory,
-      message,
-      deployments,
-      isCorrupt: !HARMLESS.has(code),
-    }));
+    .map(({ code, message }) => ({ code, object: directory, message, deployments, isCorrupt }));
   if (item.origin !== undefined && repository !== undefined && item.entries.length > 0) {
     const refs = listRefs(repository);
     for (const [name, digest] of refsOfOrigin(item.origin)) {

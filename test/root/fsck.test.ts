@@ -352,11 +352,17 @@ describe('fsck', () => {
   });
 
   test('tells what a killed command left from damage', async () => {
-    const { sysroot } = await twoDeployments();
+    const { sysroot, digests } = await twoDeployments();
     rmSync(`${sysroot.path}/boot/loader/entries/hostctl-00000001.conf`);
     const result = await check(sysroot);
     expect(codes(result)).toEqual(['entry-missing']);
     expect(isDamaged(result)).toBe(false);
+    // One that could take back the image only.
+    rmSync(`${sysroot.path}/composefs/images/${String(digests[0])}`);
+    rmSync(`${sysroot.path}/composefs/images/refs/hostctl/1`);
+    const without = await check(sysroot);
+    expect(codes(without)).toEqual(['image-missing', 'entry-missing']);
+    expect(isDamaged(without)).toBe(false);
   });
 
   test('does not wait for a command that holds the lock, and says so', async () => {
