@@ -3,6 +3,7 @@
 import { listEntries, type FoundEntry } from '../deploy/boot-entries.ts';
 import type { Deployment, Deployments } from '../deploy/deployments.ts';
 import { checkKernelDirectory, KERNELS } from '../deploy/kernels.ts';
+import { protectedDeployments } from '../deploy/retention.ts';
 import type { Sysroot } from '../deploy/sysroot.ts';
 import { isPlainRepoMeta } from '../format/repo-meta.ts';
 import { parseHostctlEntryName } from '../format/bls/name.ts';
@@ -26,8 +27,8 @@ export interface Finding {
   readonly isCorrupt: boolean;
 }
 
-/** A deployment with this problem is what a command left that was cut off, for gc: what it lacks is no damage. */
-const LEFT = 'entry-missing';
+/** No damage, but what a command left that was cut off. */
+const HARMLESS = 'entry-missing';
 /** Said by more exact findings of the kernel directories. */
 const TOLD_ELSEWHERE = new Set(['kernel-missing']);
 
@@ -40,8 +41,9 @@ export interface Look {
 }
 
 export function checkHost(sysroot: Sysroot, repository: Repository | undefined, found: Deployments): Finding[] {
+  const held = protectedDeployments(found);
   return [
-    ...found.list.flatMap((item) => checkDeployment(sysroot, repository, item)),
+    ...found.list.flatMap((item) => checkDeployment(sysroot, repository, item, held.has(item))),
     ...checkKernels(sysroot, found),
     ...checkEntryFiles(sysroot),
     ...checkTextFiles(sysroot, repository, found),
@@ -101,13 +103,25 @@ export function kernelDirectoryOf({ boot }: Sysroot, { linux, efi }: FoundEntry)
   return match?.[1];
 }
 
-function checkDeployment(sysroot: Sysroot, repository: Repository | undefined, item: Deployment): Finding[] {
+/** What nothing starts and nothing holds back is for gc: what it lacks is no damage. */
+function checkDeployment(
+  sysroot: Sysroot,
+  repository: Repository | undefined,
+  item: Deployment,
+  isHeld: boolean,
+): Finding[] {
   const directory = `${sysroot.deployments}/${item.name}`;
   const deployments = [item.id ?? null];
-  const isCorrupt = !item.problems.some(({ code }) => code === LEFT);
+  const isLeft = !isHeld && item.problems.some(({ code }) => code === HARMLESS);
   const findings: Finding[] = item.problems
     .filter(({ code }) => !TOLD_ELSEWHERE.has(code))
-    .map(({ code, message }) => ({ code, object: directory, message, deployments, isCorrupt }));
+    .map(({ code, message }) => ({
+      code,
+      object: directory,
+      message,
+      deployments,
+      isCorrupt: !isLeft && code !== HARMLESS,
+    }));
   if (item.origin !== undefined && repository !== undefined && item.entries.length > 0) {
     const refs = listRefs(repository);
     for (const [name, digest] of refsOfOrigin(item.origin)) {

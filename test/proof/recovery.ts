@@ -48,6 +48,6 @@ async function collect(lab: Lab, scene: Scene, at: Places): Promise<string | und
   const host = hostAt(at);
   const { answer, reason } = judge(scene, host, true);
   if (answer !== 'NEW') return `after gc it is ${answer}: ${reason ?? ''}`;
-  const [left] = leaks(host);
-  return left === undefined ? undefined : `left over after gc: ${left}`;
+  const left = leaks(host);
+  return left.length === 0 ? undefined : `left over after gc: ${left.join(', ')}`;
 }

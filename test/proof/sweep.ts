@@ -205,7 +205,7 @@ function describe({ exit, signal }: Trace): string {
   return exit === undefined ? `signal ${String(signal)}` : `exit ${exit}`;
 }
 
-/** Unless that went right from the same state. */
+/** Looks at what comes of the state, unless that went right from the same one. */
 async function goOn(lab: Lab, scene: Scene, mounted: Mounted, done: Set<string>): Promise<string[]> {
   const state = fingerprint(mounted);
   if (done.has(state)) return [];

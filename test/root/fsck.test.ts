@@ -13,6 +13,7 @@ import {
 import { describe, expect, test } from 'vitest';
 import { fsck, isDamaged, type FsckOptions, type FsckResult } from '../../src/ops/fsck.ts';
 import { gc } from '../../src/ops/gc.ts';
+import { setPinned } from '../../src/ops/pin.ts';
 import { withRepositoryLock } from '../../src/store/repository.ts';
 import { bless } from '../helpers/bless.ts';
 import { bootableLayout } from '../helpers/bootable-layout.ts';
@@ -363,6 +364,11 @@ describe('fsck', () => {
     const without = await check(sysroot);
     expect(codes(without)).toEqual(['image-missing', 'entry-missing']);
     expect(isDamaged(without)).toBe(false);
+    // What somebody wants to keep no command left.
+    await setPinned(sysroot.host, { sysroot: sysroot.path, id: '1', pinned: true });
+    const pinned = await check(sysroot);
+    expect(codes(pinned)).toEqual(codes(without));
+    expect(isDamaged(pinned)).toBe(true);
   });
 
   test('does not wait for a command that holds the lock, and says so', async () => {
