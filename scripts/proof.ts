@@ -13,7 +13,7 @@ import { FULL, type Plan, SLICE } from '../test/proof/plan.ts';
 import { prove } from '../test/proof/proof.ts';
 import { type Row, ROWS, tally } from '../test/proof/results.ts';
 
-const USAGE = `Usage: npm run proof -- [--slice | --keep FOLDER] [--only ROW]... [--command NAME]... [--json FILE]
+const USAGE = `Usage: npm run proof -- [--slice | --keep FILE] [--only ROW]... [--command NAME]... [--json FILE]
 ROW is one of ${ROWS.join(', ')}`;
 
 const values = readOptions();
@@ -67,7 +67,7 @@ const started = Date.now();
 const say = (line: string): void =>
   console.log(`${String(Math.round((Date.now() - started) / 1000)).padStart(5)} s  ${line}`);
 const plan = choose(values.slice ? SLICE : FULL);
-const keep = values.slice ? undefined : (values.keep ?? projectPath('build/proof/results'));
+const keep = values.slice ? undefined : (values.keep ?? projectPath('build/proof/results.jsonl'));
 const outcomes = await prove(plan, { say, keep, script: process.argv[1] });
 
 console.log('');

@@ -29,7 +29,7 @@ type Say = (line: string) => void;
 
 export interface ProveOptions {
   readonly say: Say;
-  /** Folder where the outcome of each part is kept, and found again by a later run on the same tree. */
+  /** File that the outcome of each part is kept in, and found again by a later run on the same tree. */
   readonly keep?: string | undefined;
   /** The proof itself, bundled: what is kept is bound to it and to what hostctl is on a machine. */
   readonly script?: string | undefined;

@@ -4,8 +4,8 @@
  */
 
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { basename } from 'node:path';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { filesBelow } from './lib/files-below.ts';
 import type { Violation } from './sweep.ts';
 
@@ -46,25 +46,37 @@ export function treeOf(paths: readonly string[]): string {
   for (const path of files) {
     hash.update(`${basename(path)} ${createHash('sha256').update(readFileSync(path)).digest('hex')}\n`);
   }
-  return hash.digest('hex');
+  return hash.digest('hex').slice(0, 16);
 }
 
-/** The part's outcome, from `folder` where one of the same `tree` is kept there. */
+/** A line of the file that results are kept in. */
+interface Kept {
+  readonly tree: string;
+  readonly part: string;
+  readonly outcomes: readonly Outcome[];
+}
+
+/** The part's outcome, from `file` where one of the same `tree` is kept there; else it is run, and added to the file. */
 export async function runKept(
   part: Part,
-  folder: string | undefined,
+  file: string | undefined,
   tree: string,
 ): Promise<{ outcomes: readonly Outcome[]; kept: boolean }> {
-  if (folder === undefined) return { outcomes: await part.run(), kept: false };
-  const key = createHash('sha256').update(`${tree} ${part.name}`).digest('hex').slice(0, 16);
-  const path = `${folder}/${key}.json`;
-  if (existsSync(path)) return { outcomes: JSON.parse(readFileSync(path, 'utf8')) as Outcome[], kept: true };
+  if (file === undefined) return { outcomes: await part.run(), kept: false };
+  const known = readKept(file).find((one) => one.tree === tree && one.part === part.name);
+  if (known !== undefined) return { outcomes: known.outcomes, kept: true };
   const outcomes = await part.run();
-  mkdirSync(folder, { recursive: true });
-  const temporary = `${path}.${process.pid}`;
-  writeFileSync(temporary, `${JSON.stringify(outcomes, undefined, 1)}\n`);
-  renameSync(temporary, path);
+  const line: Kept = { tree, part: part.name, outcomes };
+  mkdirSync(dirname(file), { recursive: true });
+  // At its end, with one call: several proofs may share the file.
+  appendFileSync(file, `${JSON.stringify(line)}\n`);
   return { outcomes, kept: false };
+}
+
+function readKept(file: string): Kept[] {
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, 'utf8').split('\n');
+  return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as Kept);
 }
 
 /** Points of one row, and what is wrong in them. */
