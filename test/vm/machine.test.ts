@@ -1,10 +1,12 @@
 /**
  * The chain on a real machine: installed by `hostctl install to-disk`, booted by firmware and systemd-boot, upgraded,
- * switched, rolled back and upgraded again from inside; then its disk is tampered with. The tests build on each other; each boot is one process.
+ * switched, rolled back with a power cut right after, and upgraded again from inside; then its disk is tampered with.
+ * The tests build on each other; each boot is one process.
  */
 
 import { beforeAll, describe, expect, test } from 'vitest';
 import { buildPackage } from '../../scripts/lib/deb.ts';
+import { checkBootPartition, cutPower, markedSteps, recordMachine } from '../proof/machine-cuts.ts';
 import { type Answer, type Answers, statusOf, type Step } from './lib/guest.ts';
 import { GuestChain } from './lib/guest-chain.ts';
 import {
@@ -176,20 +178,32 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
     expect(statusOf(guest, 'after')).toMatchObject({ booted: 2, next: 2, staged: 3 });
   });
 
-  test('runs the image it was switched to after a reboot; rolls back', async () => {
-    const guest = await boot('switched', [
-      { name: 'etc', run: READ_ETC },
-      { name: 'usr', run: 'ls /usr/x', mayFail: true },
-      { name: 'edit', run: 'echo 3 >/etc/three' },
-      { name: 'rollback', run: 'hostctl rollback' },
-      { name: 'after', run: 'hostctl status --json' },
-    ]);
+  test('runs the image it was switched to after a reboot; rolls back, and loses its power', async () => {
+    const machine = await recordMachine(chain.folder, chain.disk, (disks) =>
+      chain.boot('switched', {
+        disks,
+        steps: [
+          ...COMMON,
+          { name: 'etc', run: READ_ETC },
+          { name: 'usr', run: 'ls /usr/x', mayFail: true },
+          { name: 'edit', run: 'echo 3 >/etc/three' },
+          ...markedSteps([{ name: 'rollback', run: 'hostctl rollback' }]),
+          { name: 'after', run: 'hostctl status --json' },
+        ],
+        deadlineMs: 900_000,
+      }),
+    );
+    const guest = machine.result.answers;
+    const { states, problems } = await checkBootPartition(chain.folder, machine);
+    expect(problems).toEqual([]);
+    expect(states).toBeGreaterThan(20);
+    await cutPower(machine);
     expectDeployment(guest, 3, v1, ['local:1', 'two:2', 'hostctl-test.conf:default of version 1']);
     expect(guest.of('usr').status).not.toBe(0);
     expect(statusOf(guest, 'after')).toMatchObject({ booted: 3, next: 2, staged: null });
   });
 
-  test('runs what it was rolled back to, on its own /etc; upgrades with local changes', async () => {
+  test('runs what it was rolled back to after the power cut, on its own /etc; upgrades with local changes', async () => {
     const guest = await boot('rolled-back', [
       { name: 'etc', run: READ_ETC },
       { name: 'layout', run: MOUNT_LAYOUT },
