@@ -12,7 +12,7 @@ import type { MachineDisk } from '../vm/lib/qemu.ts';
 import { defaultEntry, programOf, readEntries } from './checker/entries.ts';
 import { identityOf } from './checker/check.ts';
 import { fatFiles } from './checker/fat.ts';
-import { type Files, join } from './checker/files.ts';
+import { Damage, join } from './checker/files.ts';
 import { compile } from './lib/tools.ts';
 import { DiskImage } from './power/disk-image.ts';
 import { DEVICES, parseWholeDisk, type Recording, startRecorder } from './power/recording.ts';
@@ -74,14 +74,20 @@ const RECORD_HEADER = 16;
 /** What a boot loader starts by itself: a deployment, and the content of its kernel and initramfs. */
 interface Started {
   readonly deployment: string;
-  readonly programs: readonly (Buffer | undefined)[];
+  readonly programs: readonly Buffer[];
 }
 
-function startedFrom(boot: Files): Started | undefined {
+/** Throws `Damage` where something of it is missing. */
+function startedFrom(disk: Buffer): Started {
+  const boot = fatFiles(disk);
   const entry = defaultEntry(readEntries(boot, ''));
-  if (entry === undefined) return undefined;
-  const paths = [programOf(entry), ...(entry.keys.get('initrd') ?? [])];
-  return { deployment: identityOf(entry), programs: paths.map((path) => boot.read(join(path))) };
+  if (entry === undefined) throw new Damage('nothing is started');
+  const programs = [programOf(entry), ...(entry.keys.get('initrd') ?? [])].map((path) => {
+    const content = boot.read(join(path));
+    if (content === undefined) throw new Damage(`${entry.fileName}: ${path} is missing`);
+    return content;
+  });
+  return { deployment: identityOf(entry), programs };
 }
 
 /**
@@ -106,13 +112,13 @@ export async function checkBootPartition(
     `skip=${start}`,
     `count=${size}`,
   ]);
-  const atEnd = new DiskImage(path, cuts, BOOT);
-  const before = atEnd.with([], (bytes) => startedFrom(fatFiles(bytes)));
-  atEnd.advance(cuts.events.length);
-  const after = atEnd.with([], (bytes) => startedFrom(fatFiles(bytes)));
-  if (after === undefined || before?.deployment === after.deployment) throw new Error('The steps changed nothing');
-
   const image = new DiskImage(path, cuts, BOOT);
+  const before = image.with([], startedFrom);
+  const atEnd = new DiskImage(path, cuts, BOOT);
+  atEnd.advance(events.length);
+  const after = atEnd.with([], startedFrom);
+  if (before.deployment === after.deployment) throw new Error('The steps changed nothing');
+
   const problems: string[] = [];
   let states = 0;
   for (const state of crashStates(cuts, ['ext4', 'vfat'], SUBSETS)) {
@@ -120,9 +126,9 @@ export async function checkBootPartition(
     image.advance(state.flushed[BOOT] ?? 0);
     const problem = image.with(state.open[BOOT] ?? [], (bytes) => {
       try {
-        const found = startedFrom(fatFiles(bytes));
+        const found = startedFrom(bytes);
         if (isDeepStrictEqual(found, after)) return undefined;
-        if (!isDeepStrictEqual(found, before)) return `starts ${found?.deployment ?? 'nothing'}, or not whole`;
+        if (!isDeepStrictEqual(found, before)) return `starts something else, or not whole: ${found.deployment}`;
         return state.ended ? 'the change is lost' : undefined;
       } catch (error) {
         return error instanceof Error ? error.message : String(error);

@@ -18,6 +18,7 @@ import {
   updatedDisk,
 } from './lib/installed-disk.ts';
 import { verityTail } from './lib/offline-verity.ts';
+import type { MachineDisk } from './lib/qemu.ts';
 import { required } from './lib/required-unit.ts';
 import { reasonNoMachines } from './lib/requirements.ts';
 import { StoppedDisk } from './lib/stopped-disk.ts';
@@ -110,10 +111,10 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
     await chain.start(updated.path);
   });
 
-  /** Boots the disk with the image's layout beside it. */
-  async function boot(name: string, steps: readonly Step[]): Promise<Answers> {
+  /** Boots the disk with the image's layout beside it, or other disks. */
+  async function boot(name: string, steps: readonly Step[], disks?: readonly MachineDisk[]): Promise<Answers> {
     const { answers } = await chain.boot(name, {
-      disks: [{ path: chain.disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
+      disks: disks ?? [{ path: chain.disk }, { path: image.disk, serial: LAYOUT_SERIAL }],
       steps: [...COMMON, ...steps],
       deadlineMs: 900_000,
       shutDown: true,
@@ -180,20 +181,19 @@ describe.skipIf(reason !== undefined)('A machine installed by hostctl', () => {
 
   test('runs the image it was switched to after a reboot; rolls back, and loses its power', async () => {
     const machine = await recordMachine(chain.folder, chain.disk, (disks) =>
-      chain.boot('switched', {
-        disks,
-        steps: [
-          ...COMMON,
+      boot(
+        'switched',
+        [
           { name: 'etc', run: READ_ETC },
           { name: 'usr', run: 'ls /usr/x', mayFail: true },
           { name: 'edit', run: 'echo 3 >/etc/three' },
           ...markedSteps([{ name: 'rollback', run: 'hostctl rollback' }]),
           { name: 'after', run: 'hostctl status --json' },
         ],
-        deadlineMs: 900_000,
-      }),
+        disks,
+      ),
     );
-    const guest = machine.result.answers;
+    const guest = machine.result;
     const { states, problems } = await checkBootPartition(chain.folder, machine);
     expect(problems).toEqual([]);
     expect(states).toBeGreaterThan(20);
